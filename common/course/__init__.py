@@ -1,0 +1,1 @@
+"""The command line of the course, `python -m common.course`; nothing else imports it."""

@@ -1,0 +1,340 @@
+"""The commands and their options; what they do stands in the modules they call.
+
+Each command imports what it needs when it is called, so that `--help` is quick.
+"""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from common.course.environment import environment
+from common.errors import ConfigError, CourseError, DataError
+
+EXIT_CODES = """\
+\b
+Exit codes:
+  0  all went well
+  1  a lesson, a combination or a write failed; the rest was still done
+  2  a wrong option, name or parameter, or data that cannot be used
+"""
+
+
+class Profile(StrEnum):
+    """How much work a lesson does."""
+
+    smoke = "smoke"
+    laptop = "laptop"
+    full = "full"
+
+
+class Backend(StrEnum):
+    """What Keras computes with."""
+
+    tensorflow = "tensorflow"
+    jax = "jax"
+
+
+class _Group(TyperGroup):
+    """Tells of a `CourseError` in one message instead of a stack trace."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except CourseError as error:
+            typer.echo(f"Error: {error}", err=True)
+            ctx.exit(2 if isinstance(error, (ConfigError, DataError)) else 1)
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=f"""Run the course's lessons, sweep over hyper-parameters, report and evaluate.
+
+\b
+Examples:
+  python -m common.course run                        every lesson on built-in data
+  python -m common.course run phase1 --lesson 03 --dataset cifar10
+  python -m common.course sweep phase1 --grid stages=2,3,4 blocks=1,2,3
+  python -m common.course report --markdown
+  python -m common.course evaluate phase1 --data my_images
+
+COMMAND --help says more about each.
+
+{EXIT_CODES}""",
+)
+
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="synthetic, cifar10, or folder:DIR with DIR/train/<class>/ and DIR/test/<class>/. "
+        "Default: the lesson's own, synthetic.",
+    ),
+]
+ProfileOption = Annotated[
+    Profile | None,
+    typer.Option(
+        "--profile",
+        help="smoke: seconds, to see that all works; laptop: two CPU cores, minutes; full: a GPU. "
+        "Default: COURSE_PROFILE, else laptop.",
+    ),
+]
+ParamOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param",
+        metavar="NAME=VALUE",
+        help="A parameter of the notebook's own; may be repeated.",
+    ),
+]
+BackendOption = Annotated[
+    Backend | None, typer.Option("--backend", help="Default: KERAS_BACKEND, else tensorflow.")
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", metavar="DIR", help="Folder for results. Default: COURSE_OUTPUTS, else outputs."
+    ),
+]
+
+
+PHASE = typer.Argument(metavar="PHASE", help="phase1_cifar, phase1 or 1.")
+
+
+def _settings(backend: Backend | None = None, output: Path | None = None):
+    """The environment of a command and of the kernels it starts."""
+    return environment(
+        KERAS_BACKEND=backend, COURSE_OUTPUTS=None if output is None else str(output.resolve())
+    )
+
+
+def _given(**parameters) -> dict:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+@app.command()
+def run(
+    phase: Annotated[
+        str | None,
+        typer.Argument(metavar="[PHASE]", help="phase1_cifar, phase1 or 1. Default: all phases."),
+    ] = None,
+    lesson: Annotated[
+        str | None,
+        typer.Option("--lesson", metavar="LESSON", help="03_training, training or 03."),
+    ] = None,
+    dataset: DatasetOption = None,
+    profile: ProfileOption = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of everything random. Default: 0.")
+    ] = None,
+    param: ParamOption = None,
+    backend: BackendOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Run lessons in order, each notebook in a kernel of its own.
+
+    A lesson that fails names its cell and its error, and the rest still runs. Executed notebooks,
+    their HTML and the run folders are left under outputs/; start with outputs/index.html.
+
+    \b
+    Examples:
+      python -m common.course run --profile smoke
+      python -m common.course run phase1 --dataset cifar10
+      python -m common.course run phase1 --lesson 03 --dataset folder:my_images --seed 1
+      python -m common.course run phase1 --lesson 03 --param run_name=wide --backend jax
+
+    \b
+    Exit codes: 0 all ran, 1 a lesson failed, 2 a wrong option, name or parameter.
+    """
+    from common.course import lessons
+
+    found = lessons.find_lessons(phase, lesson)
+    given = _given(dataset=dataset, profile=profile and profile.value, seed=seed)
+    extra = lessons.parse_assignments(param or [])
+    assigned = lessons.assign_parameters(found, given, extra)
+
+    from common.course import report, runner
+
+    with _settings(backend, output):
+        results = runner.run_lessons(assigned)
+        typer.echo(report.to_text(runner.summary(results)))
+        typer.echo(f"\nSee {report.write_index()}")
+    failed = [result for result in results if not result.ok]
+    for result in failed:
+        typer.echo(f"\nFAILED: {result.phase}/{result.lesson}, {result.failure}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def sweep(
+    phase: Annotated[str, PHASE],
+    more: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=V1,V2...]...", help="More of the grid."),
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid",
+            metavar="NAME=V1,V2...",
+            help="A parameter of the training lesson and its values; may be repeated.",
+        ),
+    ] = None,
+    param: ParamOption = None,
+    dataset: DatasetOption = None,
+    profile: ProfileOption = None,
+    seeds: Annotated[
+        str, typer.Option("--seeds", metavar="S1,S2...", help="Each combination, with each seed.")
+    ] = "0",
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Of the sweep's folder. Default: the phase and the grid."),
+    ] = None,
+    backend: BackendOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Train each combination of a grid; all results in one table.
+
+    Each is a run of the phase's training lesson through papermill. Called again, finished
+    combinations are kept, failed ones tried again, so an interrupted sweep goes on. The table is
+    outputs/sweeps/NAME/table.csv, and .md and .html with the mean over the seeds.
+
+    \b
+    Examples:
+      python -m common.course sweep phase1 --grid stages=2,3,4 blocks=1,2,3
+      python -m common.course sweep phase1 --grid stages=2,3 --grid blocks=1,2 --seeds 0,1,2
+      python -m common.course sweep phase1 --grid widths=[16,32],[24,48] --dataset cifar10
+
+    \b
+    Exit codes: 0 all trained, 1 a combination failed, 2 a wrong option, name or parameter.
+    """
+    from common.course import lessons
+
+    values = lessons.parse_grid([*(grid or []), *(more or [])])
+    if not values:
+        raise ConfigError("There is no grid. Say which values to try, as in --grid stages=2,3,4.")
+    lesson = lessons.find_lessons(phase, "training")[0]
+    numbers = lessons.parse_grid([f"seeds={seeds}"])["seeds"]
+    if not all(type(number) is int for number in numbers):
+        raise ConfigError(f"--seeds takes whole numbers, as 0,1,2. Received: {seeds}")
+    fixed = lessons.parse_assignments(param or [])
+    fixed |= _given(dataset=dataset, profile=profile and profile.value)
+
+    from common.course import report, sweep
+
+    name = name or "-".join([lesson.phase.split("_")[0], *values])
+    with _settings(backend, output):
+        table, folder = sweep.run_sweep(lesson, name, values, fixed, numbers)
+        report.write_index()
+    typer.echo(report.to_text(sweep.average(table, list(values))))
+    typer.echo(f"\nSee {folder / 'table.html'}")
+    if (table["state"] != "ok").any():
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FOLDER]...", help="Where to look. Default: outputs/runs."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="COLUMN=VALUE", help="Only these; may be repeated."),
+    ] = None,
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="COLUMN", help="-COLUMN: largest first.")
+    ] = "created",
+    mean: Annotated[
+        bool, typer.Option("--mean", help="One row per setting: mean and deviation over seeds.")
+    ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As a GitHub table, for a README.")
+    ] = False,
+    output: OutputOption = None,
+) -> None:
+    """Print a table of all finished runs and write outputs/index.html.
+
+    \b
+    Examples:
+      python -m common.course report --sort=-test_accuracy
+      python -m common.course report --where dataset=cifar10 --mean --markdown
+    """
+    from common.course import lessons, report
+    from common.paths import outputs_dir
+
+    conditions = lessons.parse_assignments(where or [])
+    with _settings(output=output):
+        table, problems = report.read_runs(folders or [outputs_dir() / "runs"])
+        for problem in problems:
+            typer.echo(problem, err=True)
+        table = report.select(table, conditions, sort)
+        if mean:
+            table = report.average(table)
+        typer.echo(report.to_markdown(table) if markdown else report.to_text(table))
+        index = report.write_index()
+    typer.echo(f"See {index}", err=True)
+
+
+@app.command()
+def evaluate(
+    phase: Annotated[str, PHASE],
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="Images in DIR/test/<class>/."),
+    ],
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run", metavar="RUN", help="A run's name or folder. Default: the course's weights."
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images at a time.")] = 500,
+    backend: BackendOption = None,
+) -> None:
+    """Score a trained network on images of your own.
+
+    DIR/test must have a folder per class, named as the network's classes. The last line of the
+    output is JSON with n, accuracy and accuracy_tta (with test-time augmentation).
+
+    \b
+    Examples:
+      python -m common.course evaluate phase1 --data data/cifar10
+      python -m common.course evaluate phase1 --data my_images --run my_run | tail -1
+    """
+    from common.course.evaluate import evaluate
+
+    with _settings(backend):
+        result = evaluate(phase, data, run, batch_size)
+    typer.echo(json.dumps(result))
+
+
+@app.command()
+def refresh(
+    phase: Annotated[
+        str | None, typer.Argument(metavar="[PHASE]", help="Default: all phases.")
+    ] = None,
+    lesson: Annotated[
+        str | None, typer.Option("--lesson", metavar="LESSON", help="One lesson only.")
+    ] = None,
+    profile: Annotated[Profile, typer.Option("--profile")] = Profile.laptop,
+    dataset: DatasetOption = None,
+) -> None:
+    """Run the lessons and keep their outputs in the notebooks (for authors).
+
+    Uses a phase's real data where it is unpacked under COURSE_DATA. Also brings the first cell,
+    which is the same in all notebooks, up to date.
+    """
+    from common.course import lessons, refresh
+
+    if refresh.refresh(lessons.find_lessons(phase, lesson), profile.value, dataset):
+        raise typer.Exit(1)

@@ -1,0 +1,115 @@
+"""Runs the lessons and keeps their outputs in the notebooks, as they are committed."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from common.course import runner
+from common.course.bootstrap import CELL
+from common.course.lessons import Lesson, assign_parameters, course_root
+from common.errors import CourseError
+from common.files import write_text
+from common.paths import data_dir
+
+# Real data of each phase: the name of the data set and of its folder under `COURSE_DATA`.
+REAL_DATA = {"phase1_cifar": "cifar10"}
+MAX_BYTES = 400_000
+MAX_FIGURE_BYTES = 150_000
+
+
+def refresh(lessons: list[Lesson], profile: str, dataset: str | None) -> list[runner.Failure]:
+    """Writes the bootstrap cell and fresh outputs into each notebook.
+
+    A lesson that fails is left as it was. The parameters handed over are not written down.
+
+    Args:
+        dataset: `None` for the real data of the phase where it is unpacked, else `synthetic`.
+
+    Raises:
+        CourseError: if a notebook is too large with its outputs (it is not written then).
+    """
+    failures = []
+    with runner.progress_bar(len(lessons), "lesson") as bar:
+        for lesson in lessons:
+            bar.set_description(str(lesson))
+            notebook = nbformat.read(lesson.path, as_version=4)
+            set_bootstrap(notebook)
+            save(notebook, lesson.path)
+            given = {"profile": profile, "dataset": dataset or default_dataset(lesson.phase)}
+            assigned = assign_parameters([lesson], given, {})[lesson]
+            with tempfile.TemporaryDirectory() as folder:
+                executed = Path(folder) / lesson.path.name
+                failure = runner.execute(lesson.path, executed, assigned)
+                if failure is None:
+                    take_outputs(notebook, nbformat.read(executed, as_version=4))
+                    check_size(notebook, lesson)
+                    save(notebook, lesson.path)
+                else:
+                    failures.append(failure)
+                    bar.write(f"{lesson}: FAILED in {failure}", file=bar.fp)
+            bar.update()
+    return failures
+
+
+def default_dataset(phase: str) -> str:
+    """The real data set of a phase if it is there, else `synthetic`."""
+    name = REAL_DATA.get(phase)
+    return name if name and (data_dir() / name).is_dir() else "synthetic"
+
+
+def set_bootstrap(notebook: nbformat.NotebookNode) -> None:
+    """Brings the bootstrap cell up to date."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "common.course.bootstrap" in cell.source:
+            cell.source = CELL.strip()
+
+
+def take_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> None:
+    """Copies outputs, cell by cell: no progress bars, warnings or paths of this machine."""
+    ran = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    count = 0
+    for cell, source in zip(notebook.cells, ran, strict=True):
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count
+            cell.outputs = [_portable(o, count) for o in source.outputs if not _is_noise(o)]
+
+
+def _is_noise(output: nbformat.NotebookNode) -> bool:
+    widget = "application/vnd.jupyter.widget-view+json"
+    return output.get("name") == "stderr" or widget in output.get("data", {})
+
+
+def _portable(output: nbformat.NotebookNode, count: int) -> nbformat.NotebookNode:
+    text = json.dumps(output, ensure_ascii=False)
+    for folder, name in ((data_dir(), "data"), (course_root(), ".")):
+        text = text.replace(str(folder.resolve()), name)
+    output = nbformat.from_dict(json.loads(text))
+    if output.output_type == "execute_result":
+        output.execution_count = count
+    return output
+
+
+def check_size(notebook: nbformat.NotebookNode, lesson: Lesson) -> None:
+    """Keeps notebooks small enough to read on GitHub and to keep in git."""
+    figures = sum(
+        len(text) * 3 // 4  # base64
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        for kind, text in output.get("data", {}).items()
+        if kind.startswith("image/")
+    )
+    size = len(nbformat.writes(notebook).encode())
+    if size > MAX_BYTES or figures > MAX_FIGURE_BYTES:
+        raise CourseError(
+            f"{lesson} would have {size // 1000} kB, {figures // 1000} kB of it figures; at most "
+            f"{MAX_BYTES // 1000} and {MAX_FIGURE_BYTES // 1000} are allowed. Draw fewer or "
+            "smaller figures."
+        )
+
+
+def save(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Writes a notebook whole or not at all."""
+    write_text(path, nbformat.writes(notebook) + "\n")

@@ -1,0 +1,283 @@
+"""Runs lessons headlessly: papermill, a kernel each, one progress bar, HTML and a summary."""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import papermill
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from tqdm import tqdm
+
+from common.course.environment import environment
+from common.course.lessons import Lesson
+from common.errors import DataError
+from common.files import read_json, write_json, write_text
+from common.paths import outputs_dir
+
+KERNEL = "python3"
+
+
+@dataclass
+class Failure:
+    """Where and why a notebook stopped.
+
+    Attributes:
+        cell: Number of the cell in the notebook, from 1, text cells counted.
+        source: The cell's first line.
+        error: Class of the error.
+        message: Its text.
+    """
+
+    cell: int
+    source: str
+    error: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"cell {self.cell} ({self.source}): {self.error}: {self.message}"
+
+
+@dataclass
+class Result:
+    """What came of one lesson; kept beside the executed notebook as JSON.
+
+    Attributes:
+        runs: Names of the run folders that the lesson made, its main one first.
+        metrics: Those of the main run.
+    """
+
+    phase: str
+    lesson: str
+    parameters: dict[str, Any]
+    seconds: float
+    failure: Failure | None = None
+    runs: list[str] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return self.failure is None
+
+
+class _WatchedEngine(NBClientEngine):
+    """Papermill's own engine, telling `on_cell` of each cell before it runs."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, on_cell=None, **kwargs):
+        cell_start = nb_man.cell_start
+
+        def watched(cell, cell_index=None, **rest):
+            on_cell(cell, cell_index)
+            return cell_start(cell, cell_index, **rest)
+
+        nb_man.cell_start = watched
+        return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+
+
+papermill_engines.register("watched", _WatchedEngine)
+
+
+# What a kernel writes past its notebook (TensorFlow's start-up messages) goes to a log.
+LAUNCH = """\
+import os, runpy, sys
+log = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.dup2(log, 1)
+os.dup2(log, 2)
+sys.path[0] = ""
+runpy.run_module("ipykernel_launcher", run_name="__main__")
+"""
+
+
+@contextlib.contextmanager
+def own_kernel() -> Iterator[Path]:
+    """Makes the kernel `python3` run this very interpreter, whatever is registered elsewhere.
+
+    Yields:
+        The file that takes what the kernel writes outside of its notebook.
+    """
+    with tempfile.TemporaryDirectory(prefix="course-kernel-") as name:
+        folder = Path(name)
+        log, launch = folder / "kernel.log", folder / "launch.py"
+        write_text(launch, LAUNCH.format(log=str(log)))
+        spec = {
+            "argv": [sys.executable, str(launch), "-f", "{connection_file}"],
+            "display_name": "Python 3",
+            "language": "python",
+        }
+        write_json(folder / "kernels" / KERNEL / "kernel.json", spec)
+        paths = [name, *filter(None, [os.environ.get("JUPYTER_PATH")])]
+        with environment(JUPYTER_PATH=os.pathsep.join(paths)):
+            yield log
+
+
+def execute(
+    source: Path,
+    target: Path,
+    parameters: dict[str, Any],
+    on_cell: Callable[[], None] = lambda: None,
+) -> Failure | None:
+    """Runs one notebook in a fresh kernel and writes it, with its outputs, to `target`.
+
+    Args:
+        on_cell: Called before each code cell.
+
+    Returns:
+        `None`, or what stopped it; `target` then holds the outputs up to there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    reached = {"cell": 0, "source": "the kernel's start"}
+    injected = 0
+
+    def watch(cell, index):
+        nonlocal injected
+        # Papermill puts its own cell after the one tagged `parameters`: not counted.
+        injected += "injected-parameters" in cell.metadata.get("tags", [])
+        if cell.cell_type == "code":
+            lines = [line for line in cell.source.splitlines() if line.strip()]
+            reached.update(cell=index + 1 - injected, source=lines[0] if lines else "empty")
+            on_cell()
+
+    with own_kernel() as log:
+        try:
+            papermill.execute_notebook(
+                str(source),
+                str(target),
+                parameters=parameters,
+                engine_name="watched",
+                kernel_name=KERNEL,
+                progress_bar=False,
+                start_timeout=180,
+                on_cell=watch,
+            )
+        except PapermillExecutionError as error:
+            return Failure(**reached, error=error.ename, message=error.evalue)
+        except Exception as error:  # a kernel that does not start, or dies: the rest still runs
+            said = log.read_text(errors="replace")[-1000:] if log.exists() else ""
+            return Failure(
+                **reached, error=type(error).__name__, message=f"{error}\n{said}".strip()
+            )
+    return None
+
+
+def run_lessons(assigned: dict[Lesson, dict[str, Any]]) -> list[Result]:
+    """Runs lessons in order; one that fails is told of and the rest still runs.
+
+    Leaves `outputs/notebooks/<phase>/<lesson>.ipynb`, `.html` and `.json`.
+    """
+    results = []
+    counts = {lesson: count_cells(lesson.path) + bool(given) for lesson, given in assigned.items()}
+    with progress_bar(sum(counts.values()), "cell") as bar:
+        done = 0
+        for lesson, parameters in assigned.items():
+            bar.set_description(str(lesson))
+            result = run_lesson(lesson, parameters, bar.update)
+            done += counts[lesson]
+            bar.update(done - bar.n)
+            results.append(result)
+            state = "ok" if result.ok else f"FAILED in {result.failure}"
+            bar.write(f"{lesson}: {state} ({result.seconds:.0f} s)", file=sys.stderr)
+    return results
+
+
+def run_lesson(
+    lesson: Lesson, parameters: dict[str, Any], on_cell: Callable[[], None] = lambda: None
+) -> Result:
+    """Runs one lesson, turns it into HTML and keeps the result beside it."""
+    target = outputs_dir() / "notebooks" / lesson.phase / lesson.path.name
+    before = _record_times()
+    start = time.perf_counter()
+    failure = execute(lesson.path, target, parameters, on_cell)
+    seconds = time.perf_counter() - start
+    made = {name: when for name, when in _record_times().items() if before.get(name) != when}
+    # A lesson keeps the runs of an ablation in a folder of runs: the main run has no `/`.
+    runs = sorted(made, key=lambda name: (name.count("/"), -made[name]))
+    kept = target.with_suffix(".json")
+    if not runs and failure is None:
+        runs = _runs_of_before(kept, parameters)
+    result = Result(
+        lesson.phase, lesson.name, parameters, round(seconds, 1), failure, runs, _metrics(runs)
+    )
+    write_json(kept, asdict(result))
+    if target.exists():  # not if the kernel never started
+        write_html(target)
+    return result
+
+
+def summary(results: list[Result]) -> pd.DataFrame:
+    """What ran, how long it took, and its metrics."""
+    rows = [
+        {
+            "lesson": f"{result.phase}/{result.lesson}",
+            "state": "ok" if result.ok else "FAILED",
+            "seconds": result.seconds,
+            **result.metrics,
+        }
+        for result in results
+    ]
+    return pd.DataFrame(rows)
+
+
+def _record_times() -> dict[str, int]:
+    """When each run's record was written, by the run's name."""
+    root = outputs_dir() / "runs"
+    return {
+        path.parent.relative_to(root).as_posix(): path.stat().st_mtime_ns
+        for path in root.rglob("record.json")
+    }
+
+
+def _runs_of_before(kept: Path, parameters: dict[str, Any]) -> list[str]:
+    """The runs of the same lesson with the same parameters earlier: finished, so not run again."""
+    try:
+        before = read_json(kept)
+        same = before["parameters"] == parameters
+        runs = before["runs"] if same else []
+    except (DataError, KeyError, TypeError):
+        return []
+    return [name for name in runs if (outputs_dir() / "runs" / name / "record.json").exists()]
+
+
+def _metrics(runs: list[str]) -> dict[str, float]:
+    if not runs:
+        return {}
+    return read_json(outputs_dir() / "runs" / runs[0] / "record.json").get("metrics", {})
+
+
+def count_cells(path: Path) -> int:
+    """Number of code cells of a notebook.
+
+    Raises:
+        DataError: if the file is no notebook.
+    """
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is no readable notebook: {error}") from error
+    return sum(cell.cell_type == "code" for cell in notebook.cells)
+
+
+def progress_bar(total: int, unit: str) -> tqdm:
+    """The one bar of a command; rarely redrawn where nobody watches."""
+    seconds = 0.1 if sys.stderr.isatty() else 15
+    return tqdm(total=total, unit=unit, mininterval=seconds, maxinterval=seconds, ncols=100)
+
+
+def write_html(notebook: Path) -> Path:
+    """Writes an executed notebook as one HTML file beside it."""
+    from nbconvert import HTMLExporter
+
+    body, _ = HTMLExporter().from_filename(str(notebook))
+    target = notebook.with_suffix(".html")
+    write_text(target, body)
+    return target

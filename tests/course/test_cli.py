@@ -1,0 +1,200 @@
+import json
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from common.course.cli import app
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def python(*arguments, **kwargs):
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **kwargs)
+
+
+# Help and usage ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["run", "sweep", "report", "evaluate", "refresh"])
+def test_help_of_each_command(command):
+    result = call(command, "--help")
+    assert result.exit_code == 0
+    assert "Examples:" in result.output or command == "refresh"
+    assert command in call("--help").output
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom common.course.cli import app\n"
+        "try:\n    app(['--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print({'keras', 'tensorflow', 'jax', 'pandas', 'papermill', 'numpy'} & {*sys.modules})"
+    )
+    result = python("-c", code)
+    assert result.returncode == 0, result.stderr
+    assert "Exit codes:" in result.stdout and result.stdout.endswith("\nset()\n")
+
+
+def test_wrong_usage_exits_with_2(course):
+    for arguments in (
+        ["run", "phase9"],
+        ["run", "1", "--lesson", "77"],
+        ["run", "1", "--param", "stages"],
+        ["run", "1", "--param", "wings=2"],
+        ["run", "--profile", "huge"],
+        ["sweep", "1"],
+        ["sweep", "1", "--grid", "wings=1,2"],
+        ["sweep", "1", "--grid", "stages=1", "--seeds", "a"],
+        ["sweep", "1", "--grid", "stages=1", "--param", "stages=2"],
+        ["sweep", "1", "--grid", "stages=1", "--name", "../x"],
+        ["evaluate", "phase2", "--data", "."],
+        ["evaluate", "phase1", "--data", ".", "--batch-size", "0"],
+        ["evaluate", "phase1"],
+    ):
+        result = call(*arguments)
+        assert result.exit_code == 2, (arguments, result.output)
+        assert "Error" in result.stderr and "Traceback" not in result.output
+    assert not (course / "outputs").exists()
+
+
+def test_one_message_and_no_stack_trace_from_the_shell():
+    result = python("-m", "common.course", "report", "--where", "dataset")
+    assert result.returncode == 2
+    assert "'dataset' is not of the form" in result.stderr and "Traceback" not in result.stderr
+
+
+# run --------------------------------------------------------------------------------------------
+
+
+def test_a_failing_lesson_names_itself_its_cell_and_its_error_and_the_rest_runs(course):
+    result = call("run", "--dataset", "cifar10", "--profile", "smoke", "--param", "stages=2")
+    assert result.exit_code == 1
+    message = "phase1_tiny/02_model, cell 4 (# too much): ValueError: no such layer"
+    assert message in result.stderr
+    outputs = course / "outputs"
+    states = {p.stem: json.loads(p.read_text()) for p in outputs.glob("notebooks/*/*.json")}
+    assert states["02_model"]["failure"]["cell"] == 4
+    assert states["03_training"]["failure"] is None
+    assert states["03_training"]["runs"] == ["main-0"]
+    assert states["03_training"]["metrics"]["val_accuracy"] == pytest.approx(0.71)
+    assert states["03_training"]["parameters"] == {
+        "dataset": "cifar10",
+        "profile": "smoke",
+        "stages": 2,
+    }
+    assert "cifar10" in (outputs / "notebooks/phase1_tiny/01_eda.html").read_text()
+    index = (outputs / "index.html").read_text()
+    assert "failed in cell 4" in index and "71.00 %" in index
+    assert 'href="notebooks/phase2_small/01_eda.html"' in index and 'href="runs/main-0/"' in index
+    # The kernel is this interpreter, activated or not.
+    assert sys.executable in (outputs / "notebooks/phase2_small/01_eda.ipynb").read_text()
+
+
+def test_run_of_one_lesson_elsewhere(course, tmp_path):
+    result = call("run", "1", "--lesson", "3", "--seed", "2", "--output", tmp_path / "there")
+    assert result.exit_code == 0, result.output
+    assert "03_training" in result.stdout and "FAILED" not in result.output
+    assert (tmp_path / "there" / "runs" / "main-2" / "record.json").exists()
+    assert not (course / "outputs").exists()
+    assert os.environ["COURSE_OUTPUTS"] == str(course / "outputs")
+
+
+# sweep ------------------------------------------------------------------------------------------
+
+
+def test_sweep_records_failures_and_goes_on_where_it_stopped(course):
+    arguments = ["sweep", "phase1", "--grid", "stages=2,3", "blocks=1,13", "--name", "small"]
+    result = call(*arguments)
+    assert result.exit_code == 1, result.output
+    folder = course / "outputs" / "sweeps" / "small"
+    table = pd.read_csv(folder / "table.csv")
+    assert table[["stages", "blocks"]].to_numpy().tolist() == [[2, 1], [2, 13], [3, 1], [3, 13]]
+    assert table["state"].tolist() == ["ok", "failed", "ok", "failed"]
+    assert table["error"][1] == "ValueError: thirteen blocks"
+    assert table["val_accuracy"][2] == pytest.approx(0.81)
+    assert "| 3 | 1 | 1 | 300 |" in (folder / "table.md").read_text()
+    assert "sweeps/small/table.html" in (course / "outputs" / "index.html").read_text()
+    run = course / "outputs" / "runs" / "small" / "stages=2-blocks=1-seed=0"
+    assert json.loads((run / "record.json").read_text())["explore"] is False
+
+    # Finished ones are left alone, failed ones are run again.
+    times = {path.name: path.stat().st_mtime_ns for path in folder.glob("stages=*.json")}
+    assert call(*arguments).exit_code == 1
+    again = {p.name for p in folder.glob("stages=*.json") if p.stat().st_mtime_ns != times[p.name]}
+    assert again == {"stages=2-blocks=13-seed=0.json", "stages=3-blocks=13-seed=0.json"}
+
+    # Other settings under the same name would mix two experiments.
+    result = call(*arguments, "--dataset", "cifar10")
+    assert result.exit_code == 2 and "dataset" in result.stderr
+
+
+def test_sweep_averages_over_seeds(course):
+    result = call("sweep", "1", "--grid", "stages=2", "--seeds", "0,1", "--name", "seeds")
+    assert result.exit_code == 0, result.output
+    folder = course / "outputs" / "sweeps" / "seeds"
+    assert pd.read_csv(folder / "table.csv")["seed"].tolist() == [0, 1]
+    assert "71.05 % ± 0.071" in (folder / "table.md").read_text()
+
+
+# report -----------------------------------------------------------------------------------------
+
+
+def write_record(root, name, accuracy, **changes):
+    record = {
+        "run_name": name,
+        "phase": "phase1_cifar",
+        "dataset": "cifar10",
+        "profile": "laptop",
+        "seed": 0,
+        "epochs": 10,
+        "parameters": 1000,
+        "seconds": 90.0,
+        "metrics": {"test_accuracy": accuracy},
+        "created": "2026-01-01",
+    }
+    folder = root / "outputs" / "runs" / name
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text(json.dumps(record | changes))
+    return folder
+
+
+def test_report_filters_sorts_and_averages(course):
+    for seed, accuracy in enumerate((0.90, 0.92, 0.91)):
+        write_record(course, f"r{seed}", accuracy, seed=seed)
+    write_record(course, "other", 0.5, dataset="synthetic")
+    write_record(course, "folder/inner", 0.4, dataset="synthetic", epochs=1)
+    lines = call("report", "--markdown", "--sort=-test_accuracy").stdout.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        "| r1",
+        "| r2",
+        "| r0",
+        "| other",
+        "| folder/inner",
+    ]
+    lines = call("report", "--mean", "--markdown", "--where", "dataset=cifar10").stdout.splitlines()
+    assert len(lines) == 3 and "91.00 % ± 1" in lines[2] and "| 3 |" in lines[2]
+    assert "inner" not in call("report", "--where", "epochs=10").stdout
+    assert call("report", "--where", "wings=2").exit_code == 2
+    only = call("report", course / "outputs" / "runs" / "folder").stdout
+    assert "folder/inner" in only and "r1" not in only
+
+
+def test_report_tells_of_a_damaged_record_and_shows_the_rest(course):
+    write_record(course, "good", 0.9)
+    (write_record(course, "bad", 0.9) / "record.json").write_text('{"run_name": ')
+    result = call("report")
+    assert result.exit_code == 0
+    assert "good" in result.stdout and "bad" not in result.stdout
+    assert "bad/record.json left out" in result.stderr
+
+
+def test_report_of_nothing(course):
+    result = call("report")
+    assert result.exit_code == 0 and "Nothing yet." in result.stdout
+    assert call("report", "--markdown", "--mean").exit_code == 0
