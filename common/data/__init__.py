@@ -1,0 +1,101 @@
+"""Data sets: one reader each, all of them giving `ImageData`."""
+
+from pathlib import Path
+
+from common.data.cifar10 import load_cifar10
+from common.data.duplicates import near_duplicates
+from common.data.image_folder import SPLITS, read_image_folder
+from common.data.images import ImageData, split_validation
+from common.data.synthetic import synthetic_images
+from common.errors import ConfigError, DataError
+
+__all__ = [
+    "DATASETS",
+    "ImageData",
+    "load_images",
+    "load_splits",
+    "near_duplicates",
+    "read_image_folder",
+    "split_validation",
+    "synthetic_images",
+]
+
+DATASETS = {
+    "synthetic": "ten shapes drawn by code, no download",
+    "cifar10": "CIFAR-10, found under COURSE_DATA or downloaded there",
+    "folder:PATH": "images of your own in PATH/train/<class>/ and PATH/test/<class>/",
+}
+
+
+def load_images(
+    dataset: str | Path, split: str, *, size: int = 32, limit: int | None = None, seed: int = 0
+) -> ImageData:
+    """Loads one split of a data set.
+
+    Args:
+        dataset: "synthetic", "cifar10", or a folder: "folder:PATH" or the path alone.
+        split: "train" or "test".
+        size: height and width of the images in pixels (CIFAR-10: 32 only).
+        limit: take so many images, every class in its share.
+        seed: draws the images taken under `limit`. The synthetic images are the same for all
+            seeds: their first `limit` are taken.
+
+    Raises:
+        ConfigError: if the data set or split is unknown, or `limit` more than there is.
+        DataError: if the data set's files are missing or cannot be used.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+    if dataset == "synthetic":
+        return synthetic_images(split, limit, size=size)
+    if dataset == "cifar10":
+        data = load_cifar10(split, size=size)
+    else:
+        data = read_image_folder(_folder_of(dataset), split, size=size)
+    return data if limit is None else data.sample(limit, seed)
+
+
+def load_splits(
+    dataset: str | Path,
+    seed: int,
+    n_train: int | None = None,
+    n_test: int | None = None,
+    *,
+    validation: float | int = 0.1,
+    size: int = 32,
+) -> tuple[ImageData, ImageData | None, ImageData]:
+    """Training, validation and test images; validation is a part of the train split.
+
+    Args:
+        dataset: as for `load_images`.
+        seed: draws the images under `n_train` and the validation part, not the test images.
+        n_train: how many images of the train split to use, validation included.
+        n_test: how many images of the test split to use.
+        validation: the fraction (float) or number (int) of training images set aside; 0 keeps
+            them all for training, once everything has been chosen.
+        size: height and width of the images in pixels.
+
+    Returns:
+        `(train, validation, test)`; validation is `None` if it was 0.
+    """
+    test = load_images(dataset, "test", size=size, limit=n_test)
+    train = load_images(dataset, "train", size=size, limit=n_train, seed=seed)
+    if train.classes != test.classes:
+        raise DataError(
+            f"{train.name}: the classes of train ({', '.join(train.classes)}) and test "
+            f"({', '.join(test.classes)}) differ."
+        )
+    if validation == 0:
+        return train, None, test
+    return *split_validation(train, validation, seed), test
+
+
+def _folder_of(dataset: str | Path) -> Path:
+    name = str(dataset)
+    if name.startswith("folder:"):
+        return Path(name.removeprefix("folder:")).expanduser()
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        known = "\n".join(f"  {key}: {what}" for key, what in DATASETS.items())
+        raise ConfigError(f"No data set and no folder is named {name!r}. There are:\n{known}")
+    return folder

@@ -1,0 +1,180 @@
+"""What every reader of images returns, and how a part of it is set aside for validation."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
+
+from common.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images with labels and names; checked when made.
+
+    Args:
+        images: uint8 (N, H, W, 3), red first.
+        labels: int32 (N,), each the index of a name in `classes`.
+        classes: the names of the classes.
+        name: where the images come from, for tables and titles.
+        split: "train", "validation" or "test".
+        groups: one value per image, (N,); images of one group (a patient, a scene) must not
+            stand on both sides of a split.
+        sources: one file name per image.
+
+    Raises:
+        DataError: if shapes, types, labels or lengths do not fit together.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    name: str
+    split: str
+    groups: np.ndarray | None = None
+    sources: Sequence[str] | None = None
+
+    def __post_init__(self):
+        if problem := self._problem():
+            raise DataError(f"{self.name} ({self.split}): {problem}")
+
+    def _problem(self) -> str | None:
+        images, labels = self.images, self.labels
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+            kind = getattr(images, "dtype", type(images).__name__)
+            return f"images must be a NumPy array of uint8. Received: {kind}"
+        if images.ndim != 4 or images.shape[-1] != 3:
+            return f"images must have shape (N, H, W, 3). Received: {images.shape}"
+        if not len(images):
+            return "there is no image."
+        if not isinstance(labels, np.ndarray) or labels.dtype != np.int32:
+            kind = getattr(labels, "dtype", type(labels).__name__)
+            return f"labels must be a NumPy array of int32. Received: {kind}"
+        if not isinstance(self.classes, tuple) or len(set(self.classes)) != len(self.classes):
+            return f"classes must be a tuple of distinct names. Received: {self.classes!r}"
+        for what in ("labels", "groups", "sources"):
+            value = getattr(self, what)
+            if value is not None and np.shape(value) != (len(images),):
+                return f"{len(images)} images, but {what} of shape {np.shape(value)}"
+        if labels.min() < 0 or labels.max() >= len(self.classes):
+            return (
+                f"labels must lie in 0..{len(self.classes) - 1}, one number per class. "
+                f"Received: {labels.min()}..{labels.max()}"
+            )
+        return None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageData":
+        """The images at `indices`, in that order."""
+        indices = np.asarray(indices, dtype=np.intp)
+        return replace(
+            self,
+            images=self.images[indices],
+            labels=self.labels[indices],
+            groups=None if self.groups is None else np.asarray(self.groups)[indices],
+            sources=None if self.sources is None else [self.sources[i] for i in indices],
+        )
+
+    def sample(self, n: int, seed: int) -> "ImageData":
+        """`n` images drawn at random, every class in its share.
+
+        A smaller sample with the same seed is part of a larger one.
+
+        Raises:
+            ConfigError: if there are fewer than `n` images.
+        """
+        if not 1 <= n <= len(self):
+            raise ConfigError(f"{self.name} ({self.split}) has {len(self)} images. Wanted: {n}")
+        order = pd.Series(np.random.default_rng(seed).permutation(len(self)))
+        by_class = order.groupby(self.labels[order.to_numpy()])
+        # How far into its class an image stands, 0..1: cut anywhere, the shares stay.
+        depth = (by_class.cumcount() + 0.5) / by_class.transform("size")
+        return self.subset(np.sort(order[depth.argsort(kind="stable")[:n]].to_numpy()))
+
+    def class_counts(self) -> pd.Series:
+        """Number of images per class, in the order of `classes`."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        return pd.Series(counts, index=pd.Index(self.classes, name="class"), name="images")
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any pixel, label or class name."""
+        digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
+        digest.update(np.ascontiguousarray(self.labels))
+        for start in range(0, len(self), 4096):
+            digest.update(np.ascontiguousarray(self.images[start : start + 4096]))
+        return digest.hexdigest()[:16]
+
+
+def split_validation(
+    data: ImageData, fraction_or_count: float | int, seed: int
+) -> tuple[ImageData, ImageData]:
+    """Sets a part of the training images aside, every class in its share.
+
+    Where the data has groups, a group goes to one side as a whole; shares are then as close as
+    the groups allow (the best of 50 random divisions).
+
+    Args:
+        data: the training images.
+        fraction_or_count: the part (a float in 0..1) or the number (an int) set aside.
+        seed: draws the division.
+
+    Returns:
+        `(train, validation)`, both in the order of `data`.
+
+    Raises:
+        ConfigError: if the part is not a part.
+        DataError: if a class would be missing on one side.
+    """
+    count = fraction_or_count
+    if isinstance(fraction_or_count, float):
+        count = round(fraction_or_count * len(data))
+    if not 0 < count < len(data):
+        raise ConfigError(
+            f"The validation part must lie between 0 and all {len(data)} images of {data.name}. "
+            f"Received: {fraction_or_count}"
+        )
+    counts = data.class_counts()
+    if few := [f"{name} ({n})" for name, n in counts.items() if n < 2]:
+        raise DataError(
+            f"{data.name}: a class needs two images at least, one to train and one to validate. "
+            f"Too few in: {', '.join(few)}"
+        )
+    if min(count, len(data) - count) < len(counts):
+        raise DataError(
+            f"{data.name}: {len(data) - count} images to train and {count} to validate cannot "
+            f"both hold all {len(counts)} classes. Use more images or another validation part."
+        )
+    if data.groups is None:
+        chosen, held = train_test_split(
+            np.arange(len(data)), test_size=count, stratify=data.labels, random_state=seed
+        )
+    else:
+        chosen, held = _split_groups(data, count / len(data), seed)
+    train, validation = data.subset(np.sort(chosen)), data.subset(np.sort(held))
+    for part, side in ((train, "training"), (validation, "validation")):
+        if missing := [name for name, n in part.class_counts().items() if n == 0]:
+            raise DataError(
+                f"{data.name}: no image of {', '.join(missing)} falls into the {side} part. "
+                "Use more images of these classes or another validation part."
+            )
+    return train, replace(validation, split="validation")
+
+
+def _split_groups(data: ImageData, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    groups = np.asarray(data.groups)
+    if len(np.unique(groups)) < 2:
+        raise DataError(f"{data.name}: all images belong to one group, which cannot be divided.")
+    counts = data.class_counts().to_numpy()
+
+    def misfit(division: tuple[np.ndarray, np.ndarray]) -> tuple[int, float]:
+        held = np.bincount(data.labels[division[1]], minlength=len(counts))
+        missing = ((held == 0) | (held == counts)).sum()
+        return int(missing), float(np.abs(held / counts - fraction).max())
+
+    splitter = GroupShuffleSplit(n_splits=50, test_size=fraction, random_state=seed)
+    return min(splitter.split(data.labels, groups=groups), key=misfit)

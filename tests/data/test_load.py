@@ -1,0 +1,86 @@
+"""`load_images` and `load_splits`, over all data sets."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from common.data import load_images, load_splits
+from common.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for split, n in (("train", 20), ("test", 5)):
+        for value, name in enumerate(("a", "b")):
+            folder = tmp_path / "own" / split / name
+            folder.mkdir(parents=True)
+            for i in range(n):
+                image = np.full((32, 32, 3), 100 * value + i, np.uint8)
+                cv2.imwrite(str(folder / f"{i:02}.png"), image)
+    return tmp_path / "own"
+
+
+@pytest.mark.parametrize("form", [str, Path, "folder:{}".format])
+def test_folder_in_three_forms(tree, form):
+    assert len(load_images(form(tree), "train")) == 40
+
+
+def test_limit(tree):
+    data = load_images(tree, "train", limit=10, seed=1)
+    assert data.class_counts().tolist() == [5, 5]
+    assert load_images(tree, "train", limit=10, seed=2).sources != data.sources
+    with pytest.raises(ConfigError, match="has 40 images. Wanted: 41"):
+        load_images(tree, "train", limit=41)
+    assert len(load_images("synthetic", "test", limit=20)) == 20
+
+
+def test_unknown_names(tmp_path):
+    with pytest.raises(ConfigError, match=r"'cifar11'(.|\n)*synthetic(.|\n)*cifar10(.|\n)*folder"):
+        load_images("cifar11", "train")
+    for dataset in ("synthetic", "cifar10", str(tmp_path)):
+        with pytest.raises(ConfigError, match="train, test. Received: 'valid'"):
+            load_images(dataset, "valid")
+    with pytest.raises(DataError, match="is not a folder"):
+        load_images(f"folder:{tmp_path}/missing", "train")
+
+
+def test_missing_course_data(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "missing"))
+    with pytest.raises(ConfigError, match="COURSE_DATA=.*missing"):
+        load_images("cifar10", "train")
+
+
+def test_splits(tree):
+    train, validation, test = load_splits(tree, seed=0, validation=0.25)
+    assert [len(part) for part in (train, validation, test)] == [30, 10, 10]
+    assert [part.split for part in (train, validation, test)] == ["train", "validation", "test"]
+    assert not set(train.sources) & set(validation.sources)
+    values = {tuple(image[0, 0]) for image in load_images(tree, "train").images}
+    # Set aside from train: every picture of it is there, and none of another set.
+    assert {tuple(i[0, 0]) for part in (train, validation) for i in part.images} == values
+
+
+def test_splits_with_limits():
+    train, validation, test = load_splits("synthetic", 0, n_train=200, n_test=50, validation=40)
+    assert [len(part) for part in (train, validation, test)] == [160, 40, 50]
+    assert validation.class_counts().tolist() == [4] * 10
+
+
+def test_test_images_do_not_depend_on_the_seed(tree):
+    parts = [load_splits(tree, seed=seed, n_test=4, validation=4)[2] for seed in range(2)]
+    assert parts[0].sources == parts[1].sources
+
+
+def test_real_images():
+    root = Path(os.environ.get("COURSE_DATA", "data")) / "cifar10"
+    if not (root / "test").is_dir():
+        pytest.skip(f"no real images: {root}/test does not exist (set COURSE_DATA)")
+    data = load_images("cifar10", "test")
+    assert data.images.shape == (len(data), 32, 32, 3)
+    assert len(data.classes) == 10 and data.class_counts().min() > 0
+    # Photographs, not noise: neighbouring pixels are alike.
+    steps = np.abs(np.diff(data.images[:500].astype(int), axis=2)).mean()
+    assert steps < 20 < data.images[:500].std()
