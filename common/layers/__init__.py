@@ -1,0 +1,45 @@
+"""Custom Keras layers, written from scratch on `keras.ops`; importing this registers them all."""
+
+from common.layers.activations import gelu_tanh, get_activation
+from common.layers.augmentation import (
+    PixelScaling,
+    RandomAugmentation,
+    RandomColour,
+    RandomCutout,
+    RandomFlip,
+    RandomShift,
+)
+from common.layers.batch_transforms import AlternatingFlip, MixUp
+from common.layers.initializers import PartialDirac
+from common.layers.residual import (
+    BasicBlock,
+    BottleneckBlock,
+    PooledTransition,
+    ResidualBlock,
+    SingleConvBlock,
+    SqueezeExcitation,
+)
+from common.layers.resizing import AreaResize
+from common.layers.whitening import PatchWhitening
+
+__all__ = [
+    "AlternatingFlip",
+    "AreaResize",
+    "BasicBlock",
+    "BottleneckBlock",
+    "MixUp",
+    "PartialDirac",
+    "PatchWhitening",
+    "PixelScaling",
+    "PooledTransition",
+    "RandomAugmentation",
+    "RandomColour",
+    "RandomCutout",
+    "RandomFlip",
+    "RandomShift",
+    "ResidualBlock",
+    "SingleConvBlock",
+    "SqueezeExcitation",
+    "gelu_tanh",
+    "get_activation",
+]

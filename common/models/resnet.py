@@ -1,0 +1,418 @@
+"""The ResNet family: every network of phase 1 is a `ResNetConfig` given to `resnet`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+
+import keras
+import numpy as np
+
+from common.errors import ConfigError
+from common.layers import (
+    AreaResize,
+    BasicBlock,
+    BottleneckBlock,
+    PartialDirac,
+    PatchWhitening,
+    PixelScaling,
+    PooledTransition,
+    SingleConvBlock,
+    get_activation,
+)
+
+# Of the 50,000 training images of CIFAR-10, pixels in 0..1.
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+
+BLOCKS = {"basic": BasicBlock, "bottleneck": BottleneckBlock, "single": SingleConvBlock}
+STEMS = ("conv3x3", "conv7x7", "whitening")
+POOLINGS = {
+    "average": keras.layers.GlobalAveragePooling2D,
+    "max": keras.layers.GlobalMaxPooling2D,
+}
+KERNEL_INITS = ("he_normal", "dirac")
+WHITENED_CHANNELS = 24  # 2x2 patches of 3 colours, in both signs
+WIDEST = 512  # `with_depth` doubles the width from stage to stage up to this
+
+
+def _positive_ints(name, values) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(value) for value in values)
+    except (TypeError, ValueError):
+        numbers = ()
+    if not numbers or min(numbers) < 1 or any(n != v for n, v in zip(numbers, values, strict=True)):
+        raise ConfigError(f"{name}={values!r} must be whole numbers of at least 1, one per stage.")
+    return numbers
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """Everything that makes one residual network differ from another.
+
+    Attributes:
+        blocks: Blocks per stage; its length is the number of stages.
+        widths: Filters of the blocks, per stage.
+        block: "basic", "bottleneck" or "single"; see `common.layers.residual`.
+        preactivation: Normalisation and activation before each convolution (He et al. 2016).
+        shortcut: Where the shape changes: "A" zero padding or "B" 1x1 convolution.
+        residual: `False` leaves all shortcuts out: a plain network.
+        stem: "conv3x3"; "conv7x7", stride 2 and max-pooling, for large images; or "whitening",
+            see `PatchWhitening` (call `adapt` before training).
+        downsample: "stride": the first block of each stage but the first has stride 2; or
+            "pool": a `PooledTransition` before the blocks of every stage.
+        activation: Name of the activation; "gelu_tanh" is the approximate GELU.
+        squeeze_excitation: Ratio of the blocks' squeeze-excitation; 0 for none.
+        zero_init_last: Each block starts as its shortcut.
+        global_pooling: "average" or "max" over the last feature maps.
+        head_scale: `None`: a dense head with bias and Glorot initialisation. A number: logits are
+            that number times a dense head without bias, whose weights start with variance 1.
+        image_size: Side in pixels that images are shrunk to at inference, the one that training
+            ended with; `None` for their own size.
+        norm_momentum, norm_epsilon, norm_scale: Of all batch normalisations.
+        kernel_init: Of all convolutions: "he_normal", or "dirac", see `PartialDirac`.
+
+    Raises:
+        ConfigError: for values that are unknown or do not go together.
+    """
+
+    blocks: tuple[int, ...] = (3, 3, 3)
+    widths: tuple[int, ...] = (16, 32, 64)
+    block: str = "basic"
+    preactivation: bool = False
+    shortcut: str = "A"
+    residual: bool = True
+    stem: str = "conv3x3"
+    downsample: str = "stride"
+    activation: str = "relu"
+    squeeze_excitation: int = 0
+    zero_init_last: bool = False
+    global_pooling: str = "average"
+    head_scale: float | None = None
+    image_size: int | None = None
+    norm_momentum: float = 0.9
+    norm_epsilon: float = 1e-5
+    norm_scale: bool = True
+    kernel_init: str = "he_normal"
+
+    def __post_init__(self):
+        for name in ("blocks", "widths"):
+            object.__setattr__(self, name, _positive_ints(name, getattr(self, name)))
+        if len(self.blocks) != len(self.widths):
+            raise ConfigError(
+                f"blocks={self.blocks} has {len(self.blocks)} stages, "
+                f"but widths={self.widths} has {len(self.widths)}."
+            )
+        choices = {
+            "block": tuple(BLOCKS),
+            "shortcut": ("A", "B"),
+            "stem": STEMS,
+            "downsample": ("stride", "pool"),
+            "global_pooling": tuple(POOLINGS),
+            "kernel_init": KERNEL_INITS,
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)!r} is unknown. Choose one of {known}."
+                )
+        try:
+            get_activation(self.activation)
+        except ValueError as error:
+            raise ConfigError(f"activation={self.activation!r} is unknown to Keras.") from error
+        if not isinstance(self.squeeze_excitation, int) or self.squeeze_excitation < 0:
+            raise ConfigError(
+                f"squeeze_excitation={self.squeeze_excitation!r} must be a whole ratio, or 0."
+            )
+        if not 0 <= self.norm_momentum < 1:
+            raise ConfigError(f"norm_momentum={self.norm_momentum} must lie in 0..1, 1 excluded.")
+        if self.norm_epsilon <= 0:
+            raise ConfigError(f"norm_epsilon={self.norm_epsilon} must be positive.")
+        if self.image_size is not None and self.image_size < 1:
+            raise ConfigError(f"image_size={self.image_size} must be at least 1, or None.")
+        if self.head_scale is not None and self.head_scale <= 0:
+            raise ConfigError(f"head_scale={self.head_scale} must be positive, or None.")
+        self._check_shortcut()
+        if self.zero_init_last:
+            self._check_zero_init()
+
+    def _check_shortcut(self):
+        if self.shortcut == "B" or self.downsample == "pool" or not self.residual:
+            return
+        if list(self.widths) != sorted(self.widths):
+            raise ConfigError(f"shortcut='A' cannot remove channels, as widths={self.widths} asks.")
+        channels = self.widths[0] * BLOCKS[self.block].expansion
+        if self.stem == "whitening" and channels < WHITENED_CHANNELS:
+            raise ConfigError(
+                f"stem='whitening' has {WHITENED_CHANNELS} channels, which shortcut='A' cannot "
+                f"reduce to the {channels} of the first stage: take shortcut='B'."
+            )
+
+    def _check_zero_init(self):
+        if not self.residual:
+            raise ConfigError("zero_init_last=True needs residual=True: the output would be 0.")
+        if not self.preactivation and not self.norm_scale:
+            raise ConfigError("zero_init_last=True needs norm_scale=True or preactivation=True.")
+        if not self.preactivation and self.block == "single":
+            raise ConfigError("zero_init_last=True with block='single' needs preactivation=True.")
+
+    @property
+    def stages(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def depth(self) -> int:
+        """Layers with weights between pixels and logits; those in shortcuts do not count."""
+        convolutions = len(BLOCKS[self.block](filters=1).convolutions())
+        transitions = self.stages if self.downsample == "pool" else 0
+        return 2 + transitions + convolutions * sum(self.blocks)
+
+    def to_dict(self) -> dict:
+        """As JSON can hold it: tuples become lists."""
+        return {**asdict(self), "blocks": list(self.blocks), "widths": list(self.widths)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "ResNetConfig":
+        """The inverse of `to_dict`; what is left out takes its default.
+
+        Raises:
+            ConfigError: for a name that no attribute has.
+        """
+        _check_names(values)
+        return cls(**values)
+
+
+FAST = ResNetConfig(
+    blocks=(1, 1, 1),
+    widths=(64, 256, 256),
+    block="single",
+    stem="whitening",
+    downsample="pool",
+    activation="gelu_tanh",
+    global_pooling="max",
+    head_scale=1 / 256,
+    norm_momentum=0.6,
+    norm_epsilon=1e-6,
+    norm_scale=False,
+    kernel_init="dirac",
+)
+
+PRESETS: dict[str, ResNetConfig] = {
+    # He et al. (2015), section 4.2: 6 n + 2 layers, shortcut A.
+    **{f"resnet{6 * n + 2}": ResNetConfig(blocks=(n, n, n)) for n in (3, 5, 7, 9, 18)},
+    # He et al. (2015), table 1, with the stem that suits 32x32 images.
+    "resnet18": ResNetConfig(blocks=(2, 2, 2, 2), widths=(64, 128, 256, 512), shortcut="B"),
+    # The course's own: the stem, transitions, initialisation and head of Jordan (2024), and in
+    # each stage a residual block.
+    "fast": FAST,
+    "fast_small": replace(FAST, widths=(32, 64, 128), head_scale=1 / 128),
+    "fast_large": replace(FAST, widths=(128, 384, 512), head_scale=1 / 512),
+}
+
+
+def preset(name: str, **overrides) -> ResNetConfig:
+    """A configuration by its name in `PRESETS`, with some attributes changed.
+
+    Args:
+        name: Such as "resnet20" or "fast".
+        **overrides: Attributes of `ResNetConfig`, and `stages`; `stages`, `blocks` and `widths`
+            go through `with_depth`.
+
+    Raises:
+        ConfigError: for an unknown name or attribute.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"Model {name!r} is unknown. Choose one of {tuple(PRESETS)}.")
+    depth = {key: overrides.pop(key, None) for key in ("stages", "blocks", "widths")}
+    _check_names(overrides)
+    return replace(with_depth(PRESETS[name], **depth), **overrides)
+
+
+def with_depth(
+    config: ResNetConfig,
+    stages: int | None = None,
+    blocks: int | Sequence[int] | None = None,
+    widths: Sequence[int] | None = None,
+) -> ResNetConfig:
+    """The same network with another number of stages, or of blocks in each of them.
+
+    New stages are twice as wide as the one before (512 at most) and have as many blocks as the
+    last. A `head_scale` follows the width of the last stage: the logits' scale stays.
+
+    Args:
+        config: The network to start from.
+        stages: Number of stages.
+        blocks: Blocks per stage: a number for all, or one for each stage.
+        widths: Filters per stage, where the rule above should not decide.
+
+    Raises:
+        ConfigError: if the arguments contradict each other.
+    """
+    if blocks is None:
+        blocks = config.blocks
+        if stages is not None:
+            blocks = (*blocks, *[blocks[-1]] * stages)[:stages]
+    elif isinstance(blocks, int):
+        blocks = (blocks,) * (config.stages if stages is None else stages)
+    if stages is not None and len(blocks) != stages:
+        raise ConfigError(f"stages={stages} contradicts blocks={tuple(blocks)}.")
+    if widths is None:
+        widths = list(config.widths)
+        while len(widths) < len(blocks):
+            widths.append(max(widths[-1], min(2 * widths[-1], WIDEST)))
+        widths = widths[: len(blocks)]
+    resized = replace(config, blocks=blocks, widths=widths)
+    if config.head_scale is None:
+        return resized
+    return replace(resized, head_scale=config.head_scale * config.widths[-1] / resized.widths[-1])
+
+
+def resnet(
+    config: ResNetConfig,
+    num_classes: int = 10,
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    mean: Sequence[float] = CIFAR10_MEAN,
+    std: Sequence[float] = CIFAR10_STD,
+    augmentation: Sequence[keras.layers.Layer] = (),
+    name: str = "resnet",
+) -> keras.Model:
+    """Builds the network: raw `uint8` pixels in, float32 logits out.
+
+    Scaling and augmentation are layers of the model, so the saved model takes raw pixels. With
+    height and width `None` one model serves images of any size.
+
+    Args:
+        config: The architecture.
+        num_classes: Number of logits.
+        input_shape: `(height, width, channels)` of the images.
+        mean, std: Per channel, of the training images, pixels in 0..1.
+        augmentation: Layers for scaled images that act in training only.
+        name: Of the model.
+
+    Returns:
+        A functional model of named layers ("scaling", "stem_conv", "stage1_block1", ..., "head");
+        input `(batch, height, width, channels)`, output `(batch, num_classes)`.
+
+    Raises:
+        ConfigError: for a number of classes below 1.
+    """
+    if num_classes < 1:
+        raise ConfigError(f"num_classes={num_classes} must be at least 1.")
+    inputs = keras.Input(input_shape, dtype="uint8", name="images")
+    x = PixelScaling(mean, std, name="scaling")(inputs)
+    if config.image_size is not None:
+        x = AreaResize(config.image_size, name="resizing")(x)
+    for layer in augmentation:
+        x = layer(x)
+    x = _stem(config, x)
+    for stage in range(config.stages):
+        x = _stage(config, stage, x)
+    if config.preactivation:  # the blocks' output was not yet normalised
+        x = _norm(config, "final_norm")(x)
+        x = keras.layers.Activation(get_activation(config.activation), name="final_activation")(x)
+    features = POOLINGS[config.global_pooling](name="features")(x)
+    return keras.Model(inputs, _head(config, num_classes, features), name=name)
+
+
+def adapt(model: keras.Model, images: np.ndarray, samples: int = 5000) -> None:
+    """Computes what a model takes from data before training: the kernel of its whitening stem.
+
+    Models with another stem stay as they are.
+
+    Args:
+        model: Made by `resnet`.
+        images: Raw training images `(n, height, width, channels)`, `uint8`.
+        samples: How many of the first images to use.
+    """
+    for layer in model.layers:
+        if isinstance(layer, PatchWhitening):
+            scaled = model.get_layer("scaling").normalise(images[:samples])
+            resizing = [part for part in model.layers if isinstance(part, AreaResize)]
+            layer.adapt(resizing[0](scaled) if resizing else scaled)
+
+
+def _stem(config, x):
+    if config.stem == "whitening":
+        x = PatchWhitening(name="whitening")(x)
+        return keras.layers.Activation(get_activation(config.activation), name="stem_activation")(x)
+    large = config.stem == "conv7x7"
+    x = keras.layers.Conv2D(
+        config.widths[0],
+        7 if large else 3,
+        strides=2 if large else 1,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=_kernel_initializer(config),
+        name="stem_conv",
+    )(x)
+    if not config.preactivation:  # else the first block begins with them
+        x = _norm(config, "stem_norm")(x)
+        x = keras.layers.Activation(get_activation(config.activation), name="stem_activation")(x)
+    if large:
+        x = keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+    return x
+
+
+def _stage(config, stage, x):
+    block_class = BLOCKS[config.block]
+    width = config.widths[stage]
+    common = dict(
+        activation=config.activation,
+        norm_momentum=config.norm_momentum,
+        norm_epsilon=config.norm_epsilon,
+        norm_scale=config.norm_scale,
+    )
+    if config.downsample == "pool":
+        x = PooledTransition(
+            width * block_class.expansion,
+            kernel_initializer=_kernel_initializer(config),
+            name=f"stage{stage + 1}_transition",
+            **common,
+        )(x)
+    for block in range(config.blocks[stage]):
+        halves = config.downsample == "stride" and stage > 0 and block == 0
+        x = block_class(
+            width,
+            stride=2 if halves else 1,
+            shortcut=config.shortcut,
+            preactivation=config.preactivation,
+            squeeze_excitation=config.squeeze_excitation,
+            zero_init_last=config.zero_init_last,
+            residual=config.residual,
+            kernel_initializer=_kernel_initializer(config),
+            name=f"stage{stage + 1}_block{block + 1}",
+            **common,
+        )(x)
+    return x
+
+
+def _head(config, num_classes, features):
+    # In float32 under any precision: a softmax needs more than the 8 bits of bfloat16.
+    if config.head_scale is None:
+        return keras.layers.Dense(num_classes, dtype="float32", name="head")(features)
+    scaling = keras.layers.Rescaling(config.head_scale, dtype="float32", name="head_scale")
+    return keras.layers.Dense(
+        num_classes,
+        use_bias=False,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=1.0),
+        dtype="float32",
+        name="head",
+    )(scaling(features))
+
+
+def _norm(config, name):
+    return keras.layers.BatchNormalization(
+        momentum=config.norm_momentum,
+        epsilon=config.norm_epsilon,
+        scale=config.norm_scale,
+        name=name,
+    )
+
+
+def _kernel_initializer(config):
+    return PartialDirac() if config.kernel_init == "dirac" else config.kernel_init
+
+
+def _check_names(values) -> None:
+    known = tuple(field.name for field in fields(ResNetConfig))
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(f"A ResNet has no {', '.join(unknown)}. It has {', '.join(known)}.")

@@ -1,0 +1,51 @@
+import pytest
+
+from common.models import PRESETS, ResNetConfig, count_macs, model_summary_table, resnet
+
+# 3x3 convolutions by hand: outputs x 9 x channels in x channels out.
+RESNET20 = (
+    32 * 32 * 9 * 3 * 16
+    + 6 * (32 * 32 * 9 * 16 * 16)
+    + 16 * 16 * 9 * (16 * 32 + 5 * 32 * 32)
+    + 8 * 8 * 9 * (32 * 64 + 5 * 64 * 64)
+    + 64 * 10
+)
+
+
+def test_resnet20_is_counted_right():
+    model = resnet(PRESETS["resnet20"])
+    table = model_summary_table(model)
+    assert table["macs"].sum() == RESNET20 == 40_551_040
+    assert (table["flops"] == 2 * table["macs"]).all()
+    assert table["parameters"].sum() == model.count_params()
+    rows = table.set_index("layer")
+    assert list(table["layer"]) == [layer.name for layer in model.layers]
+    assert rows.loc["images", "output_shape"] == (32, 32, 3)
+    assert rows.loc["stage2_block1", "output_shape"] == (16, 16, 32)
+    assert rows.loc["stage2_block1", "type"] == "BasicBlock"
+    assert rows.loc["head", "output_shape"] == (10,)
+    # Four times the pixels, four times the convolutions.
+    assert count_macs(model, 64) == 4 * (RESNET20 - 640) + 640
+
+
+def test_projections_squeeze_excitation_and_whitening_are_counted():
+    base = ResNetConfig(blocks=(1, 1), widths=(4, 8))
+    plain = count_macs(resnet(base), 8)
+    projected = count_macs(resnet(ResNetConfig(**{**base.to_dict(), "shortcut": "B"})), 8)
+    assert projected - plain == 4 * 4 * (4 * 8)
+    excited = count_macs(resnet(ResNetConfig(**{**base.to_dict(), "squeeze_excitation": 2})), 8)
+    assert excited - plain == 2 * (4 * 2) + 2 * (8 * 4)
+    table = model_summary_table(
+        resnet(ResNetConfig(**{**base.to_dict(), "stem": "whitening", "shortcut": "B"})), 8
+    )
+    assert table.set_index("layer").loc["whitening", "macs"] == 7 * 7 * 12 * 24
+
+
+@pytest.mark.parametrize("size", [24, 31])
+def test_output_shapes_follow_the_input_size(size):
+    rows = model_summary_table(resnet(PRESETS["fast"]), size).set_index("layer")
+    side = size - 1
+    assert rows.loc["whitening", "output_shape"] == (side, side, 24)
+    for stage in (1, 2, 3):
+        side //= 2
+        assert rows.loc[f"stage{stage}_block1", "output_shape"][:2] == (side, side)
