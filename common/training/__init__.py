@@ -1,0 +1,1 @@
+"""Training: device settings, recipes, `fit` with resume, run folders and their records."""

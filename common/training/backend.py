@@ -1,0 +1,235 @@
+"""The one file that knows which backend runs: devices, precision, compilation, distribution.
+
+`import tensorflow` and `import jax` stand inside functions here and nowhere else, so that every
+other module works on either backend, and with the other one not installed.
+"""
+
+import contextlib
+import importlib.util
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import psutil
+
+from common.errors import ConfigError
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """What a training runs on and how; made by `device_settings`.
+
+    Attributes:
+        backend: "tensorflow" or "jax".
+        device: "cpu", "gpu" or "tpu".
+        devices: names of the devices that share each batch; one unless "all" was asked for.
+        precision: Keras dtype policy of the models, one of `PRECISIONS`.
+        jit_compile: whether XLA compiles the training step.
+    """
+
+    backend: str
+    device: str
+    devices: tuple[str, ...]
+    precision: str
+    jit_compile: bool
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        count = f"{len(self.devices)} x " if len(self.devices) > 1 else ""
+        xla = "XLA" if self.jit_compile else "no XLA"
+        return f"{self.backend} on {count}{self.device}, {self.precision}, {xla}"
+
+
+def device_settings(
+    precision: str | None = None, jit_compile: bool | None = None, devices: str = "one"
+) -> DeviceSettings:
+    """Chooses what this machine is good at; each choice can be overridden.
+
+    On a CPU: no XLA under TensorFlow (it makes convolutions about four times slower) and
+    bfloat16 only where the processor computes in it. On a GPU or TPU: XLA and bfloat16.
+
+    Args:
+        precision: One of `PRECISIONS`, or `None` to choose.
+        jit_compile: Compile the step with XLA, or `None` to choose. JAX always compiles.
+        devices: "one", or "all" local devices, each taking its share of every batch.
+
+    Raises:
+        ConfigError: for an unknown precision or value of `devices`.
+    """
+    if precision is not None and precision not in PRECISIONS:
+        raise ConfigError(f"precision={precision!r} is unknown. Choose one of {PRECISIONS}.")
+    if devices not in ("one", "all"):
+        raise ConfigError(f"devices={devices!r} is unknown. Choose 'one' or 'all'.")
+    backend = keras.backend.backend()
+    names = local_devices()
+    device = names[0].split(":")[0]
+    if precision is None:
+        fast_bfloat16 = device != "cpu" or (backend == "tensorflow" and cpu_has_bfloat16())
+        precision = "mixed_bfloat16" if fast_bfloat16 else "float32"
+    if backend == "jax":
+        jit_compile = True
+    elif jit_compile is None:
+        jit_compile = device != "cpu"
+    used = tuple(names) if devices == "all" else tuple(names[:1])
+    return DeviceSettings(backend, device, used, precision, jit_compile)
+
+
+def local_devices() -> list[str]:
+    """Names of this machine's best kind of device, as "gpu:0", "gpu:1" (else "cpu:0", ...)."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        kind = {"cuda": "gpu", "rocm": "gpu"}.get(jax.default_backend(), jax.default_backend())
+        return [f"{kind}:{i}" for i in range(jax.local_device_count())]
+    import tensorflow as tf
+
+    for kind in ("TPU", "GPU", "CPU"):
+        found = tf.config.list_logical_devices(kind)
+        if found:
+            return [f"{kind.lower()}:{i}" for i in range(len(found))]
+    raise RuntimeError("TensorFlow reports no device at all.")
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16 (AVX512-BF16 or AMX; told on Linux only)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16"))
+
+
+@contextlib.contextmanager
+def device_scope(settings: DeviceSettings) -> Iterator[None]:
+    """Build and fit models inside: sets their precision and shares batches over the devices.
+
+    TensorFlow: `tf.distribute.MirroredStrategy`. JAX: `keras.distribution.DataParallel`.
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(settings.precision)
+    try:
+        with _distribution(settings):
+            yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextlib.contextmanager
+def _distribution(settings: DeviceSettings) -> Iterator[None]:
+    if len(settings.devices) == 1:
+        yield
+    elif settings.backend == "jax":
+        before = keras.distribution.distribution()
+        keras.distribution.set_distribution(
+            keras.distribution.DataParallel(
+                devices=list(settings.devices), auto_shard_dataset=False
+            )
+        )
+        try:
+            yield
+        finally:
+            keras.distribution.set_distribution(before)
+    else:
+        import tensorflow as tf
+
+        with tf.distribute.MirroredStrategy(list(settings.devices)).scope():
+            yield
+
+
+def synchronise_batch_norm(model: keras.Model) -> None:
+    """Lets batch normalisation see the whole batch, not one device's share of it.
+
+    Needed under TensorFlow only: on JAX the statistics are of the whole batch anyway.
+    """
+    if keras.backend.backend() == "tensorflow":
+        for layer in model._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
+
+
+def gradient_function(function: Callable) -> Callable:
+    """Compiles a function together with its gradient.
+
+    Args:
+        function: Takes a float tensor and any others, gives `(value, more)`: a scalar and any
+            tensors.
+
+    Returns:
+        A callable that takes the same (tensors or arrays) and gives `(value, more, gradient)`,
+        with the gradient of `value` in the shape of the first tensor. On JAX, weights that
+        `function` reads keep the values of its first call.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        compiled = jax.jit(jax.value_and_grad(function, has_aux=True))
+
+        def value_and_gradient(*inputs):
+            (value, more), gradient = compiled(*inputs)
+            return value, more, gradient
+
+        return value_and_gradient
+    import tensorflow as tf
+
+    @tf.function(jit_compile=False)
+    def compiled(*inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs[0])
+            value, more = function(*inputs)
+        return value, more, tape.gradient(value, inputs[0])
+
+    return lambda *inputs: compiled(*map(tf.convert_to_tensor, inputs))
+
+
+def tensorboard_available() -> bool:
+    """Whether Keras's TensorBoard callback can write: it needs TensorFlow on every backend."""
+    try:
+        return importlib.util.find_spec("tensorflow") is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def make_deterministic() -> None:
+    """Makes the same seed give the same numbers, at some cost in speed (TensorFlow only)."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+def hardware() -> dict:
+    """The machine in a few words, for records: processor, cores, memory in GB, accelerators."""
+    accelerators = []
+    if keras.backend.backend() == "jax":
+        import jax
+
+        accelerators = [d.device_kind for d in jax.local_devices() if d.platform != "cpu"]
+    else:
+        import tensorflow as tf
+
+        for device in tf.config.list_physical_devices("GPU"):
+            details = tf.config.experimental.get_device_details(device)
+            accelerators.append(details.get("device_name", "GPU"))
+    return {
+        "processor": _processor_name(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+        "bfloat16": cpu_has_bfloat16(),
+        "accelerators": accelerators,
+        "system": platform.system(),
+    }
+
+
+def _processor_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

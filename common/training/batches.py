@@ -1,0 +1,122 @@
+"""Batches for `fit`: an order that only seed and epoch decide, and transforms of whole batches."""
+
+import math
+
+import cv2
+import keras
+import numpy as np
+from keras import ops
+
+from common.data.images import ImageData
+
+
+class ImageBatches(keras.utils.PyDataset):
+    """Batches of `uint8` images with what batch transforms need: labels, index and epoch.
+
+    Each item is `(inputs, labels)`, with `inputs` a dict of `images` (B, S, S, 3) `uint8`,
+    `labels` (B,), `index` (B,) (the image's number in the data set) and `epoch` (B,).
+
+    Args:
+        data: The images.
+        batch_size: Images per batch.
+        seed: With `epoch` it decides the order; `None` keeps the order of the data.
+        size: Side in pixels that images are shrunk to (area interpolation), `None` for their own.
+        drop_remainder: Leave out the last batch if it is not full; training does, so that every
+            step costs and weighs the same.
+        epoch: The first epoch: `fit` may fetch ahead before any callback can tell it.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        batch_size: int,
+        seed: int | None = None,
+        size: int | None = None,
+        drop_remainder: bool = False,
+        epoch: int = 0,
+    ):
+        super().__init__()
+        self.images = resize_images(data.images, size)
+        self.labels = data.labels
+        self.batch_size = min(batch_size, len(data))
+        self.seed = seed
+        self.drop_remainder = drop_remainder
+        self.start_epoch(epoch)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Draws the order of this epoch, the same whenever it is asked for."""
+        self.epoch = epoch
+        count = len(self.labels)
+        if self.seed is None:
+            self._order = np.arange(count)
+        else:
+            self._order = np.random.default_rng([self.seed, epoch]).permutation(count)
+
+    def __len__(self) -> int:
+        count = len(self.labels) / self.batch_size
+        return math.floor(count) if self.drop_remainder else math.ceil(count)
+
+    def __getitem__(self, i: int):
+        index = self._order[i * self.batch_size : (i + 1) * self.batch_size]
+        labels = self.labels[index]
+        inputs = {
+            "images": self.images[index],
+            "labels": labels,
+            "index": index.astype("int32"),
+            "epoch": np.full(len(index), self.epoch, "int32"),
+        }
+        return inputs, labels
+
+
+def resize_images(images: np.ndarray, size: int | None) -> np.ndarray:
+    """Shrinks `uint8` images (N, H, W, 3) to `size` x `size` by averaging areas."""
+    if size is None or images.shape[1:3] == (size, size):
+        return images
+    resized = np.empty((len(images), size, size, images.shape[3]), images.dtype)
+    for i, image in enumerate(images):
+        cv2.resize(image, (size, size), dst=resized[i], interpolation=cv2.INTER_AREA)
+    return resized
+
+
+class BatchTransformed(keras.Model):
+    """A network as `fit` trains it: transforms of the batch, one-hot targets, then the network.
+
+    Takes the dict of `ImageBatches`. Its `call` returns `{"logits", "targets"}`, so that a
+    transform may change labels along with images, on the accelerator, on any backend. The
+    transforms act in training only. Save `network`, never this wrapper.
+
+    Args:
+        network: Takes raw `uint8` images, gives logits (B, classes).
+        num_classes: Number of classes.
+        label_smoothing: Share of each target spread evenly over all classes.
+        transforms: Layers of `common.layers.batch_transforms`.
+    """
+
+    def __init__(self, network, num_classes, label_smoothing=0.0, transforms=()):
+        super().__init__(name="batch_transformed")
+        self.network = network
+        self.num_classes = num_classes
+        self.label_smoothing = label_smoothing
+        self.transforms = list(transforms)
+        self.cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
+
+    def build(self, input_shape):
+        # The network is built already; the transforms have no shape to learn.
+        self.built = True
+
+    def call(self, inputs, training=False):
+        images = inputs["images"]
+        targets = ops.one_hot(inputs["labels"], self.num_classes, dtype="float32")
+        if training:
+            smoothing = self.label_smoothing
+            targets = targets * (1 - smoothing) + smoothing / self.num_classes
+            for transform in self.transforms:
+                images, targets = transform(images, targets, inputs["index"], inputs["epoch"])
+        return {"logits": self.network(images, training=training), "targets": targets}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        # A `Loss`, since those know how to average over several devices.
+        return self.cross_entropy(y_pred["targets"], y_pred["logits"], sample_weight)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return super().compute_metrics(x, y, y_pred["logits"], sample_weight)

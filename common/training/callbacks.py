@@ -1,0 +1,150 @@
+"""Keras callbacks that lose nothing when a training is killed."""
+
+import json
+import time
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from common.errors import DataError
+from common.files import write_atomically, write_text
+from common.training.batches import ImageBatches
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the whole state of training after each epoch, as one file in one step.
+
+    `keras.callbacks.BackupAndRestore` writes weights and epoch as two files, so a kill between
+    them restores the weights of one epoch under the number of another. Here the epoch and the
+    history lie inside the weights file (optimizer included), which appears whole or not at all.
+
+    Args:
+        folder: Where `checkpoint.weights.h5`, `best.weights.h5` and `history.csv` are written;
+            `None` keeps the history in memory and nothing else.
+        monitor: The value that decides which epoch is the best, such as "val_accuracy"; the
+            best epoch is kept only if it is given and present.
+        mode: "max" or "min".
+    """
+
+    def __init__(self, folder: str | Path | None, monitor: str | None = None, mode: str = "max"):
+        super().__init__()
+        self.folder = None if folder is None else Path(folder)
+        self.monitor = monitor
+        self.sign = 1 if mode == "max" else -1
+        self.state = {"epoch": 0, "history": [], "best": None, "seconds": 0.0}
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "checkpoint.weights.h5"
+
+    @property
+    def best_path(self) -> Path:
+        return self.folder / "best.weights.h5"
+
+    def restore(self, model: keras.Model) -> int:
+        """Loads the last whole epoch into a built and compiled model; returns the next epoch.
+
+        Raises:
+            DataError: if the checkpoint is no checkpoint of such a model.
+        """
+        if self.folder is None or not self.path.exists():
+            return 0
+        try:
+            with h5py.File(self.path, "r") as file:
+                self.state = json.loads(file["course_state"][()].tobytes())
+            model.optimizer.build(model.trainable_variables)
+            model.load_weights(self.path)
+        except (OSError, KeyError, ValueError) as error:
+            raise DataError(
+                f"{self.path} does not fit this network or is damaged ({error}). "
+                "Delete its folder to train anew, or choose another run name."
+            ) from error
+        return self.state["epoch"]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self._started
+        row = {name: float(value) for name, value in (logs or {}).items()}
+        row = {"epoch": epoch + 1, **row, "seconds": round(seconds, 2)}
+        self.state["history"].append(row)
+        self.state["epoch"] = epoch + 1
+        self.state["seconds"] += seconds
+        if self.folder is None:
+            return
+        best = self.state["best"]
+        if self.monitor in row and (
+            best is None or self.sign * row[self.monitor] > self.sign * best["value"]
+        ):
+            self.state["best"] = {"epoch": epoch + 1, "value": row[self.monitor]}
+            self._save(self.best_path)
+        self._save(self.path)
+        # Written anew from the state, so that no epoch can stand twice.
+        write_text(self.folder / "history.csv", self.history().to_csv(index=False))
+
+    def history(self) -> pd.DataFrame:
+        """A row per finished epoch."""
+        return pd.DataFrame(self.state["history"])
+
+    def _save(self, path: Path) -> None:
+        with write_atomically(path) as temporary:
+            self.model.save_weights(temporary, overwrite=True)
+            state = np.frombuffer(json.dumps(self.state).encode(), "uint8")
+            with h5py.File(temporary, "a") as file:
+                file.create_dataset("course_state", data=state)
+
+
+class SeedEpochs(keras.callbacks.Callback):
+    """Derives all randomness of an epoch from seed and epoch: the order, augmentation, dropout.
+
+    So an epoch that is run again after a kill is the same epoch.
+    """
+
+    def __init__(self, batches: ImageBatches, seed: int):
+        super().__init__()
+        self.batches = batches
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.start_epoch(epoch)
+        generators = [v for v in self.model.variables if v.name == "seed_generator_state"]
+        for i, state in enumerate(generators):
+            key = np.random.SeedSequence([self.seed, epoch, i]).generate_state(1)[0]
+            # 31 bits: some backends keep the state as signed integers.
+            state.assign(np.array([key >> 1, 0], "uint32"))
+
+
+class Progress(keras.callbacks.Callback):
+    """One tqdm bar over all steps, in a terminal or a notebook, with the last epoch's values."""
+
+    def __init__(self, epochs: int, steps_per_epoch: int, description: str = ""):
+        super().__init__()
+        self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.description = description
+        self.bar = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.bar is None:
+            self.bar = tqdm(
+                total=self.epochs * self.steps_per_epoch,
+                initial=epoch * self.steps_per_epoch,
+                desc=self.description,
+                unit="step",
+                mininterval=1,
+            )
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.update(1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        shown = ("loss", "accuracy", "val_accuracy")
+        self.bar.set_postfix({name: f"{logs[name]:.3f}" for name in shown if name in logs})
+
+        if epoch + 1 == self.epochs:
+            self.bar.close()

@@ -1,0 +1,119 @@
+"""One training of a ResNet, from configuration to run folder."""
+
+from dataclasses import dataclass, replace
+
+import keras
+import pandas as pd
+
+from common.data.images import ImageData
+from common.models.resnet import ResNetConfig, adapt, resnet
+from common.training.backend import DeviceSettings, device_scope
+from common.training.fit import fit
+from common.training.recipes import Recipe
+from common.training.runs import Run
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network: with `history` (a row per epoch), `seconds`, and its run, if kept."""
+
+    network: keras.Model
+    history: pd.DataFrame
+    seconds: float
+    run: Run | None
+
+
+def train_resnet(
+    config: ResNetConfig,
+    recipe: Recipe,
+    train: ImageData,
+    validation: ImageData | None,
+    settings: DeviceSettings,
+    *,
+    seed: int = 0,
+    run: Run | None = None,
+    progress: bool = True,
+) -> Trained:
+    """Builds and trains a ResNet; with a run, goes on where an earlier call was killed.
+
+    A run that has its model already is not trained again. The weights, the order of the images
+    and all augmentation follow from `seed`.
+
+    Args:
+        config: The architecture.
+        recipe: The hyper-parameters.
+        train, validation: Images; without validation nothing is scored on the way.
+        settings: From `device_settings`.
+        seed: Of everything random.
+        run: Where the training is kept; `None` keeps nothing.
+        progress: Show a progress bar.
+    """
+    if run is not None and (run.folder / "model.keras").exists():
+        history = run.history
+        return Trained(run.load_model(), history, float(history["seconds"].sum()), run)
+    config = trained_config(config, recipe)
+    with device_scope(settings):
+        keras.utils.set_random_seed(seed)
+        network = resnet(
+            config,
+            len(train.classes),
+            augmentation=recipe.augmentation_layers(seed),
+            name=run.name.replace("/", "-").replace("=", "-") if run else "resnet",
+        )
+        adapt(network, train.images)
+        result = fit(
+            network,
+            train,
+            validation,
+            recipe,
+            settings,
+            seed=seed,
+            folder=run.folder if run else None,
+            progress=progress,
+        )
+    if run is not None:
+        run.save_model(network)
+    return Trained(network, result.history, result.seconds, run)
+
+
+def trained_config(config: ResNetConfig, recipe: Recipe) -> ResNetConfig:
+    """The network that shrinks images by itself to the size that the recipe ends with."""
+    return replace(config, image_size=recipe.phases()[-1][2])
+
+
+def run_config(
+    config: ResNetConfig,
+    recipe: Recipe,
+    settings: DeviceSettings,
+    *,
+    phase: str,
+    dataset: str,
+    profile: str,
+    seed: int,
+    **more,
+) -> dict:
+    """What makes a run what it is, as `Run` keeps it and records show it."""
+    return {
+        "phase": phase,
+        "dataset": dataset,
+        "profile": profile,
+        "seed": seed,
+        "network": trained_config(config, recipe).to_dict(),
+        "recipe": recipe.to_dict(),
+        "device": settings.to_dict(),
+        **more,
+    }
+
+
+def ablations(recipe: Recipe) -> dict[str, Recipe]:
+    """The recipe, and the recipe less one ingredient each."""
+    changes = {
+        "whole recipe": {},
+        "no label smoothing": {"label_smoothing": 0.0},
+        "random flips": {"flip": "random"},
+        "no flips": {"flip": "none"},
+        "no shifts": {"shift": 0},
+        "SGD instead of Muon": {"optimizer": "sgd", "learning_rate": 0.2, "momentum": 0.9},
+        "one image size": {"sizes": ()},
+    }
+    return {name: replace(recipe, **values) for name, values in changes.items()}

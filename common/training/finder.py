@@ -1,0 +1,82 @@
+"""The learning-rate range test."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pandas as pd
+
+from common.data.images import ImageData
+from common.models.resnet import ResNetConfig, adapt, resnet
+from common.training.backend import DeviceSettings, device_scope
+from common.training.batches import BatchTransformed, ImageBatches
+from common.training.recipes import Recipe
+
+
+class _LossPerStep(keras.callbacks.Callback):
+    """Collects the loss of each step; Keras reports the mean since the epoch began."""
+
+    def __init__(self, diverged: float):
+        super().__init__()
+        self.diverged = diverged
+        self.losses = []
+        self._sum = 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        total = logs["loss"] * (batch + 1)
+        self.losses.append(total - self._sum)
+        self._sum = total
+        if not np.isfinite(total) or self.losses[-1] > self.diverged * min(self.losses):
+            self.model.stop_training = True
+
+
+def learning_rate_range_test(
+    config: ResNetConfig,
+    recipe: Recipe,
+    train: ImageData,
+    settings: DeviceSettings,
+    *,
+    low: float = 1e-3,
+    high: float = 3.0,
+    steps: int = 60,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Trains for some steps while the learning rate rises exponentially from `low` to `high`.
+
+    The loss falls as long as the rate is right and explodes when it is too high; a good peak lies
+    somewhat below the lowest loss. Ends early when the loss is five times its minimum.
+    Smith, "Cyclical Learning Rates for Training Neural Networks" (2017).
+
+    Returns:
+        A row per step: `learning_rate`, `loss` and `smooth_loss` (exponential mean).
+    """
+    size = recipe.phases()[-1][2]
+    batches = ImageBatches(train, recipe.batch_size, seed, size, drop_remainder=True)
+    steps_per_epoch = min(steps, len(batches))
+    rise = keras.optimizers.schedules.ExponentialDecay(low, steps, high / low)
+    losses = _LossPerStep(diverged=5.0)
+    with device_scope(settings):
+        keras.utils.set_random_seed(seed)
+        network = resnet(
+            replace(config, image_size=size),
+            len(train.classes),
+            augmentation=recipe.augmentation_layers(seed),
+        )
+        adapt(network, train.images)
+        model = BatchTransformed(
+            network, len(train.classes), recipe.label_smoothing, recipe.batch_transforms(seed)
+        )
+        model.compile(recipe.make_optimizer(steps, rise), jit_compile=settings.jit_compile)
+        while len(losses.losses) < steps and not model.stop_training:
+            losses._sum = 0.0
+            model.fit(
+                batches,
+                steps_per_epoch=min(steps_per_epoch, steps - len(losses.losses)),
+                shuffle=False,
+                verbose=0,
+                callbacks=[losses],
+            )
+    table = pd.DataFrame({"loss": losses.losses})
+    table.insert(0, "learning_rate", low * (high / low) ** (table.index / steps))
+    table["smooth_loss"] = table["loss"].ewm(span=8).mean()
+    return table

@@ -1,0 +1,120 @@
+"""`fit`: trains a classifier by a recipe, and goes on where a killed training stopped."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import pandas as pd
+from keras import ops
+
+from common.data.images import ImageData
+from common.errors import ConfigError
+from common.training import backend
+from common.training.backend import DeviceSettings
+from common.training.batches import BatchTransformed, ImageBatches
+from common.training.callbacks import Checkpoint, Progress, SeedEpochs
+from common.training.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training leaves: `history` has a row per epoch, `seconds` spans all its parts."""
+
+    history: pd.DataFrame
+    seconds: float
+
+
+def fit(
+    network: keras.Model,
+    train: ImageData,
+    validation: ImageData | None,
+    recipe: Recipe,
+    settings: DeviceSettings,
+    *,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    keep_best: bool = False,
+    tensorboard: bool = True,
+    callbacks: tuple[keras.callbacks.Callback, ...] = (),
+    progress: bool = True,
+) -> FitResult:
+    """Trains `network` in place with `model.fit`.
+
+    The order of the images and all random numbers of an epoch follow from `seed` and the epoch,
+    so a training that was killed and called again ends as if nothing had happened.
+
+    Args:
+        network: Takes raw `uint8` pixels, gives logits; built under `device_scope(settings)`.
+        train: Training images.
+        validation: Scored after every epoch, at their own size; or `None`.
+        recipe: The hyper-parameters.
+        settings: From `device_settings`; call `fit` inside `device_scope(settings)`.
+        seed: Of the order, augmentation and dropout (not of the weights: they are made).
+        folder: Where checkpoints and logs are kept; without one nothing is, and a kill loses all.
+        keep_best: End with the epoch of the highest validation accuracy instead of the last.
+            Needs `folder` and `validation`.
+        tensorboard: Write TensorBoard logs into `folder` where TensorFlow is installed.
+        callbacks: Further Keras callbacks.
+        progress: Show a progress bar.
+
+    Raises:
+        ConfigError: if `keep_best` lacks what it needs.
+        DataError: if the folder's checkpoint is not of this network.
+    """
+    if keep_best and (folder is None or validation is None):
+        raise ConfigError("keep_best needs a folder to keep it in, and validation images.")
+    batch_size = min(recipe.batch_size, len(train))
+    steps_per_epoch = len(train) // batch_size
+    model = BatchTransformed(
+        network,
+        len(train.classes),
+        recipe.label_smoothing,
+        recipe.batch_transforms(seed),
+    )
+    model.compile(
+        optimizer=recipe.make_optimizer(steps_per_epoch * recipe.epochs),
+        metrics=["accuracy"],
+        jit_compile=settings.jit_compile,
+    )
+    if len(settings.devices) > 1:
+        backend.synchronise_batch_norm(network)
+    first = ImageBatches(train, batch_size, size=recipe.phases()[0][2])
+    model(first[0][0])  # builds the wrapper: a checkpoint can only be loaded into built layers
+
+    checkpoint = Checkpoint(folder, monitor="val_accuracy" if keep_best else None)
+    start = checkpoint.restore(model)
+    extra = list(callbacks)
+    if folder is not None and tensorboard:
+        extra += _tensorboard(folder)
+    if progress:
+        extra.append(Progress(recipe.epochs, steps_per_epoch, network.name))
+    for first_epoch, end_epoch, size in recipe.phases():
+        if start > end_epoch:
+            continue
+        epoch = max(first_epoch, start)
+        batches = ImageBatches(train, batch_size, seed, size, drop_remainder=True, epoch=epoch)
+        model.fit(
+            batches,
+            validation_data=ImageBatches(validation, 1000) if validation else None,
+            initial_epoch=epoch,
+            epochs=end_epoch,
+            shuffle=False,  # the batches are shuffled, from the seed
+            verbose=0,
+            callbacks=[SeedEpochs(batches, seed), checkpoint, *extra],
+        )
+        if model.stop_training:
+            break
+        # The end of `model.fit` sets weights to their averages; on JAX both are then one buffer,
+        # which the next phase could not give away twice.
+        for variable in model.optimizer.variables:
+            variable.assign(ops.copy(variable))
+    if keep_best and checkpoint.best_path.exists():
+        model.load_weights(checkpoint.best_path)
+    return FitResult(checkpoint.history(), checkpoint.state["seconds"])
+
+
+def _tensorboard(folder: str | Path) -> list[keras.callbacks.Callback]:
+    if backend.tensorboard_available():
+        return [keras.callbacks.TensorBoard(Path(folder) / "tensorboard", write_graph=False)]
+    print("TensorFlow is not installed: no TensorBoard logs; history.csv has the same values.")
+    return []

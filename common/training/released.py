@@ -1,0 +1,120 @@
+"""Weights that the repository carries, in half precision, with the record of their run."""
+
+from pathlib import Path
+
+import keras
+
+from common.errors import ConfigError, DataError
+from common.files import read_json, write_atomically, write_json
+from common.models.resnet import ResNetConfig, resnet
+from common.paths import repository_root
+from common.training.runs import read_model, runs_dir
+
+
+def load_model(run: str | None = None, phase: str = "phase1_cifar") -> tuple[keras.Model, dict]:
+    """A trained network in float32, and the record of its training.
+
+    Args:
+        run: Name of a finished run under `outputs/runs`, or the path of its folder; `None` for
+            the weights that the repository carries.
+        phase: Whose released weights to take.
+
+    Raises:
+        ConfigError: if there is no such run, or it has not finished.
+        DataError: if its files are damaged.
+    """
+    if run is None:
+        return load_released(phase)
+    folder = next((f for f in (runs_dir() / run, Path(run)) if f.is_dir()), None)
+    if folder is None:
+        raise ConfigError(f"There is no run {run!r} under {runs_dir()}, nor a folder of that name.")
+    if not (folder / "record.json").exists():
+        raise ConfigError(f"The run in {folder} has not finished; run its notebook again.")
+    return _in_float32(read_model(folder / "model.keras")), read_json(folder / "record.json")
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """The same network computing in float32, whatever precision it was trained in."""
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+    config = model.get_config()
+    _set_policies(config)
+    copy = type(model).from_config(config)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _set_policies(config) -> None:
+    if isinstance(config, dict):
+        for key, value in config.items():
+            name = value.get("config", {}).get("name") if isinstance(value, dict) else value
+            if key == "dtype" and isinstance(name, str) and name.startswith("mixed_"):
+                config[key] = "float32"
+            else:
+                _set_policies(value)
+    elif isinstance(config, list):
+        for item in config:
+            _set_policies(item)
+
+
+def released_folder(phase: str = "phase1_cifar") -> Path:
+    """Where a phase keeps its released weights.
+
+    Raises:
+        ConfigError: outside a checkout of the repository.
+    """
+    root = repository_root()
+    if root is None:
+        raise ConfigError(
+            "The released weights come with the repository, and `common` is installed outside "
+            "one. Clone the repository and `pip install -e .` there, or name a run."
+        )
+    return root / phase / "weights"
+
+
+def released_record(phase: str = "phase1_cifar") -> dict | None:
+    """The record of a phase's released weights; `None` where there are none."""
+    root = repository_root()
+    path = None if root is None else root / phase / "weights" / "record.json"
+    return read_json(path) if path and path.exists() else None
+
+
+def load_released(phase: str = "phase1_cifar") -> tuple[keras.Model, dict]:
+    """The network with the released weights of a phase, and their record."""
+    folder = released_folder(phase)
+    record = read_json(folder / "record.json")
+    path = folder / "model.weights.h5"
+    with_policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        model = _build(record)
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} is missing or damaged: {error}. Restore it with git.") from error
+    finally:
+        keras.config.set_dtype_policy(with_policy)
+    return model, record
+
+
+def release(model: keras.Model, record: dict, phase: str = "phase1_cifar") -> Path:
+    """Writes a model's weights in float16 with its record; returns the folder.
+
+    The record must hold what `_build` needs: `network` (a `ResNetConfig` as a dict), `classes`.
+    """
+    folder = released_folder(phase)
+    with_policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float16")
+    try:
+        half = _build(record)
+    finally:
+        keras.config.set_dtype_policy(with_policy)
+    half.set_weights(model.get_weights())
+    with write_atomically(folder / "model.weights.h5") as temporary:
+        half.save_weights(temporary, overwrite=True)
+    write_json(folder / "record.json", record)
+    return folder
+
+
+def _build(record: dict) -> keras.Model:
+    config = ResNetConfig.from_dict(record["network"])
+    return resnet(config, num_classes=len(record["classes"]))

@@ -1,0 +1,91 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from small import small_data, small_network
+
+from common.layers.batch_transforms import AlternatingFlip, MixUp
+from common.training.batches import BatchTransformed, ImageBatches, resize_images
+
+
+def order(batches):
+    return np.concatenate([batches[i][0]["index"] for i in range(len(batches))])
+
+
+def test_order_follows_from_seed_and_epoch_alone():
+    data = small_data(50)
+    first, second = (ImageBatches(data, 16, seed=3) for _ in range(2))
+    first.start_epoch(4)
+    second.start_epoch(1)
+    second.start_epoch(4)
+    np.testing.assert_array_equal(order(first), order(second))
+    assert sorted(order(first)) == list(range(50))
+    second.start_epoch(5)
+    assert (order(first) != order(second)).any()
+
+
+def test_without_seed_the_order_is_the_data_s_and_the_last_batch_short():
+    batches = ImageBatches(small_data(50), 16)
+    np.testing.assert_array_equal(order(batches), np.arange(50))
+    assert len(batches) == 4 and len(batches[3][1]) == 2
+    assert len(ImageBatches(small_data(50), 16, drop_remainder=True)) == 3
+
+
+def test_resize_averages_areas():
+    images = np.zeros((1, 4, 4, 3), np.uint8)
+    images[0, :2, :2] = [[100, 50, 0]]
+    images[0, 0, 0] = 0
+    np.testing.assert_array_equal(resize_images(images, 2)[0, 0, 0], [75, 38, 0])
+    assert resize_images(images, 4) is images
+
+
+def test_alternating_flip_shows_each_image_once_either_way_in_two_epochs():
+    images = np.arange(40 * 2 * 4 * 3, dtype="uint8").reshape(40, 2, 4, 3)
+    targets = np.eye(40, dtype="float32")
+    flip, index = AlternatingFlip(seed=7), np.arange(40, dtype="int32")
+
+    def epoch(number):
+        result, same = flip(
+            ops.convert_to_tensor(images), targets, index, np.full(40, number, "int32")
+        )
+        np.testing.assert_array_equal(ops.convert_to_numpy(same), targets)
+        return ops.convert_to_numpy(result)
+
+    even, odd = epoch(0), epoch(1)
+    np.testing.assert_array_equal(epoch(2), even)
+    mirrored = (even == images[:, :, ::-1]).all((1, 2, 3))
+    np.testing.assert_array_equal(even[mirrored], odd[mirrored][:, :, ::-1])
+    np.testing.assert_array_equal(odd[~mirrored], images[~mirrored][:, :, ::-1])
+    assert 8 <= mirrored.sum() <= 32
+
+
+def test_mixup_blends_images_and_targets_alike():
+    images = np.zeros((2, 2, 2, 3), np.uint8)
+    images[0] = 200
+    mixed, targets = MixUp(alpha=1.0, seed=1)(images, np.eye(2, dtype="float32"), None, None)
+    mixed, targets = ops.convert_to_numpy(mixed), ops.convert_to_numpy(targets)
+    assert mixed.dtype == np.uint8
+    np.testing.assert_allclose(mixed[:, 0, 0, 0] / 200, targets[:, 0], atol=0.01)
+    np.testing.assert_allclose(targets.sum(1), 1, atol=1e-6)
+    assert 0 < targets[0, 0] < 1
+    with pytest.raises(ValueError, match="alpha"):
+        MixUp(alpha=0)
+
+
+def test_transforms_act_in_training_only_and_loss_is_smoothed_cross_entropy():
+    data = small_data(8)
+    inputs, labels = ImageBatches(data, 8)[0]
+    model = BatchTransformed(small_network(), 4, label_smoothing=0.2, transforms=[MixUp(1.0)])
+    inference = model(inputs, training=False)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(inference["logits"]),
+        ops.convert_to_numpy(model.network(data.images, training=False)),
+        atol=1e-5,
+    )
+    np.testing.assert_array_equal(ops.convert_to_numpy(inference["targets"]), np.eye(4)[labels])
+    training = BatchTransformed(small_network(), 4, label_smoothing=0.2)(inputs, training=True)
+    expected = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)(
+        np.eye(4)[labels], training["logits"]
+    )
+    loss = model.compute_loss(y=labels, y_pred=training)
+    assert float(ops.convert_to_numpy(loss)) == pytest.approx(float(expected), rel=1e-5)

@@ -1,0 +1,118 @@
+import keras
+import numpy as np
+import pytest
+from small import small_data, small_network
+
+from common.errors import ConfigError, DataError
+from common.training import backend
+from common.training.backend import device_scope, device_settings
+from common.training.fit import fit
+from common.training.recipes import Recipe
+
+RECIPE = Recipe(
+    epochs=4, batch_size=16, learning_rate=0.05, other_learning_rate=0.003, head_learning_rate=0.012,
+    sizes=((0.5, 6), (0.5, 8)), shift=0, flip="none", mixup=0.2,
+    ema_momentum=0.9, ema_overwrite_every=2,
+)  # fmt: skip
+SETTINGS = device_settings(precision="float32")
+
+
+class KilledError(Exception):
+    """Stands for a kill: training ends where it is raised."""
+
+
+class KillAt(keras.callbacks.Callback):
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.at = (epoch, batch)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            raise KilledError
+
+
+def train(folder=None, recipe=RECIPE, dropout=0.2, **options):
+    network = small_network(dropout=dropout)
+    result = fit(
+        network, small_data(), small_data(32, seed=1), recipe, SETTINGS, seed=5, folder=folder,
+        tensorboard=False, progress=False, **options,
+    )  # fmt: skip
+    return network, result
+
+
+def test_it_learns_and_keeps_a_row_per_epoch(tmp_path):
+    recipe = Recipe(epochs=12, batch_size=16, learning_rate=0.1, other_learning_rate=0.006,
+                    head_learning_rate=0.03, label_smoothing=0.0, shift=0, flip="none")  # fmt: skip
+    _, result = train(tmp_path, recipe, dropout=0.0)
+    assert result.history["epoch"].tolist() == list(range(1, 13))
+    assert result.history["loss"].iloc[-1] < 0.6 * result.history["loss"].iloc[0]
+    assert result.history["val_accuracy"].iloc[-1] > 0.6
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 13
+
+
+@pytest.mark.parametrize("at", [(0, 1), (1, 3), (2, 0), (3, 2)])
+def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path, at):
+    undisturbed, expected = train()
+    with pytest.raises(KilledError):
+        train(tmp_path, callbacks=(KillAt(*at),))
+    network, result = train(tmp_path)
+    assert result.history["epoch"].tolist() == [1, 2, 3, 4]
+    np.testing.assert_allclose(
+        result.history.drop(columns="seconds"), expected.history.drop(columns="seconds"), atol=1e-4
+    )
+    for ours, theirs in zip(network.get_weights(), undisturbed.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path):
+    first, expected = train(tmp_path)
+    again, result = train(tmp_path)
+    assert result.history.equals(expected.history)
+    for ours, theirs in zip(again.get_weights(), first.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_keep_best_ends_with_the_best_epoch(tmp_path):
+    network, result = train(tmp_path, keep_best=True)
+    network.compile(metrics=["accuracy"])
+    validation = small_data(32, seed=1)
+    logits = network.predict(validation.images, verbose=0)
+    accuracy = (logits.argmax(1) == validation.labels).mean()
+    best = result.history["val_accuracy"].idxmax()
+    if best >= 2:  # epochs before are scored at the smaller size
+        assert accuracy == pytest.approx(result.history["val_accuracy"].max(), abs=1e-6)
+    with pytest.raises(ConfigError, match="keep_best"):
+        train(None, keep_best=True)
+
+
+def test_a_foreign_or_damaged_checkpoint_is_told(tmp_path):
+    (tmp_path / "checkpoint.weights.h5").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match=r"checkpoint\.weights\.h5"):
+        train(tmp_path)
+
+
+def test_tensorboard_logs_or_a_notice(tmp_path, capsys):
+    network = small_network()
+    data = small_data(32)
+    recipe = Recipe(epochs=1, batch_size=16, shift=0)
+    fit(network, data, None, recipe, SETTINGS, folder=tmp_path, progress=False)
+    if backend.tensorboard_available():
+        assert list(tmp_path.glob("tensorboard/train/events*"))
+    else:
+        assert "no TensorBoard" in capsys.readouterr().out
+
+
+def test_precision_applies_inside_the_scope_only():
+    with device_scope(device_settings(precision="mixed_bfloat16")):
+        assert keras.layers.Dense(1).compute_dtype == "bfloat16"
+    assert keras.layers.Dense(1).compute_dtype == "float32"
+
+
+def test_unknown_settings_are_told():
+    with pytest.raises(ConfigError, match="mixed_bfloat16"):
+        device_settings(precision="float8")
+    with pytest.raises(ConfigError, match="'all'"):
+        device_settings(devices="two")

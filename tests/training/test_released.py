@@ -1,0 +1,53 @@
+"""Weights that come with the repository, in a repository of the test's own."""
+
+import numpy as np
+import pytest
+from small import small_data
+
+from common.errors import ConfigError, DataError
+from common.models.resnet import ResNetConfig, resnet
+from common.training import released
+
+NETWORK = ResNetConfig(blocks=(1, 1), widths=(8, 16))
+RECORD = {"network": NETWORK.to_dict(), "classes": ["a", "b", "c", "d"], "seed": 3}
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr("common.training.released.repository_root", lambda: tmp_path)
+    return tmp_path
+
+
+def test_released_weights_give_nearly_the_same_logits(root):
+    assert released.released_record() is None
+    network = resnet(NETWORK, 4)
+    folder = released.release(network, RECORD)
+    assert folder == root / "phase1_cifar" / "weights"
+    assert released.released_record() == RECORD
+    loaded, record = released.load_model()
+    assert record == RECORD
+    assert {layer.compute_dtype for layer in loaded.layers} == {"float32"}
+    images = small_data(8).images
+    before = network.predict_on_batch(images)
+    np.testing.assert_allclose(loaded.predict_on_batch(images), before, rtol=0.01, atol=0.01)
+
+
+def test_damaged_weights_are_named(root):
+    folder = released.release(resnet(NETWORK, 4), RECORD)
+    weights = folder / "model.weights.h5"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"model\.weights\.h5 is missing or damaged"):
+        released.load_model()
+    weights.unlink()
+    with pytest.raises(DataError, match=r"model\.weights\.h5 is missing or damaged"):
+        released.load_model()
+    (folder / "record.json").unlink()
+    with pytest.raises(DataError, match=r"record\.json"):
+        released.load_model()
+
+
+def test_outside_of_a_repository(monkeypatch):
+    monkeypatch.setattr("common.training.released.repository_root", lambda: None)
+    assert released.released_record() is None
+    with pytest.raises(ConfigError, match="Clone the repository"):
+        released.load_model()
