@@ -1,0 +1,1 @@
+"""Evaluation: predictions, metrics of classification with their uncertainty, saliency maps."""

@@ -1,0 +1,179 @@
+"""Figures of a data set: its classes, pixels, duplicates and resolution."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from common.errors import ConfigError, DataError
+from common.plots.style import PALETTE, label_bars, mosaic_figure, new_figure
+
+CHANNELS = ("red", "green", "blue")
+# Blue, orange and green would be told apart, but red is expected to be red.
+CHANNEL_COLOURS = ("#d55e00", "#029e73", "#0173b2")
+
+
+def class_gallery(
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    per_class: int = 6,
+    seed: int = 0,
+    title: str | None = "Images of each class",
+) -> Figure:
+    """A row of `per_class` images drawn at random for each class; images uint8 (N, H, W, 3)."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(len(classes)):
+        members = np.flatnonzero(labels == number)
+        chosen = rng.choice(members, min(per_class, len(members)), replace=False)
+        rows += [images[i] for i in chosen]
+        rows += [np.full(images.shape[1:], 255, "uint8")] * (per_class - len(chosen))
+    return mosaic_figure(rows, per_class, row_labels=list(classes), title=title)
+
+
+def class_balance(counts: pd.Series | pd.DataFrame) -> Figure:
+    """Images per class: a bar per class, or a bar per class and column (split) of a table."""
+    table = counts.to_frame("images") if isinstance(counts, pd.Series) else counts
+    long = table.rename_axis("class").reset_index().melt("class", var_name="split")
+    bars = len(long)
+    figure, [[axes]] = new_figure(height=max(2.0, 0.16 * bars + 0.9))
+    several = len(table.columns) > 1
+    sns.barplot(
+        long,
+        x="value",
+        y="class",
+        hue="split" if several else None,
+        color=None if several else PALETTE[0],
+        palette=PALETTE[: len(table.columns)] if several else None,
+        ax=axes,
+    )
+    label_bars(axes)
+    axes.set(title="Images per class", xlabel="number of images", ylabel="")
+    axes.margins(x=0.1)
+    if several:
+        sns.move_legend(axes, "upper left", bbox_to_anchor=(1, 1), title=None)
+    return figure
+
+
+def channel_histograms(images: np.ndarray) -> Figure:
+    """How often each pixel value occurs in each channel, with mean and standard deviation."""
+    counts = _channel_counts(images)
+    values = np.arange(256)
+    share = 100 * counts / counts.sum(axis=1, keepdims=True)
+    figure, [[axes]] = new_figure(height=2.8)
+    for name, colour, row in zip(CHANNELS, CHANNEL_COLOURS, share, strict=True):
+        mean = np.average(values, weights=row)
+        deviation = np.sqrt(np.average((values - mean) ** 2, weights=row))
+        label = f"{name}: mean {mean:.1f}, std {deviation:.1f}"
+        axes.plot(values, row, color=colour, label=label, linewidth=1.3)
+        axes.axvline(mean, color=colour, linestyle=":", linewidth=1)
+    axes.set(
+        title="Pixel values by channel (dotted: mean)",
+        xlabel="pixel value (0 to 255)",
+        ylabel="share of pixels (%)",
+        xlim=(0, 255),
+        # Saturated pixels pile up at both ends; they would flatten all the rest.
+        ylim=(0, 1.1 * share[:, 1:-1].max() if share[:, 1:-1].any() else None),
+    )
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def _channel_counts(images: np.ndarray) -> np.ndarray:
+    """Counts (3, 256), in parts: `bincount` makes integers of 8 bytes of what it gets."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not len(images):
+        raise DataError(
+            f"Wanted images uint8 (N, H, W, 3). Received: {images.dtype} {images.shape}"
+        )
+    counts = np.zeros((3, 256), np.int64)
+    for start in range(0, len(images), 1000):
+        part = images[start : start + 1000].reshape(-1, 3)
+        counts += [np.bincount(part[:, c], minlength=256) for c in range(3)]
+    return counts
+
+
+def mean_images(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Figure:
+    """The mean image of each class: what a class has in common by place and colour."""
+    means = []
+    for number in range(len(classes)):
+        members = images[labels == number]
+        if not len(members):
+            raise DataError(f"There is no image of the class {classes[number]!r}.")
+        means.append(members.mean(axis=0, dtype="float32").round().astype("uint8"))
+    columns = min(5, len(classes))
+    title = "Mean image of each class"
+    return mosaic_figure(means, columns, titles=list(classes), title=title)
+
+
+def near_duplicates(
+    images: np.ndarray,
+    pairs: pd.DataFrame,
+    others: np.ndarray | None = None,
+    count: int = 6,
+    score: str = "distance",
+) -> Figure:
+    """Pairs of images that are nearly the same, one below the other.
+
+    Args:
+        images: uint8 (N, H, W, 3), the upper row.
+        pairs: A row per pair, as `common.data.near_duplicates` finds them; columns `index_a` (in
+            `images`), `index_b` (in `others`) and `score`.
+        others: The lower row, by default `images` too (train against test, for instance).
+        count: Pairs shown, the first ones of the table.
+        score: The column written above each pair.
+    """
+    others = images if others is None else others
+    shown = pairs.head(count)
+    if shown.empty:
+        raise DataError("There is no pair to show.")
+    upper = [images[i] for i in shown["index_a"]]
+    lower = [others[i] for i in shown["index_b"]]
+    return mosaic_figure(
+        upper + lower,
+        len(shown),
+        column_labels=[f"{value:.3g}" for value in shown[score]],
+        row_labels=["first", "second"],
+        title=f"Near-duplicates and their {score}",
+    )
+
+
+def distance_histogram(distances: np.ndarray, threshold: float, unit: str = "") -> Figure:
+    """Distance of each image to its nearest other one; those below `threshold` are suspects."""
+    figure, [[axes]] = new_figure(height=2.6)
+    sns.histplot(x=np.asarray(distances), bins=60, color=PALETTE[0], edgecolor=None, ax=axes)
+    below = int((np.asarray(distances) < threshold).sum())
+    axes.axvline(threshold, color=PALETTE[1], label=f"threshold {threshold:g}: {below} below")
+    axes.set(
+        title="Distance to the nearest other image",
+        xlabel=f"distance ({unit})" if unit else "distance",
+        ylabel="number of images",
+    )
+    axes.legend()
+    return figure
+
+
+def resolution_comparison(images: np.ndarray, sizes: Sequence[int] = (32, 24, 16, 8)) -> Figure:
+    """The same images shrunk to each size (areas averaged) and enlarged again, a row per size.
+
+    Args:
+        images: uint8 (N, H, W, 3), square; a handful.
+        sizes: Sides in pixels, at most that of the images.
+    """
+    side = images.shape[1]
+    if min(sizes) < 1 or max(sizes) > side:
+        raise ConfigError(f"sizes must lie in 1..{side}. Received: {tuple(sizes)}")
+    rows = []
+    for size in sizes:
+        for image in images:
+            small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+            rows.append(cv2.resize(small, (side, side), interpolation=cv2.INTER_NEAREST))
+    return mosaic_figure(
+        rows,
+        len(images),
+        row_labels=[f"{size} x {size} px" for size in sizes],
+        title="What fewer pixels lose",
+    )

@@ -1,0 +1,260 @@
+"""Figures of a classifier's predictions: confusions, calibration, mistakes, saliency."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from common.errors import DataError
+from common.evaluation.metrics import calibration_error
+from common.plots.style import GREY, HEAT, PALETTE, SEQUENTIAL, mosaic_figure, new_figure
+
+
+def confusion_matrix(table: pd.DataFrame, title: str = "Confusion matrix") -> Figure:
+    """Of the images of each class, the share predicted as each class.
+
+    Colours stand for confusions only: the diagonal would outshine them all.
+
+    Args:
+        table: Numbers of images, a row per true class, a column per predicted one.
+        title: Of the figure.
+    """
+    counts = table.to_numpy()
+    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    mistakes = np.where(np.eye(len(share), dtype=bool), np.nan, share)
+    many = len(share) > 12
+    text = np.where(counts > 0, np.char.mod("%.0f" if many else "%.1f", share), "")
+    side = min(6.4, 0.44 * len(share) + 1.7)
+    figure, [[axes]] = new_figure(width=side + 0.4, height=side - 0.5)
+    sns.heatmap(
+        pd.DataFrame(mistakes, table.index, table.columns),
+        cmap=SEQUENTIAL,
+        annot=text,
+        fmt="",
+        annot_kws={"fontsize": 8},
+        linewidths=0.5,
+        vmin=0,
+        cbar_kws={"label": "confused (% of the true class)"},
+        ax=axes,
+    )
+    for i, value in enumerate(np.diag(share)):
+        axes.text(
+            i + 0.5,
+            i + 0.5,
+            f"{value:.0f}" if many else f"{value:.1f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            fontweight="bold",
+        )
+    axes.set(title=title, xlabel="predicted class", ylabel="true class")
+    axes.tick_params(left=False, bottom=False)
+    if len(share) > 4:
+        axes.set_xticks(
+            axes.get_xticks(), table.columns, rotation=45, ha="right", rotation_mode="anchor"
+        )
+    axes.tick_params(axis="y", rotation=0)
+    return figure
+
+
+def class_scores(table: pd.DataFrame, title: str = "Scores of each class") -> Figure:
+    """Precision, recall and F1 of each class, the best class on top.
+
+    Points, not bars: their axis need not begin at 0.
+
+    Args:
+        table: A row per class: `precision`, `recall`, `F1`, `support`.
+        title: Of the figure.
+    """
+    table = table.sort_values("F1", ascending=False)
+    names = [f"{name} (n={n})" for name, n in table["support"].astype(int).items()]
+    figure, [[axes]] = new_figure(height=0.26 * len(table) + 1.0)
+    places = np.arange(len(table))
+    columns = 100 * table[["precision", "recall", "F1"]]
+    axes.hlines(places, columns.min(axis=1), columns.max(axis=1), color="0.8", zorder=0)
+    for (name, values), colour, marker in zip(
+        columns.items(), (PALETTE[0], PALETTE[1], "0.15"), ("s", "D", "o"), strict=True
+    ):
+        axes.scatter(values, places, color=colour, marker=marker, s=32, label=name)
+    axes.set(title=title, xlabel="score (%)", yticks=places, yticklabels=names)
+    axes.invert_yaxis()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def reliability_diagram(
+    tables: pd.DataFrame | Mapping[str, pd.DataFrame], title: str = "Reliability"
+) -> Figure:
+    """Accuracy against confidence with the ECE, and below how often each confidence occurs.
+
+    Args:
+        tables: A `reliability_table`, or several by name, drawn side by side (such as before
+            and after temperature scaling).
+        title: Of the figure.
+    """
+    if isinstance(tables, pd.DataFrame):
+        tables = {"": tables}
+    width = 3.3 * len(tables) + 0.3
+    figure, rows = new_figure(
+        2,
+        len(tables),
+        width=width,
+        height=4.0,
+        sharex=True,
+        sharey="row",
+        height_ratios=(3, 1),
+    )
+    for (name, table), upper, lower in zip(tables.items(), *rows, strict=True):
+        middle = (table["low"] + table["high"]) / 2
+        bar = {"width": table["high"] - table["low"], "linewidth": 0.5}
+        outline = {"edgecolor": "white", **bar}
+        upper.bar(middle, table["accuracy"], color=PALETTE[0], label="accuracy", **outline)
+        gap = table["confidence"] - table["accuracy"]
+        upper.bar(
+            middle,
+            gap,
+            bottom=table["accuracy"],
+            facecolor="none",
+            edgecolor=PALETTE[1],
+            hatch="/////",
+            label="gap to confidence",
+            **bar,
+        )
+        upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as promised")
+        ece = f"ECE {100 * calibration_error(table):.2f} %"
+        upper.set(title=f"{name}: {ece}" if name else ece, xlim=(0, 1), ylim=(0, 1))
+        lower.bar(middle, 100 * table["count"] / table["count"].sum(), color=GREY, **outline)
+        lower.set_xlabel("confidence")
+    rows[0][0].set_ylabel("accuracy")
+    rows[1][0].set_ylabel("images (%)")
+    handles = rows[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3)
+    figure.suptitle(title)
+    return figure
+
+
+def mistake_gallery(
+    images: np.ndarray,
+    mistakes: pd.DataFrame,
+    classes: Sequence[str],
+    columns: int = 6,
+    title: str | None = "Most confident mistakes",
+) -> Figure:
+    """Wrong predictions, each above its image: predicted class, confidence, true class.
+
+    Args:
+        images: uint8 (N, H, W, 3), all of them.
+        mistakes: From `most_confident_mistakes`.
+        classes: Names.
+        columns: Images per row.
+        title: Of the figure.
+    """
+    if mistakes.empty:
+        raise DataError("There is no mistake to show.")
+    titles = [
+        f"{classes[row.predicted]} {100 * row.confidence:.0f} %\nis {classes[row.truth]}"
+        for row in mistakes.itertuples()
+    ]
+    shown = images[mistakes["index"].to_numpy()]
+    return mosaic_figure(shown, min(columns, len(shown)), titles=titles, title=title)
+
+
+def tta_gain(table: pd.DataFrame, title: str = "What test-time augmentation gains") -> Figure:
+    """Accuracy with more and more views, and how many images each step corrects and spoils.
+
+    Args:
+        table: From `tta_table`: a row per step; `accuracy`, `corrected`, `spoiled`.
+        title: Of the figure.
+    """
+    figure, [[left, right]] = new_figure(1, 2, height=0.4 * len(table) + 1.1, sharey=True)
+    accuracy = 100 * table["accuracy"]
+    left.plot(accuracy, table.index, "o-", color=PALETTE[0])
+    for name, value in accuracy.items():
+        left.annotate(f"{value:.2f}", (value, name), (6, 3), textcoords="offset points")
+    left.margins(x=0.3, y=0.25)
+    left.invert_yaxis()
+    left.set_xlabel("accuracy (%)")
+    right.barh(table.index, table["corrected"], color=PALETTE[2], label="corrected", height=0.5)
+    right.barh(table.index, -table["spoiled"], color=PALETTE[3], label="spoiled", height=0.5)
+    right.axvline(0, color="0.3", linewidth=0.8)
+    right.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
+    right.set_xlabel("images, against the image alone")
+    right.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    figure.suptitle(title)
+    return figure
+
+
+def robustness(table: pd.DataFrame, title: str = "Accuracy on changed images") -> Figure:
+    """Accuracy against the strength of each change of the images, with intervals.
+
+    Args:
+        table: A row per point: `change` (its name, a panel each), `strength`, `accuracy` and its
+            interval, `low` to `high`.
+        title: Of the figure.
+    """
+    changes = table["change"].unique()
+    figure, [row] = new_figure(1, len(changes), height=2.6, sharey=True)
+    for change, axes in zip(changes, row, strict=True):
+        part = table[table["change"] == change]
+        accuracy, low, high = (100 * part[name] for name in ("accuracy", "low", "high"))
+        axes.errorbar(
+            part["strength"],
+            accuracy,
+            yerr=[(accuracy - low).clip(0), (high - accuracy).clip(0)],
+            fmt="o-",
+            color=PALETTE[0],
+            ecolor=GREY,
+            elinewidth=1,
+            capsize=3,
+            markersize=4,
+        )
+        axes.set(xlabel=change, xticks=part["strength"])
+    row[0].set_ylabel("accuracy (%)")
+    figure.suptitle(title)
+    return figure
+
+
+def saliency_overlays(
+    images: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    labels: Sequence[str] | None = None,
+    title: str | None = "What the prediction depends on",
+) -> Figure:
+    """A row per image: itself, then each map as heat over its grey version.
+
+    Each map is scaled to its own largest values (99th percentile); negative parts are left out.
+
+    Args:
+        images: uint8 (N, H, W, 3), a handful.
+        maps: Arrays (N, H, W) by the name of the method.
+        labels: A name for each row, such as the predicted class.
+        title: Of the figure.
+    """
+    for name, values in maps.items():
+        if values.shape != images.shape[:3]:
+            raise DataError(
+                f"The map {name!r} must have shape {images.shape[:3]}. Received: {values.shape}"
+            )
+    rows = []
+    for i, image in enumerate(images):
+        rows += [image, *(overlay(image, values[i]) for values in maps.values())]
+    return mosaic_figure(
+        rows,
+        1 + len(maps),
+        row_labels=list(labels) if labels is not None else None,
+        column_labels=["image", *maps],
+        title=title,
+    )
+
+
+def overlay(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A map (H, W) as heat over the grey version of an image, both uint8 (H, W, 3)."""
+    heat = np.clip(values, 0, None)
+    heat = np.clip(heat / (np.percentile(heat, 99) or heat.max() or 1), 0, 1)
+    colours = matplotlib.colormaps[HEAT](heat)[..., :3]
+    grey = (image / 255.0).mean(axis=-1, keepdims=True)
+    share = 0.25 + 0.6 * heat[..., None]
+    return (255 * (share * colours + (1 - share) * grey)).round().astype("uint8")

@@ -1,0 +1,80 @@
+"""Figures of networks: what each stage costs, and what depth does."""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from common.plots.style import PALETTE, new_figure
+from common.plots.training import NAMES, _need, _percent, _short
+
+
+def stage_costs(table: pd.DataFrame, title: str = "What each stage costs") -> Figure:
+    """Parameters and multiply-adds of each stage, side by side.
+
+    Args:
+        table: A row per stage: `stage`, `parameters`, `macs` (of one image).
+        title: Of the figure.
+    """
+    _need(table, "stage", "parameters", "macs")
+    figure, both = new_figure(1, 2, height=0.27 * len(table) + 1.0, sharey=True)
+    for axes, column, colour in zip(both[0], ("parameters", "macs"), PALETTE, strict=False):
+        sns.barplot(table, x=column, y="stage", color=colour, ax=axes)
+        total = table[column].sum()
+        labels = [f"{_short(v)} ({100 * v / total:.0f} %)" for v in table[column]]
+        axes.bar_label(axes.containers[0], labels, padding=2, fontsize=8)
+        axes.margins(x=0.42)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+        axes.set(xlabel=f"{NAMES[column]} (together {_short(total)})", ylabel="")
+    figure.suptitle(title)
+    return figure
+
+
+def depth_degradation(
+    table: pd.DataFrame, metric: str = "accuracy", title: str = "Depth with and without shortcuts"
+) -> Figure:
+    """A metric against depth, a line per kind of network; a point per run, lines through means.
+
+    Args:
+        table: A row per run: `depth` (layers with weights), `network` ("plain", "residual") and
+            the metric.
+        metric: A column such as "accuracy" (of training) or "val_accuracy" (fractions), or a loss.
+        title: Of the figure.
+    """
+    _need(table, "depth", "network", metric)
+    shown = table.assign(**{metric: _percent(table[metric], metric)})
+    figure, [[axes]] = new_figure(width=4.8, height=2.9)
+    names = shown["network"].unique()
+    colours = dict(zip(names, PALETTE, strict=False))
+    common = {"x": "depth", "y": metric, "hue": "network", "palette": colours, "ax": axes}
+    sns.lineplot(shown, style="network", errorbar=None, **common)
+    sns.scatterplot(shown, style="network", legend=False, s=40, **common)
+    axes.set(
+        title=title,
+        xlabel="depth (layers with weights)",
+        ylabel=NAMES.get(metric, metric),
+        xticks=sorted(shown["depth"].unique()),
+    )
+    axes.legend(title=None)
+    return figure
+
+
+def gradient_norms(
+    table: pd.DataFrame, title: str = "Gradients of the weights at initialisation"
+) -> Figure:
+    """The gradient's norm in each layer from the first to the last, a line per network.
+
+    Args:
+        table: A row per layer and network: `layer` (its number), `network`, `norm`.
+        title: Of the figure.
+    """
+    _need(table, "layer", "network", "norm")
+    figure, [[axes]] = new_figure(width=5.4, height=2.8)
+    names = table["network"].unique()
+    colours = dict(zip(names, PALETTE, strict=False))
+    sns.lineplot(table, x="layer", y="norm", hue="network", palette=colours, marker="o", ax=axes)
+    axes.set(title=title, xlabel="layer (1: next to the pixels)", ylabel="norm", yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(title=None)
+    return figure

@@ -1,0 +1,179 @@
+"""The look of all figures, and how they are shown and saved.
+
+A plot function returns a `Figure` that pyplot does not know of: as the last expression of a
+notebook's cell, or through `display(figure)`, it is shown exactly once.
+"""
+
+import io
+import math
+import sys
+from pathlib import Path
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from common.errors import DataError
+from common.files import write_atomically
+
+DPI = 80
+WIDTH = 6.4  # inches: about the text width of a notebook
+PALETTE = sns.color_palette("colorblind")  # Okabe and Ito's colours, told apart by nearly all
+GREY = "0.45"
+SEQUENTIAL = "cividis"  # of even lightness steps, the same for colour-blind eyes
+HEAT = "inferno"
+
+# Spaces between the images of a mosaic, in pixels of the figure.
+_GAP = 2
+_TITLE = {"ha": "center", "va": "baseline", "fontsize": 8}
+
+
+def use_style() -> None:
+    """Sets fonts, palette and resolution; call it once, at the top of a notebook.
+
+    In a notebook, figures are then stored with at most 256 colours: a third of the size.
+    """
+    sns.set_theme(
+        context="paper",
+        style="ticks",
+        palette="colorblind",
+        font_scale=1.0,
+        rc={
+            "figure.dpi": DPI,
+            "savefig.dpi": DPI,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 10,
+            "axes.titleweight": "bold",
+            "axes.labelsize": 9,
+            "xtick.labelsize": 8.5,
+            "ytick.labelsize": 8.5,
+            "legend.fontsize": 8.5,
+            "legend.frameon": False,
+            "figure.titlesize": 10,
+            "figure.titleweight": "bold",
+        },
+    )
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is not None:
+        plt.close(plt.figure())  # loads the notebook's backend, which sets its own format
+        shell.display_formatter.formatters["image/png"].for_type(Figure, png)
+
+
+def new_figure(
+    rows: int = 1, columns: int = 1, width: float = WIDTH, height: float = 3.0, **kwargs
+) -> tuple[Figure, np.ndarray]:
+    """A figure of `width` x `height` inches and its axes (rows, columns), unknown to pyplot."""
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(width, height),
+        dpi=DPI,
+        layout="constrained",
+        squeeze=False,
+        **kwargs,
+    )
+    plt.close(figure)
+    return figure, axes
+
+
+def png(figure: Figure, colours: int = 256) -> bytes:
+    """The figure as a PNG file of at most 256 colours."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.05, facecolor="white")
+    image = Image.open(buffer).convert("RGB")
+    few = image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Writes the figure as a small PNG, whole or not at all."""
+    path = Path(path)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(png(figure))
+    return path
+
+
+def mosaic_figure(
+    images: np.ndarray | list[np.ndarray],
+    columns: int,
+    titles: list[str] | None = None,
+    row_labels: list[str] | None = None,
+    column_labels: list[str] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Images of one size side by side, each pixel a square of whole pixels of the figure.
+
+    Images too large for the width of a notebook are shrunk.
+
+    Args:
+        images: uint8 (H, W, 3) each.
+        columns: Images per row.
+        titles: One above each image, all of as many lines.
+        row_labels: One at the left of each row.
+        column_labels: One above each column.
+        title: Of the figure.
+
+    Raises:
+        DataError: if there is no image, or their sizes differ.
+    """
+    if not len(images) or any(np.shape(image) != np.shape(images[0]) for image in images):
+        raise DataError("A mosaic needs images of one size, and one at least.")
+    rows = math.ceil(len(images) / columns)
+    left = 14 + round(6.5 * max(map(len, row_labels))) if row_labels else 2
+    lines = [line for text in titles or () for line in text.split("\n")]
+    text_width = round(5.8 * max(map(len, lines), default=0))
+    above = 13 * (len(lines) // len(images)) + 5 * bool(lines)
+    head = (24 if title else 2) + (18 if column_labels else 0)
+    room = int((WIDTH * DPI - left) // columns) - _GAP
+    height, width = images[0].shape[:2]
+    if width > room:
+        size = (room, max(1, round(height * room / width)))
+        images = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
+        width, height = size
+    scale = max(1, min(room, 96) // width)
+    step_x = max(width * scale, text_width) + _GAP
+    step_y = height * scale + _GAP + above
+    total = (left + columns * step_x, head + rows * step_y)
+    figure = plt.figure(figsize=(total[0] / DPI, total[1] / DPI), dpi=DPI)
+    plt.close(figure)
+    # One axes whose data units are the figure's pixels, y down.
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, total[0]), ylim=(total[1], 0))
+    axes.axis("off")
+    canvas = np.full((rows * step_y, columns * step_x, 3), 255, "uint8")
+    for i, image in enumerate(images):
+        y, x = step_y * (i // columns) + above, step_x * (i % columns)
+        x += (step_x - _GAP - width * scale) // 2
+        enlarged = np.repeat(np.repeat(image, scale, axis=0), scale, axis=1)
+        canvas[y : y + height * scale, x : x + width * scale] = enlarged
+        if titles:
+            for line, text in enumerate(reversed(titles[i].split("\n"))):
+                axes.text(left + x + width * scale / 2, head + y - 5 - 13 * line, text, **_TITLE)
+    axes.imshow(
+        canvas,
+        extent=(left, left + canvas.shape[1], head + canvas.shape[0], head),
+        interpolation="nearest",
+        aspect="auto",
+    )
+    axes.set(xlim=(0, total[0]), ylim=(total[1], 0))
+    for i, text in enumerate(row_labels or ()):
+        y = head + step_y * i + above + height * scale / 2
+        axes.text(left - 6, y, text, ha="right", va="center", fontsize=8.5)
+    for i, text in enumerate(column_labels or ()):
+        axes.text(left + step_x * (i + 0.5) - _GAP / 2, head - 5, text, **_TITLE)
+    if title:
+        axes.text(left, 15, title, ha="left", va="bottom", fontsize=10, fontweight="bold")
+    return figure
+
+
+def label_bars(axes: Axes, form: str = "{:,.0f}", **kwargs) -> None:
+    """Writes each bar's value at its end."""
+    for bars in axes.containers:
+        axes.bar_label(bars, fmt=form, padding=2, fontsize=8, **kwargs)

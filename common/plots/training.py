@@ -1,0 +1,281 @@
+"""Figures of trainings: learning curves, learning rates, ablations, sweeps.
+
+Accuracies come as fractions, as records and histories hold them, and are drawn in per cent.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from common.errors import ConfigError, DataError
+from common.plots.style import GREY, PALETTE, SEQUENTIAL, new_figure
+
+# Words for the columns of histories and records.
+NAMES = {
+    "accuracy": "training accuracy (%)",
+    "val_accuracy": "validation accuracy (%)",
+    "test_accuracy": "test accuracy (%)",
+    "test_accuracy_tta": "test accuracy with TTA (%)",
+    "loss": "training loss (nats)",
+    "val_loss": "validation loss (nats)",
+    "seconds": "training time (s)",
+    "parameters": "parameters",
+    "macs": "multiply-adds per image",
+}
+
+
+def learning_curves(history: pd.DataFrame, title: str = "Learning curves") -> Figure:
+    """Loss and accuracy of one run over its epochs, training beside validation.
+
+    Args:
+        history: A row per epoch: `epoch`, `loss`, `accuracy` and, if validated, `val_loss`,
+            `val_accuracy`.
+        title: Of the figure.
+    """
+    _need(history, "epoch", "loss", "accuracy")
+    figure, [[left, right]] = new_figure(1, 2, height=2.7)
+    for axes, name, factor in ((left, "loss", 1), (right, "accuracy", 100)):
+        for column, label, colour in (
+            (name, "training", PALETTE[0]),
+            (f"val_{name}", "validation", PALETTE[1]),
+        ):
+            if column in history:
+                values = factor * history[column]
+                marker = "o" if len(history) < 20 else None
+                axes.plot(
+                    history["epoch"],
+                    values,
+                    color=colour,
+                    label=f"{label}: {values.iloc[-1]:.3g} at the end",
+                    marker=marker,
+                    markersize=3,
+                )
+        axes.set(xlabel="epoch", ylabel="loss (nats)" if name == "loss" else "accuracy (%)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend()
+    figure.suptitle(title)
+    return figure
+
+
+def compare_runs(
+    histories: Mapping[str, pd.DataFrame],
+    metric: str = "val_accuracy",
+    against: str = "epoch",
+    title: str | None = None,
+) -> Figure:
+    """One value of several runs over their epochs.
+
+    Args:
+        histories: The history of each run by its name.
+        metric: A column of the histories.
+        against: "epoch", or "seconds" for the time since the start.
+        title: Of the figure.
+    """
+    if not histories:
+        raise DataError("There is no run to compare.")
+    if against not in ("epoch", "seconds"):
+        raise ConfigError(f"against must be 'epoch' or 'seconds'. Received: {against!r}")
+    figure, [[axes]] = new_figure(height=3.0)
+    colours = sns.color_palette(
+        "colorblind" if len(histories) <= 10 else SEQUENTIAL, len(histories)
+    )
+    lines = ("-", "--", "-.", ":")
+    for i, (name, history) in enumerate(histories.items()):
+        _need(history, metric, against)
+        x = history[against].cumsum() if against == "seconds" else history[against]
+        axes.plot(x, _percent(history[metric], metric), lines[i % 4], color=colours[i], label=name)
+    axes.set(
+        title=title or "Runs compared",
+        xlabel="training time (s)" if against == "seconds" else "epoch",
+        ylabel=NAMES.get(metric, metric),
+    )
+    if against == "epoch":
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def learning_rate_finder(
+    rates: Sequence[float], losses: Sequence[float], suggested: float | None = None
+) -> Figure:
+    """The loss while the learning rate grows from step to step (Smith 2017), and a suggestion.
+
+    Args:
+        rates: Learning rate of each step.
+        losses: Training loss of each step, smoothed or not.
+        suggested: The rate to mark.
+    """
+    rates, losses = np.asarray(rates, float), np.asarray(losses, float)
+    if rates.shape != losses.shape or rates.ndim != 1 or not np.isfinite(losses).any():
+        raise DataError(
+            f"Wanted as many rates as losses. Received: {rates.shape} and {losses.shape}"
+        )
+    figure, [[axes]] = new_figure(height=2.8)
+    axes.plot(rates, losses, color=PALETTE[0])
+    low, start = np.nanmin(losses), losses[np.isfinite(losses)][0]
+    # Beyond, the loss explodes and would hide the rest.
+    axes.set_ylim(low - 0.1 * (start - low + 1e-9), start + 0.5 * (start - low + 1e-9))
+    if suggested is not None:
+        axes.axvline(
+            suggested, color=PALETTE[1], linestyle="--", label=f"suggested: {suggested:.2g}"
+        )
+        axes.legend()
+    axes.set(
+        xscale="log",
+        title="Learning-rate range test",
+        xlabel="learning rate",
+        ylabel="training loss (nats)",
+    )
+    return figure
+
+
+def ablation(table: pd.DataFrame, reference: str, metric: str = "val_accuracy") -> Figure:
+    """What each change of the recipe does to the accuracy; a point per seed, a bar per mean.
+
+    Bars show the difference from the reference, so that their length means something.
+
+    Args:
+        table: A row per run: `variant`, `seed` and the metric.
+        reference: The variant that all others are compared with, such as the full recipe.
+        metric: An accuracy.
+    """
+    _need(table, "variant", metric)
+    if reference not in set(table["variant"]):
+        raise DataError(f"The table has no variant {reference!r}.")
+    base = table.loc[table["variant"] == reference, metric].mean()
+    shown = table.assign(change=100 * (table[metric] - base))
+    order = [reference, *(name for name in table["variant"].unique() if name != reference)]
+    figure, [[axes]] = new_figure(height=0.32 * len(order) + 1.0)
+    means = shown.groupby("variant")["change"].mean()
+    style = {"x": "change", "y": "variant", "order": order, "ax": axes}
+    colours = [GREY if n == reference else PALETTE[0 if means[n] >= 0 else 1] for n in order]
+    sns.barplot(
+        shown, hue="variant", hue_order=order, palette=colours, errorbar=None, alpha=0.55, **style
+    )
+    sns.stripplot(shown, color="0.15", size=4, jitter=0.12, **style)
+    axes.axvline(0, color="0.3", linewidth=0.8)
+    seeds = table.groupby("variant").size()
+    labels = [f"{name} (n={seeds[name]})" for name in order]
+    axes.set_yticks(range(len(order)), labels)
+    span = max(shown["change"].max(), 0) - min(shown["change"].min(), 0) or 1.0
+    right = max(shown["change"].max(), 0) + 0.04 * span
+    for place, name in enumerate(order):
+        axes.text(right, place, f"{means[name]:+.2f}", va="center", ha="left", fontsize=8.5)
+    axes.set_xlim(min(shown["change"].min(), 0) - 0.05 * span, right + 0.14 * span)
+    name = NAMES.get(metric, metric).removesuffix(" (%)")
+    axes.set(
+        title=f"Change of the {name}",
+        xlabel=f"percentage points against {reference} ({100 * base:.2f} %)",
+        ylabel="",
+    )
+    return figure
+
+
+def stages_by_blocks(
+    table: pd.DataFrame,
+    metric: str = "val_accuracy",
+    notes: Sequence[str] = ("parameters", "seconds"),
+) -> Figure:
+    """Accuracy of each combination of stages and blocks, as a heatmap; means over seeds.
+
+    Args:
+        table: A row per run: `stages`, `blocks`, the metric, and the columns of `notes`.
+        metric: An accuracy.
+        notes: Columns written below each accuracy.
+    """
+    _need(table, "stages", "blocks", metric, *notes)
+    means = table.pivot_table([metric, *notes], "blocks", "stages", dropna=False)
+    accuracy = 100 * means[metric]
+    text = accuracy.map(lambda value: f"{value:.2f} %")
+    for note in notes:
+        text = text + "\n" + means[note].map(lambda value, note=note: _short(value, note))
+    text = text.where(accuracy.notna(), "not run")
+    rows, columns = accuracy.shape
+    figure, [[axes]] = new_figure(
+        width=min(6.4, 1.15 * columns + 1.8),
+        height=(0.30 + 0.16 * len(notes)) * rows + 1.0,
+    )
+    sns.heatmap(
+        accuracy,
+        annot=text,
+        fmt="",
+        cmap=SEQUENTIAL,
+        annot_kws={"fontsize": 8.5},
+        linewidths=1,
+        cbar_kws={"label": NAMES.get(metric, metric)},
+        ax=axes,
+    )
+    for (row, column), value in np.ndenumerate(accuracy.to_numpy()):
+        if np.isnan(value):  # seaborn writes nothing into an empty cell
+            axes.text(column + 0.5, row + 0.5, "not run", ha="center", va="center", color=GREY)
+    axes.set(title="Stages x blocks", xlabel="stages", ylabel="blocks per stage")
+    axes.tick_params(axis="y", rotation=0)
+    axes.tick_params(left=False, bottom=False)
+    return figure
+
+
+def accuracy_against(
+    table: pd.DataFrame,
+    cost: str = "parameters",
+    metric: str = "val_accuracy",
+    hue: str | None = None,
+    style: str | None = None,
+) -> Figure:
+    """Accuracy of each run against what it costs.
+
+    Args:
+        table: A row per run.
+        cost: The column on the x axis, such as "parameters", "macs" or "seconds".
+        metric: An accuracy.
+        hue: A column told by colour.
+        style: A column told by the marker.
+    """
+    _need(table, cost, metric, *(name for name in (hue, style) if name))
+    shown = table.assign(**{metric: _percent(table[metric], metric)})
+    figure, [[axes]] = new_figure(height=3.0)
+    palette = None
+    if hue:
+        shown[hue] = shown[hue].astype(str)
+        palette = sns.color_palette("colorblind", shown[hue].nunique())
+    if style:
+        shown[style] = shown[style].astype(str)
+    sns.scatterplot(shown, x=cost, y=metric, hue=hue, style=style, palette=palette, s=55, ax=axes)
+    costs = table[cost]
+    if costs.min() > 0 and costs.max() > 10 * costs.min():
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+    xlabel, ylabel = NAMES.get(cost, cost), NAMES.get(metric, metric)
+    what, price = ylabel.removesuffix(" (%)").capitalize(), xlabel.removesuffix(" (s)")
+    axes.set(title=f"{what} against {price}", xlabel=xlabel, ylabel=ylabel)
+    if hue or style:
+        sns.move_legend(axes, "upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _percent(values: pd.Series, metric: str) -> pd.Series:
+    return 100 * values if "accuracy" in metric else values
+
+
+def _short(value: float, column: str = "") -> str:
+    """1234567 as "1.23 M", seconds as "12 s"."""
+    if np.isnan(value):
+        return ""
+    if column == "seconds":
+        return f"{value:.0f} s"
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.3g}"
+
+
+def _need(table: pd.DataFrame, *columns: str) -> None:
+    missing = [name for name in columns if name not in table]
+    if missing or table.empty:
+        what = f"no column {', '.join(missing)}" if missing else "no row"
+        raise DataError(f"The table has {what}. It has: {', '.join(map(str, table.columns))}")

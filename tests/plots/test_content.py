@@ -1,0 +1,311 @@
+"""The figures say what the tables say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common import plots
+from common.errors import ConfigError, DataError
+from common.plots.evaluation import overlay
+
+HISTORY = pd.DataFrame(
+    {"epoch": [1, 2], "loss": [2.0, 1.0], "accuracy": [0.5, 0.6], "seconds": [10.0, 20.0]}
+)
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def widths(axes):
+    return [bar.get_width() for bar in axes.patches]
+
+
+def solid(*values, size=4):
+    """Images of one colour each."""
+    values = np.asarray(values, "uint8").reshape(-1, 1, 1, 3)
+    return np.broadcast_to(values, (len(values), size, size, 3)).copy()
+
+
+def pixels(figure):
+    return np.asarray(figure.axes[0].images[0].get_array())
+
+
+def test_gallery_has_a_row_per_class():
+    images = solid((255, 0, 0), (255, 0, 0), (0, 0, 255))
+    figure = plots.class_gallery(images, np.array([0, 0, 1]), ("red", "blue"), per_class=2)
+    canvas = pixels(figure)
+    half = len(canvas) // 2
+    assert (canvas[:half] == (255, 0, 0)).all(axis=-1).sum() == 2 * 96**2
+    assert (canvas[half:] == (0, 0, 255)).all(axis=-1).sum() == 96**2  # the second place is empty
+    assert texts(figure.axes[0])[:2] == ["red", "blue"]
+
+
+def test_balance_counts_images():
+    figure = plots.class_balance(pd.Series([3, 1200], index=["a", "b"]))
+    assert widths(figure.axes[0]) == [3, 1200]
+    assert texts(figure.axes[0]) == ["3", "1,200"]
+
+
+def test_histograms_give_shares_of_each_channel():
+    images = solid((0, 10, 200), (100, 10, 200))
+    figure = plots.channel_histograms(images)
+    red, green, blue = (line.get_ydata() for line in figure.axes[0].lines[::2])
+    assert (red[0], red[100], red.sum()) == (50, 50, 100)
+    assert (green[10], blue[200]) == (100, 100)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[0] == "red: mean 50.0, std 50.0"
+    with pytest.raises(DataError, match="float64"):
+        plots.channel_histograms(images / 255)
+
+
+def test_mean_images_are_means():
+    images = solid((10, 0, 0), (20, 0, 0), (0, 0, 90))
+    canvas = pixels(plots.mean_images(images, np.array([0, 0, 1]), ("a", "b")))
+    assert (canvas == (15, 0, 0)).all(axis=-1).any() and (canvas == (0, 0, 90)).all(axis=-1).any()
+    with pytest.raises(DataError, match="'c'"):
+        plots.mean_images(images, np.array([0, 0, 1]), ("a", "b", "c"))
+
+
+def test_near_duplicates_stand_below_each_other():
+    train, test = solid((10, 0, 0), (20, 0, 0)), solid((0, 30, 0))
+    pairs = pd.DataFrame({"index_a": [1], "index_b": [0], "distance": [0.5]})
+    figure = plots.near_duplicates(train, pairs, test)
+    canvas = pixels(figure)
+    half = len(canvas) // 2
+    assert (canvas[:half] == (20, 0, 0)).all(axis=-1).any()
+    assert (canvas[half:] == (0, 30, 0)).all(axis=-1).any()
+    assert "0.5" in texts(figure.axes[0])
+    with pytest.raises(DataError, match="no pair"):
+        plots.near_duplicates(train, pairs[:0])
+
+
+def test_distances_below_the_threshold_are_counted():
+    figure = plots.distance_histogram(np.array([1.0, 2.0, 3.0, 4.0]), 2.5)
+    assert figure.axes[0].get_legend().get_texts()[0].get_text() == "threshold 2.5: 2 below"
+
+
+def test_resolution_averages_areas():
+    image = np.zeros((1, 4, 4, 3), "uint8")
+    image[0, :, ::2] = 200
+    canvas = pixels(plots.resolution_comparison(image, sizes=(4, 2)))
+    assert (canvas == 200).all(axis=-1).any()
+    assert (canvas == 100).all(axis=-1).sum() == 96**2
+    with pytest.raises(ConfigError, match="1..4"):
+        plots.resolution_comparison(image, sizes=(8, 4))
+
+
+def test_learning_curves_are_in_per_cent_and_need_no_validation():
+    figure = plots.learning_curves(HISTORY)
+    loss, accuracy = figure.axes
+    assert loss.lines[0].get_ydata().tolist() == [2, 1]
+    assert accuracy.lines[0].get_ydata().tolist() == [50, 60]
+    assert len(accuracy.lines) == 1
+    with pytest.raises(DataError, match="no column accuracy"):
+        plots.learning_curves(HISTORY.drop(columns="accuracy"))
+    with pytest.raises(DataError, match="no row"):
+        plots.learning_curves(HISTORY[:0])
+
+
+def test_runs_are_compared_by_epoch_or_time():
+    figure = plots.compare_runs({"one": HISTORY}, "accuracy", against="seconds")
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [10, 30]
+    losses = plots.compare_runs({"one": HISTORY}, "loss")
+    assert losses.axes[0].lines[0].get_xydata().tolist() == [[1, 2], [2, 1]]
+    with pytest.raises(ConfigError, match="'step'"):
+        plots.compare_runs({"one": HISTORY}, "loss", against="step")
+    with pytest.raises(DataError, match="no run"):
+        plots.compare_runs({})
+
+
+def test_finder_marks_the_suggestion_and_keeps_the_explosion_out():
+    rates = [0.001, 0.01, 0.1, 1.0]
+    figure = plots.learning_rate_finder(rates, [2.0, 1.0, 1.5, 1e6], suggested=0.01)
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log" and axes.get_ylim()[1] < 3
+    assert axes.lines[1].get_xdata()[0] == 0.01
+    assert "0.01" in axes.get_legend().get_texts()[0].get_text()
+    with pytest.raises(DataError, match=r"\(4,\) and \(2,\)"):
+        plots.learning_rate_finder(rates, [1, 2])
+
+
+def test_ablation_draws_differences_and_every_seed():
+    table = pd.DataFrame(
+        {
+            "variant": ["no flip", "full", "full", "no flip"],
+            "val_accuracy": [0.88, 0.89, 0.91, 0.90],
+        }
+    )
+    axes = plots.ablation(table, "full").axes[0]
+    assert widths(axes) == pytest.approx([0, -1])
+    assert texts(axes) == ["+0.00", "-1.00"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["full (n=2)", "no flip (n=2)"]
+    points = np.concatenate([dots.get_offsets()[:, 0] for dots in axes.collections])
+    assert sorted(points) == pytest.approx([-2, -1, 0, 1])
+    assert "90.00 %" in axes.get_xlabel()
+    with pytest.raises(DataError, match="'none'"):
+        plots.ablation(table, "none")
+
+
+def test_sweep_writes_means_and_costs_into_its_cells():
+    table = pd.DataFrame(
+        {
+            "stages": [1, 1, 2, 2],
+            "blocks": [1, 1, 1, 2],
+            "val_accuracy": [0.8, 0.9, 0.7, 0.6],
+            "parameters": [1500, 1500, 2_000_000, 12],
+            "seconds": [10.0, 20.0, 5.0, 6.0],
+        }
+    )
+    axes = plots.stages_by_blocks(table).axes[0]
+    assert sorted(texts(axes)) == [
+        "60.00 %\n12\n6 s",
+        "70.00 %\n2 M\n5 s",
+        "85.00 %\n1.5 k\n15 s",
+        "not run",
+    ]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("stages", "blocks per stage")
+    assert len(texts(plots.stages_by_blocks(table, notes=()).axes[0])) == 4
+    with pytest.raises(DataError, match="no column macs"):
+        plots.stages_by_blocks(table, notes=("macs",))
+
+
+def test_a_failed_run_of_a_sweep_is_not_drawn():
+    table = pd.DataFrame({"stages": [1, 2], "blocks": [1, 1], "val_accuracy": [0.8, np.nan]})
+    assert texts(plots.stages_by_blocks(table, notes=()).axes[0]) == ["80.00 %", "not run"]
+
+
+def test_costs_that_span_decades_get_a_log_axis():
+    table = pd.DataFrame({"seconds": [1.0, 2.0], "macs": [1e6, 1e9], "val_accuracy": [0.5, 0.6]})
+    assert plots.accuracy_against(table, "seconds").axes[0].get_xscale() == "linear"
+    axes = plots.accuracy_against(table, "macs").axes[0]
+    assert axes.get_xscale() == "log"
+    points = axes.collections[0].get_offsets()
+    assert points.tolist() == [[1e6, 50], [1e9, 60]]
+
+
+def test_stage_costs_add_up():
+    table = pd.DataFrame({"stage": ["a", "b"], "parameters": [100, 300], "macs": [1e6, 1e6]})
+    left, right = plots.stage_costs(table).axes
+    assert widths(left) == [100, 300]
+    assert texts(left) == ["100 (25 %)", "300 (75 %)"]
+    assert "together 2 M" in right.get_xlabel()
+
+
+def test_depth_has_a_line_per_network_through_the_means():
+    table = pd.DataFrame(
+        {
+            "depth": [8, 8, 20],
+            "network": "plain",
+            "accuracy": [0.8, 0.9, 0.7],
+        }
+    )
+    axes = plots.depth_degradation(table).axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[8, 85], [20, 70]])
+    assert len(axes.collections[0].get_offsets()) == 3
+
+
+def test_gradients_have_a_line_per_network():
+    table = pd.DataFrame(
+        {"layer": [1, 2, 1, 2], "network": ["a", "a", "b", "b"], "norm": [4.0, 2.0, 1.0, 3.0]}
+    )
+    axes = plots.gradient_norms(table).axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[1, 4], [2, 2]])
+    np.testing.assert_allclose(axes.lines[1].get_xydata(), [[1, 1], [2, 3]])
+
+
+def test_confusion_shows_shares_of_the_true_class():
+    counts = pd.DataFrame([[8, 2], [0, 5]], index=["cat", "dog"], columns=["cat", "dog"])
+    axes = plots.confusion_matrix(counts).axes[0]
+    # Nothing is written where nothing is confused.
+    assert sorted(filter(None, texts(axes))) == ["100.0", "20.0", "80.0"]
+    shown = axes.collections[0].get_array()
+    assert shown.compressed().tolist() == [20, 0]
+
+
+def test_confusion_of_a_class_without_images():
+    counts = pd.DataFrame([[8, 2], [0, 0]], index=["cat", "dog"], columns=["cat", "dog"])
+    assert "20.0" in texts(plots.confusion_matrix(counts).axes[0])
+
+
+def test_scores_put_the_best_class_on_top():
+    table = pd.DataFrame(
+        {"precision": [0.5, 0.9], "recall": [0.7, 0.8], "F1": [0.6, 0.85], "support": [10, 20]},
+        index=["cat", "dog"],
+    )
+    axes = plots.class_scores(table).axes[0]
+    labels = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert labels == ["dog (n=20)", "cat (n=10)"] and axes.yaxis_inverted()
+
+
+def test_reliability_gives_the_calibration_error():
+    table = pd.DataFrame(
+        {
+            "low": [0.0, 0.5],
+            "high": [0.5, 1.0],
+            "count": [10, 30],
+            "confidence": [0.4, 0.9],
+            "accuracy": [0.5, 0.7],
+        }
+    )
+    figure = plots.reliability_diagram(table)
+    assert figure.axes[0].get_title() == "ECE 17.50 %"  # (10 * 0.1 + 30 * 0.2) / 40
+    heights = [bar.get_height() for bar in figure.axes[1].patches]
+    assert heights == [25, 75]
+    both = plots.reliability_diagram({"before": table, "after": table})
+    assert both.axes[1].get_title() == "after: ECE 17.50 %"
+
+
+def test_mistakes_are_named():
+    mistakes = pd.DataFrame({"index": [1], "truth": [0], "predicted": [1], "confidence": [0.987]})
+    images = solid((1, 2, 3), (4, 5, 6))
+    figure = plots.mistake_gallery(images, mistakes, ("cat", "dog"))
+    assert {"dog 99 %", "is cat"} <= set(texts(figure.axes[0]))
+    assert (pixels(figure) == (4, 5, 6)).all(axis=-1).any()
+    with pytest.raises(DataError, match="no mistake"):
+        plots.mistake_gallery(images, mistakes[:0], ("cat", "dog"))
+
+
+def test_tta_gain_tells_what_is_corrected_and_spoiled():
+    table = pd.DataFrame(
+        {"accuracy": [0.9, 0.92], "corrected": [0, 30], "spoiled": [0, 10]}, index=["one", "six"]
+    )
+    left, right = plots.tta_gain(table).axes
+    assert texts(left) == ["90.00", "92.00"]
+    assert sorted(widths(right)) == [-10, 0, 0, 30]
+
+
+def test_robustness_has_a_panel_per_change_in_per_cent():
+    table = pd.DataFrame(
+        {
+            "change": ["moved", "moved", "darker"],
+            "strength": [0, 4, 0.5],
+            "accuracy": [0.9, 0.5, 0.25],
+            "low": [0.8, 0.4, 0.2],
+            "high": [0.95, 0.6, 0.5],
+        }
+    )
+    moved, darker = plots.robustness(table).axes
+    assert (moved.get_xlabel(), darker.get_xlabel()) == ("moved", "darker")
+    np.testing.assert_allclose(moved.lines[0].get_xydata(), [[0, 90], [4, 50]])
+    (bars,) = darker.containers[0].lines[2]
+    np.testing.assert_allclose(bars.get_segments()[0][:, 1], [20, 50])
+
+
+def test_overlay_is_hot_where_the_map_is_high():
+    image = np.full((8, 8, 3), 120, "uint8")
+    values = np.zeros((8, 8))
+    values[0, 0] = 5.0
+    values[7, 7] = -5.0
+    shown = overlay(image, values).astype(int)
+    assert shown[0, 0].sum() > shown[4, 4].sum()
+    np.testing.assert_array_equal(shown[7, 7], shown[4, 4])  # negative parts are left out
+    np.testing.assert_array_equal(overlay(image, 100 * values), overlay(image, values))
+    flat = overlay(image, np.zeros((8, 8)))
+    assert (flat == flat[0, 0]).all()
+
+
+def test_overlays_need_maps_of_the_images_size():
+    images = solid((1, 2, 3))
+    with pytest.raises(DataError, match=r"'Grad-CAM' must have shape \(1, 4, 4\)"):
+        plots.saliency_overlays(images, {"Grad-CAM": np.zeros((1, 2, 2))})

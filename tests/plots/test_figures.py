@@ -1,0 +1,260 @@
+"""Every figure: shown once, small, labelled, and nothing in it overlaps or is cut."""
+
+import io
+import itertools
+import sys
+import types
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from common import plots
+from common.data.synthetic import synthetic_images
+from common.errors import DataError
+from common.plots.style import new_figure
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+RNG = np.random.default_rng(0)
+DATA = synthetic_images("train", 200)
+IMAGES, LABELS = DATA.images, DATA.labels
+EPOCHS = np.arange(1, 13)
+HISTORY = pd.DataFrame(
+    {
+        "epoch": EPOCHS,
+        "loss": 2 / EPOCHS,
+        "accuracy": 1 - 0.6 / EPOCHS,
+        "val_loss": 2.2 / EPOCHS,
+        "val_accuracy": 0.97 - 0.6 / EPOCHS,
+        "seconds": 30.0,
+    }
+)
+SWEEP = pd.DataFrame(
+    [
+        {
+            "stages": stages,
+            "blocks": blocks,
+            "val_accuracy": 0.7 + 0.04 * stages + 0.02 * blocks,
+            "parameters": 10_000 * blocks * 4**stages,
+            "seconds": 60.0 * stages * blocks,
+        }
+        for stages, blocks in itertools.product((1, 2, 3), (1, 2, 3))
+    ]
+)
+ABLATION = pd.DataFrame(
+    [
+        {"variant": variant, "seed": seed, "val_accuracy": mean + 0.001 * (seed - 1)}
+        for variant, mean in (("full recipe", 0.91), ("no cutout", 0.904), ("no flip", 0.912))
+        for seed in range(3)
+    ]
+)
+RELIABILITY = pd.DataFrame(
+    {
+        "low": [0.0, 0.25, 0.5, 0.75],
+        "high": [0.25, 0.5, 0.75, 1.0],
+        "count": [0, 20, 30, 50],
+        "confidence": [np.nan, 0.4, 0.6, 0.9],
+        "accuracy": [np.nan, 0.5, 0.6, 0.8],
+    }
+)
+CONFUSION = pd.DataFrame(
+    np.eye(10, dtype=int) * 90 + RNG.integers(0, 5, (10, 10)), index=CLASSES, columns=CLASSES
+)
+SCORES = pd.DataFrame(
+    {"precision": 0.9, "recall": np.linspace(0.8, 0.98, 10), "F1": 0.9, "support": 500},
+    index=CLASSES,
+)
+MISTAKES = pd.DataFrame(
+    {"index": range(12), "truth": 0, "predicted": 1, "confidence": np.linspace(1, 0.9, 12)}
+)
+TTA = pd.DataFrame(
+    {"accuracy": [0.9, 0.905, 0.91], "corrected": [0, 30, 45], "spoiled": [0, 10, 12]},
+    index=["image alone", "and its mirror image", "and shifts by a pixel"],
+)
+CHANGED = pd.DataFrame(
+    [
+        {"change": change, "strength": s, "accuracy": 0.9 - s, "low": 0.88 - s, "high": 0.92 - s}
+        for change in ("moved (pixels)", "brightness (factor)")
+        for s in (0.0, 0.3, 0.5)
+    ]
+)
+STAGES = pd.DataFrame(
+    {
+        "stage": ["stem", "stage 1", "stage 2", "stage 3", "head"],
+        "parameters": [464, 14_016, 51_584, 205_056, 650],
+        "macs": [442_368, 14_155_776, 12_976_128, 12_976_128, 640],
+    }
+)
+DEPTH = pd.DataFrame(
+    [
+        {"depth": depth, "network": network, "accuracy": 0.9 - slope * depth}
+        for depth in (8, 20, 56)
+        for network, slope in (("plain", 0.002), ("residual", -0.0005))
+    ]
+)
+PAIRS = pd.DataFrame({"index_a": range(8), "index_b": range(8, 16), "distance": 0.125})
+GRADIENTS = pd.DataFrame(
+    [
+        {"layer": layer, "network": network, "norm": 1.1 ** (factor * layer)}
+        for layer in range(1, 20)
+        for network, factor in (("plain", -2), ("residual", 1))
+    ]
+)
+MAPS = RNG.standard_normal((4, 32, 32))
+
+MOSAICS = {
+    "gallery": lambda: plots.class_gallery(IMAGES, LABELS, CLASSES),
+    "means": lambda: plots.mean_images(IMAGES, LABELS, CLASSES),
+    "duplicates": lambda: plots.near_duplicates(IMAGES, PAIRS),
+    "resolution": lambda: plots.resolution_comparison(IMAGES[:6]),
+    "mistakes": lambda: plots.mistake_gallery(IMAGES, MISTAKES, CLASSES),
+    "saliency": lambda: plots.saliency_overlays(
+        IMAGES[:4], {"gradient": MAPS, "SmoothGrad": MAPS, "Grad-CAM": MAPS}, CLASSES[:4]
+    ),
+}
+CHARTS = {
+    "balance": lambda: plots.class_balance(pd.Series([500] * 10, CLASSES)),
+    "balance of splits": lambda: plots.class_balance(
+        pd.DataFrame({"train": 5000, "test": 1000}, index=CLASSES)
+    ),
+    "histograms": lambda: plots.channel_histograms(IMAGES),
+    "distances": lambda: plots.distance_histogram(RNG.gamma(4, 1, 500), 0.5),
+    "curves": lambda: plots.learning_curves(HISTORY),
+    "runs": lambda: plots.compare_runs({f"seed {i}": HISTORY for i in range(3)}),
+    "finder": lambda: plots.learning_rate_finder(np.geomspace(1e-4, 1, 20), np.ones(20), 0.1),
+    "ablation": lambda: plots.ablation(ABLATION, "full recipe"),
+    "sweep": lambda: plots.stages_by_blocks(SWEEP),
+    "against": lambda: plots.accuracy_against(SWEEP, hue="stages", style="blocks"),
+    "stages": lambda: plots.stage_costs(STAGES),
+    "depth": lambda: plots.depth_degradation(DEPTH),
+    "gradients": lambda: plots.gradient_norms(GRADIENTS),
+    "confusion": lambda: plots.confusion_matrix(CONFUSION),
+    "scores": lambda: plots.class_scores(SCORES),
+    "reliability": lambda: plots.reliability_diagram({"before": RELIABILITY, "T": RELIABILITY}),
+    "tta": lambda: plots.tta_gain(TTA),
+    "robustness": lambda: plots.robustness(CHANGED),
+}
+FIGURES = {**MOSAICS, **CHARTS}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def style():
+    with plt.rc_context():
+        plots.use_style()
+        yield
+
+
+def test_every_figure_of_the_package_is_tested_here():
+    others = {"mosaic_figure", "png", "save_figure", "use_style"}
+    assert len(plots.__all__) - len(others) == len(FIGURES) - 1  # two of class_balance
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_is_returned_once_and_small(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("error", FutureWarning)
+        figure = FIGURES[name]()
+        data = plots.png(figure)
+    assert isinstance(figure, Figure)
+    assert not plt.get_fignums()  # a figure that pyplot knows of would be shown twice
+    image = Image.open(io.BytesIO(data))
+    assert image.width <= 620 and image.height <= 700
+    # Images cost a byte per pixel at least: 60 of them in the gallery.
+    assert len(data) < (70_000 if name == "gallery" else 20_000)
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_chart_has_titles_and_labels(name):
+    figure = CHARTS[name]()
+    assert figure.get_suptitle() or all(axes.get_title() for axes in figure.axes[:1])
+    for axes in figure.axes:
+        if axes.get_label() != "<colorbar>" and axes.get_subplotspec().is_last_row():
+            assert axes.get_xlabel()
+
+
+def drawn_texts(figure):
+    """Upright texts; ticks beyond the ends of an axis have labels that are not drawn."""
+    beyond = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if not low <= tick.get_loc() <= high:
+                    beyond |= {tick.label1, tick.label2}
+    for text in figure.findobj(plt.Text):
+        if text.get_visible() and text.get_text().strip() and text not in beyond:
+            if text.get_rotation() % 90 == 0:  # the box of a slanted text says little
+                yield text
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_overlaps_another_or_is_cut(name):
+    figure = FIGURES[name]()
+    figure.draw_without_rendering()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in drawn_texts(figure)]
+    assert len(boxes) >= 2
+    for (one, a), (other, b) in itertools.combinations(boxes, 2):
+        width = min(a.x1, b.x1) - max(a.x0, b.x0)
+        height = min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert width < 2 or height < 2, f"{one!r} overlaps {other!r}"
+    if name in MOSAICS:
+        for text, box in boxes:
+            assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, f"{text!r} is cut"
+
+
+def pixels(figure):
+    return np.asarray(figure.axes[0].images[0].get_array())
+
+
+def test_mosaic_shows_each_pixel_as_a_square():
+    figure = plots.mosaic_figure(IMAGES[:6], columns=3)
+    canvas = pixels(figure)
+    scale = 3
+    for i in range(6):
+        y, x = (i // 3) * (32 * scale + 2), (i % 3) * (32 * scale + 2)
+        part = canvas[y : y + 32 * scale, x : x + 32 * scale]
+        np.testing.assert_array_equal(part[::scale, ::scale], IMAGES[i])
+        np.testing.assert_array_equal(part[scale - 1 :: scale, scale - 1 :: scale], IMAGES[i])
+
+
+def test_mosaic_shrinks_large_images_to_the_width():
+    large = np.full((4, 300, 400, 3), 200, "uint8")
+    figure = plots.mosaic_figure(large, columns=4, titles=["a"] * 4)
+    assert figure.bbox.width <= 6.4 * 80 + 1
+    assert (pixels(figure) == 200).all(axis=-1).mean() > 0.7
+
+
+def test_mosaic_needs_images_of_one_size():
+    with pytest.raises(DataError, match="one size"):
+        plots.mosaic_figure([IMAGES[0], IMAGES[1][:20]], columns=2)
+    with pytest.raises(DataError, match="one at least"):
+        plots.mosaic_figure([], columns=2)
+
+
+def test_png_has_few_colours_and_is_saved_whole(tmp_path):
+    figure = plots.learning_curves(HISTORY)
+    path = plots.save_figure(figure, tmp_path / "figures" / "curves.png")
+    image = Image.open(path)
+    assert image.mode == "P" and len(image.getcolors()) <= 256
+    assert [file.name for file in path.parent.iterdir()] == ["curves.png"]
+    buffer = io.BytesIO()
+    figure.savefig(buffer, bbox_inches="tight")
+    assert path.stat().st_size < 0.6 * len(buffer.getvalue())
+
+
+def test_notebooks_show_the_small_png(monkeypatch):
+    printers = {}
+    formatter = types.SimpleNamespace(for_type=printers.__setitem__)
+    display = types.SimpleNamespace(formatters={"image/png": formatter})
+    shell = types.SimpleNamespace(display_formatter=display)
+    ipython = types.SimpleNamespace(get_ipython=lambda: shell)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    plots.use_style()
+    figure, _ = new_figure()
+    assert Image.open(io.BytesIO(printers[Figure](figure))).mode == "P"
+    assert not plt.get_fignums()
