@@ -43,7 +43,8 @@ def refresh(lessons: list[Lesson], profile: str, dataset: str | None) -> list[ru
                 executed = Path(folder) / lesson.path.name
                 failure = runner.execute(lesson.path, executed, assigned)
                 if failure is None:
-                    take_outputs(notebook, nbformat.read(executed, as_version=4))
+                    own = given["dataset"] == "synthetic"
+                    take_outputs(notebook, nbformat.read(executed, as_version=4), own)
                     check_size(notebook, lesson)
                     save(notebook, lesson.path)
                 else:
@@ -66,15 +67,32 @@ def set_bootstrap(notebook: nbformat.NotebookNode) -> None:
             cell.source = CELL.strip()
 
 
-def take_outputs(notebook: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> None:
-    """Copies outputs, cell by cell: no progress bars, warnings or paths of this machine."""
+PICTURES_LEFT_OUT = (
+    "Pictures of the data set are not kept in the repository: run the lesson to see them.\n"
+)
+
+
+def take_outputs(
+    notebook: nbformat.NotebookNode, executed: nbformat.NotebookNode, own_pictures: bool = True
+) -> None:
+    """Copies outputs, cell by cell: no progress bars, warnings or paths of this machine.
+
+    Args:
+        own_pictures: Whether the images are ours to publish; if not, figures of cells tagged
+            `pictures` are left out.
+    """
     ran = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
     count = 0
     for cell, source in zip(notebook.cells, ran, strict=True):
-        if cell.cell_type == "code":
-            count += 1
-            cell.execution_count = count
-            cell.outputs = [_portable(o, count) for o in source.outputs if not _is_noise(o)]
+        if cell.cell_type != "code":
+            continue
+        count += 1
+        cell.execution_count = count
+        outputs = source.outputs
+        if not own_pictures and "pictures" in cell.metadata.get("tags", []):
+            outputs = [o for o in outputs if "image/png" not in o.get("data", {})]
+            outputs.append(nbformat.v4.new_output("stream", text=PICTURES_LEFT_OUT))
+        cell.outputs = [_portable(o, count) for o in outputs if not _is_noise(o)]
 
 
 def _is_noise(output: nbformat.NotebookNode) -> bool:

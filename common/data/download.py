@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import requests
 import urllib3
 from filelock import FileLock
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from common.errors import ConfigError, DataError
 from common.files import write_text

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from filelock import FileLock
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from common.data.images import ImageData
 from common.errors import ConfigError, CourseError, DataError

@@ -77,10 +77,12 @@ def _draw_block(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.nda
         _paint(canvas, _stroke(rng, size), _colours(rng))
     # Mid grey never tells the shape: its colour keeps its distance to the background's mean.
     colour = _contrasting_colours(rng, canvas.mean(axis=(2, 3)).round())
-    _paint(canvas, _shapes(rng, size, labels) * _uniform(rng, 0.3, 1), colour)
+    # Three quarters are opaque, the others let the background through: hard to see, as in life.
+    opacity = np.minimum(_uniform(rng, 0.4, 3), 1)
+    _paint(canvas, opacity * _shapes(rng, size, labels), colour)
     _paint(canvas, _stroke(rng, size), _colours(rng))
     noise = rng.standard_normal(canvas.shape, dtype=np.float32)
-    canvas += noise * _uniform(rng, 4, 20)[:, None]
+    canvas += noise * _uniform(rng, 4, 14)[:, None]
     images = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
     return images.transpose(0, 2, 3, 1), labels
 

@@ -8,7 +8,7 @@ import h5py
 import keras
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from common.errors import DataError
 from common.files import write_atomically, write_text

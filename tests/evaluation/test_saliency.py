@@ -152,6 +152,14 @@ def test_grad_cam_finds_the_corner_of_each_class(nested):
     np.testing.assert_array_equal(by_name, blue)
 
 
+def test_grad_cam_weighs_feature_maps_by_their_mean_gradient():
+    model, weights = linear_model()
+    images = random_images()
+    features = (images / 255 - MEAN) / STD  # the scaling is the last layer with positions
+    expected = np.maximum((features * weights[..., 2].mean(axis=(0, 1))).sum(axis=-1), 0)
+    np.testing.assert_allclose(saliency.grad_cam(model, images, 2), expected, atol=1e-5)
+
+
 def test_all_methods_reach_into_nested_models():
     flat, nested = colour_model(), colour_model(nested=True)
     image = red_and_blue()

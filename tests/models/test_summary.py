@@ -12,7 +12,7 @@ RESNET20 = (
 )
 
 
-def test_resnet20_is_counted_right():
+def test_resnet20_is_counted_right(zero_weights):
     model = resnet(PRESETS["resnet20"])
     table = model_summary_table(model)
     assert table["macs"].sum() == RESNET20 == 40_551_040
@@ -28,7 +28,7 @@ def test_resnet20_is_counted_right():
     assert count_macs(model, 64) == 4 * (RESNET20 - 640) + 640
 
 
-def test_projections_squeeze_excitation_and_whitening_are_counted():
+def test_projections_squeeze_excitation_and_whitening_are_counted(zero_weights):
     base = ResNetConfig(blocks=(1, 1), widths=(4, 8))
     plain = count_macs(resnet(base), 8)
     projected = count_macs(resnet(ResNetConfig(**{**base.to_dict(), "shortcut": "B"})), 8)
@@ -42,7 +42,7 @@ def test_projections_squeeze_excitation_and_whitening_are_counted():
 
 
 @pytest.mark.parametrize("size", [24, 31])
-def test_output_shapes_follow_the_input_size(size):
+def test_output_shapes_follow_the_input_size(size, zero_weights):
     rows = model_summary_table(resnet(PRESETS["fast"]), size).set_index("layer")
     side = size - 1
     assert rows.loc["whitening", "output_shape"] == (side, side, 24)

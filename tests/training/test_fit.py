@@ -10,7 +10,8 @@ from common.training.fit import fit
 from common.training.recipes import Recipe
 
 RECIPE = Recipe(
-    epochs=4, batch_size=16, learning_rate=0.05, other_learning_rate=0.003, head_learning_rate=0.012,
+    epochs=4, batch_size=16, learning_rate=0.05, other_learning_rate=0.003,
+    head_learning_rate=0.012,
     sizes=((0.5, 6), (0.5, 8)), shift=0, flip="none", mixup=0.2,
     ema_momentum=0.9, ema_overwrite_every=2,
 )  # fmt: skip

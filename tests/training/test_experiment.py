@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from small import small_data
+
+from common.errors import ConfigError
+from common.models.resnet import ResNetConfig
+from common.training.backend import device_settings
+from common.training.experiment import ablations, run_config, train_resnet, trained_config
+from common.training.finder import learning_rate_range_test
+from common.training.recipes import Recipe
+from common.training.released import load_model
+from common.training.runs import Run
+
+CONFIG = ResNetConfig(blocks=(1,), widths=(4,))
+PLAN = Recipe(epochs=2, batch_size=16, optimizer="sgd", learning_rate=0.1, momentum=0.9,
+              sizes=((0.5, 6), (0.5, 4)), shift=1)  # fmt: skip
+SETTINGS = device_settings(precision="float32")
+
+
+def make_run(root):
+    config = run_config(CONFIG, PLAN, SETTINGS, phase="phase1_cifar", dataset="small",
+                        profile="smoke", seed=0, classes=small_data().classes)  # fmt: skip
+    return Run("experiment", config, root)
+
+
+def test_a_run_is_trained_once_and_then_read(tmp_path):
+    run, data = make_run(tmp_path), small_data()
+    first = train_resnet(CONFIG, PLAN, data, data, SETTINGS, run=run, progress=False)
+    changed = (run.folder / "model.keras").stat().st_mtime_ns
+    again = train_resnet(CONFIG, PLAN, data, data, SETTINGS, run=make_run(tmp_path))
+    assert (run.folder / "model.keras").stat().st_mtime_ns == changed
+    np.testing.assert_allclose(
+        again.network.predict(data.images, verbose=0),
+        first.network.predict(data.images, verbose=0),
+        atol=1e-6,
+    )
+    assert again.history["epoch"].tolist() == [1, 2]
+
+
+def test_a_finished_run_is_loaded_by_name_or_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path))
+    run = make_run(tmp_path / "runs")
+    with pytest.raises(ConfigError, match="has not finished"):
+        load_model("experiment")
+    train_resnet(CONFIG, PLAN, small_data(), None, SETTINGS, run=run, progress=False)
+    run.save_record(metrics={"val_accuracy": 0.5})
+    model, record = load_model("experiment")
+    assert record["classes"] == list(small_data().classes)
+    assert load_model(str(run.folder))[1] == record
+    assert model.predict(small_data().images[:2], verbose=0).shape == (2, 4)
+    with pytest.raises(ConfigError, match="no run 'missing'"):
+        load_model("missing")
+
+
+def test_the_network_ends_at_the_size_that_training_ended_with():
+    assert trained_config(CONFIG, PLAN).image_size == 4
+    assert trained_config(CONFIG, Recipe(epochs=1)).image_size is None
+
+
+def test_range_test_raises_the_rate_step_by_step():
+    table = learning_rate_range_test(
+        CONFIG, PLAN, small_data(), SETTINGS, low=1e-3, high=1e-1, steps=6
+    )
+    assert len(table) == 6
+    np.testing.assert_allclose(table["learning_rate"].iloc[[0, 3]], [1e-3, 1e-2], rtol=1e-6)
+    assert (table["loss"] > 0).all()
+
+
+def test_each_ablation_changes_the_recipe():
+    variants = ablations(Recipe(epochs=1, sizes=((1.0, 8),)))
+    whole = variants.pop("whole recipe")
+    assert len(variants) >= 5
+    assert all(variant != whole for variant in variants.values())
