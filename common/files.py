@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,20 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def require_space(folder: Path, n_bytes: int) -> None:
+    """Makes sure that a file of this size fits; some libraries crash on a disk that fills up.
+
+    Raises:
+        CourseError: if it does not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise CourseError(
+            f"{folder} has {free / 1e6:.0f} MB left and {n_bytes / 1e6:.0f} MB are to be written. "
+            "Free some space and run the same again: it goes on where it stopped."
+        )
 
 
 def _umask() -> int:

@@ -36,12 +36,12 @@ def load_images(
         dataset: "synthetic", "cifar10", or a folder: "folder:PATH" or the path alone.
         split: "train" or "test".
         size: height and width of the images in pixels (CIFAR-10: 32 only).
-        limit: take so many images, every class in its share.
+        limit: take at most so many images, every class in its share.
         seed: draws the images taken under `limit`. The synthetic images are the same for all
             seeds: their first `limit` are taken.
 
     Raises:
-        ConfigError: if the data set or split is unknown, or `limit` more than there is.
+        ConfigError: if the data set or split is unknown.
         DataError: if the data set's files are missing or cannot be used.
     """
     if split not in SPLITS:
@@ -52,7 +52,7 @@ def load_images(
         data = load_cifar10(split, size=size)
     else:
         data = read_image_folder(_folder_of(dataset), split, size=size)
-    return data if limit is None else data.sample(limit, seed)
+    return data if limit is None or limit >= len(data) else data.sample(limit, seed)
 
 
 def load_splits(
@@ -69,8 +69,8 @@ def load_splits(
     Args:
         dataset: as for `load_images`.
         seed: draws the images under `n_train` and the validation part, not the test images.
-        n_train: how many images of the train split to use, validation included.
-        n_test: how many images of the test split to use.
+        n_train: use at most so many images of the train split, validation included.
+        n_test: use at most so many images of the test split.
         validation: the fraction (float) or number (int) of training images set aside; 0 keeps
             them all for training, once everything has been chosen.
         size: height and width of the images in pixels.

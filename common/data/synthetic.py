@@ -32,7 +32,13 @@ def synthetic_images(
 
     A class is a relation between parts, not a place or a colour: each shape has a random centre,
     size, rotation and colour, lies on a shaded background among random strokes, one of which
-    may cover a part of it, and the whole is noisy. Train and test come from different seeds.
+    may cover a part of it, and the whole is noisy; a quarter of the shapes are translucent. Train
+    and test come from different seeds.
+
+    Measured, trained on all 20,000 images: scikit-learn's `LogisticRegression` on standardised
+    pixels 14 % (the better of C=1e-3 and 1e-5; chance is 10 %); a residual network of three basic
+    blocks (16, 32 and 64 channels; AdamW, one-cycle, flips) 72 % after two epochs, SCORE %
+    after five.
 
     Args:
         split: "train" or "test".

@@ -54,9 +54,8 @@ class AreaResize(keras.layers.Layer):
 
 def _overlaps(size, length):
     """`A` of `AreaResize`: `(size, length)`, rows of sum 1."""
-    length = ops.cast(length, "float32")
-    step = length / size
+    step = ops.cast(length, "float32") / size
     low = ops.arange(size, dtype="float32")[:, None] * step
-    pixel = ops.arange(length, dtype="float32")[None]
+    pixel = ops.cast(ops.arange(length), "float32")[None]
     overlap = ops.minimum(low + step, pixel + 1) - ops.maximum(low, pixel)
     return ops.maximum(overlap, 0.0) / step

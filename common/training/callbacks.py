@@ -1,6 +1,7 @@
 """Keras callbacks that lose nothing when a training is killed."""
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from common.errors import DataError
-from common.files import write_atomically, write_text
+from common.files import require_space, write_atomically, write_text
 from common.training.batches import ImageBatches
 
 
@@ -92,6 +93,9 @@ class Checkpoint(keras.callbacks.Callback):
         return pd.DataFrame(self.state["history"])
 
     def _save(self, path: Path) -> None:
+        variables = [*self.model.weights, *self.model.optimizer.variables]
+        # HDF5 takes the whole process down when the disk is full.
+        require_space(self.folder, 2 * sum(4 * math.prod(v.shape) for v in variables) + 2**20)
         with write_atomically(path) as temporary:
             self.model.save_weights(temporary, overwrite=True)
             state = np.frombuffer(json.dumps(self.state).encode(), "uint8")

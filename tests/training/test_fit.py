@@ -1,9 +1,12 @@
+import dataclasses
+import shutil
+
 import keras
 import numpy as np
 import pytest
 from small import small_data, small_network
 
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError, CourseError, DataError
 from common.training import backend
 from common.training.backend import device_scope, device_settings
 from common.training.fit import fit
@@ -93,6 +96,16 @@ def test_a_foreign_or_damaged_checkpoint_is_told(tmp_path):
     (tmp_path / "checkpoint.weights.h5").write_bytes(b"nonsense")
     with pytest.raises(DataError, match=r"checkpoint\.weights\.h5"):
         train(tmp_path)
+
+
+def test_a_disk_too_full_for_a_checkpoint_is_told_and_the_last_one_stays(tmp_path, monkeypatch):
+    train(tmp_path, dataclasses.replace(RECIPE, epochs=2))
+    before = (tmp_path / "checkpoint.weights.h5").read_bytes()
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(CourseError, match="MB left"):
+        train(tmp_path)
+    assert (tmp_path / "checkpoint.weights.h5").read_bytes() == before
 
 
 def test_tensorboard_logs_or_a_notice(tmp_path, capsys):
