@@ -45,8 +45,9 @@ class AreaResize(keras.layers.Layer):
         return ops.einsum("jw,biwc->bijc", columns, shrunk)
 
     def compute_output_shape(self, input_shape):
-        # In training it may be another one.
-        return (input_shape[0], None, None, input_shape[-1])
+        # Images of a size not yet known may pass unchanged, in training.
+        sides = [None if side is None else self.size for side in input_shape[1:3]]
+        return (input_shape[0], *sides, input_shape[-1])
 
     def get_config(self):
         return {**super().get_config(), "size": self.size}

@@ -1,6 +1,15 @@
+from dataclasses import replace
+
 import pytest
 
-from common.models import PRESETS, ResNetConfig, count_macs, model_summary_table, resnet
+from common.models import (
+    PRESETS,
+    ResNetConfig,
+    count_macs,
+    model_summary_table,
+    preset,
+    resnet,
+)
 
 # 3x3 convolutions by hand: outputs x 9 x channels in x channels out.
 RESNET20 = (
@@ -49,3 +58,9 @@ def test_output_shapes_follow_the_input_size(size, zero_weights):
     for stage in (1, 2, 3):
         side //= 2
         assert rows.loc[f"stage{stage}_block1", "output_shape"][:2] == (side, side)
+
+
+def test_a_network_that_shrinks_its_images_is_counted_at_that_size():
+    config = preset("fast_small")
+    small = resnet(replace(config, image_size=24))
+    assert count_macs(small, 32) == count_macs(resnet(config), 24) < count_macs(resnet(config), 32)
