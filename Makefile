@@ -85,7 +85,8 @@ unit-jax: $(VENV)/.installed-dev
 # Every cell of every notebook; cells marked NBVAL_CHECK_OUTPUT must give what is committed.
 nbval: $(VENV)/.installed-dev
 	COURSE_PROFILE=smoke COURSE_OUTPUTS=$(CURDIR)/$(CHECKS)/nbval $(PY) -m pytest -q \
-	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 phase*_*/*.ipynb
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
+	  -n $(WORKERS) --dist loadfile phase*_*/*.ipynb
 
 # The lessons one after the other, as `make run` does.
 chain: $(VENV)/.installed-dev
