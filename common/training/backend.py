@@ -112,11 +112,17 @@ def device_scope(settings: DeviceSettings) -> Iterator[None]:
 
     TensorFlow: `tf.distribute.MirroredStrategy`. JAX: `keras.distribution.DataParallel`.
     """
+    with dtype_policy(settings.precision), _distribution(settings):
+        yield
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Layers made inside compute and keep their weights by this policy, such as "float16"."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(settings.precision)
+    keras.config.set_dtype_policy(name)
     try:
-        with _distribution(settings):
-            yield
+        yield
     finally:
         keras.config.set_dtype_policy(before)
 

@@ -8,6 +8,7 @@ from common.errors import ConfigError, DataError
 from common.files import read_json, write_atomically, write_json
 from common.models.resnet import ResNetConfig, resnet
 from common.paths import repository_root
+from common.training.backend import dtype_policy
 from common.training.runs import read_model, runs_dir
 
 
@@ -84,15 +85,12 @@ def load_released(phase: str = "phase1_cifar") -> tuple[keras.Model, dict]:
     folder = released_folder(phase)
     record = read_json(folder / "record.json")
     path = folder / "model.weights.h5"
-    with_policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
     try:
-        model = _build(record)
+        with dtype_policy("float32"):
+            model = _build(record)
         model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} is missing or damaged: {error}. Restore it with git.") from error
-    finally:
-        keras.config.set_dtype_policy(with_policy)
     return model, record
 
 
@@ -102,12 +100,8 @@ def release(model: keras.Model, record: dict, phase: str = "phase1_cifar") -> Pa
     The record must hold what `_build` needs: `network` (a `ResNetConfig` as a dict), `classes`.
     """
     folder = released_folder(phase)
-    with_policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float16")
-    try:
+    with dtype_policy("float16"):
         half = _build(record)
-    finally:
-        keras.config.set_dtype_policy(with_policy)
     half.set_weights(model.get_weights())
     with write_atomically(folder / "model.weights.h5") as temporary:
         half.save_weights(temporary, overwrite=True)
