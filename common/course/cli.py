@@ -319,6 +319,31 @@ def evaluate(
 
 
 @app.command()
+def release(
+    phase: Annotated[str, PHASE],
+    run: Annotated[str, typer.Option("--run", metavar="RUN", help="A run's name or folder.")],
+    backend: BackendOption = None,
+) -> None:
+    """Make a run's weights those that the repository carries (for authors).
+
+    Writes PHASE/weights: the weights in half precision, and the record with the test figures
+    computed anew from that file.
+
+    \b
+    Example:
+      python -m common.course release phase1 --run cifar10-laptop-fast-seed0
+    """
+    from common.course.evaluate import release
+
+    with _settings(backend):
+        folder, record = release(phase, run)
+    for name, value in record["metrics"].items():
+        typer.echo(f"{name}: {value:.4f}")
+    size = (folder / "model.weights.h5").stat().st_size / 2**20
+    typer.echo(f"{folder}: {size:.1f} MB")
+
+
+@app.command()
 def refresh(
     phase: Annotated[
         str | None, typer.Argument(metavar="[PHASE]", help="Default: all phases.")

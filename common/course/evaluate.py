@@ -1,5 +1,6 @@
-"""Scores an image-folder tree with a trained network."""
+"""Scores an image-folder tree with a trained network; makes a run the released one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +18,53 @@ def evaluate(phase: str, data: Path, run: str | None, batch_size: int) -> dict:
         ConfigError: for an unknown phase or run, or a batch size below 1.
         DataError: if the tree cannot be read, or its classes are not those of the network.
     """
-    if phase not in ("1", "phase1", "phase1_cifar"):
-        raise ConfigError(f"There is nothing to evaluate for {phase!r}. Choose phase1.")
+    _check_phase(phase)
     if batch_size < 1:
         raise ConfigError(f"--batch-size must be 1 or more. Received: {batch_size}")
     # Heavy, and not needed to say the above.
     from common.data import load_images
-    from common.evaluation.classification import predict
+    from common.evaluation import classification
     from common.training.released import load_model
 
     images = load_images(f"folder:{data}", "test")
     model, record = load_model(run)
-    labels = match_labels(images.labels, images.classes, record["classes"])
-    result = {"n": len(labels)}
-    for name, tta in (("accuracy", False), ("accuracy_tta", True)):
-        probabilities = predict(model, images.images, batch_size=batch_size, tta=tta)
-        result[name] = float(np.mean(np.argmax(probabilities, axis=-1) == labels))
-    return result
+    known = tuple(record["classes"])
+    labels = match_labels(images.labels, images.classes, known)
+    images = replace(images, labels=labels, classes=known)
+    scores = classification.evaluate(model, images, batch_size)
+    return {name: scores[name] for name in ("n", "accuracy", "accuracy_tta")}
+
+
+def release(phase: str, run: str) -> tuple[Path, dict]:
+    """Writes a run's weights in half precision into the repository, with its record.
+
+    The test metrics in the record are those of the written file, in float32, on all test images
+    of the run's data set.
+
+    Returns:
+        The folder, and the record.
+
+    Raises:
+        ConfigError: for an unknown phase or an unfinished run, or outside a repository.
+    """
+    _check_phase(phase)
+    from common.data import load_images
+    from common.evaluation import classification
+    from common.training import released
+
+    model, record = released.load_model(run)
+    test = load_images(record["dataset"], "test")
+    folder = released.release(model, record)
+    scores = classification.evaluate(released.load_released()[0], test)
+    record["metrics"] |= {f"test_{name}": value for name, value in scores.items() if name != "n"}
+    record["data"] |= {"n_test": scores["n"]}
+    released.write_record(record)
+    return folder, record
+
+
+def _check_phase(phase: str) -> None:
+    if phase not in ("1", "phase1", "phase1_cifar"):
+        raise ConfigError(f"There is nothing to evaluate for {phase!r}. Choose phase1.")
 
 
 def match_labels(labels: np.ndarray, found: list[str], known: list[str]) -> np.ndarray:

@@ -31,31 +31,11 @@ def load_model(run: str | None = None, phase: str = "phase1_cifar") -> tuple[ker
         raise ConfigError(f"There is no run {run!r} under {runs_dir()}, nor a folder of that name.")
     if not (folder / "record.json").exists():
         raise ConfigError(f"The run in {folder} has not finished; run its notebook again.")
-    return _in_float32(read_model(folder / "model.keras")), read_json(folder / "record.json")
-
-
-def _in_float32(model: keras.Model) -> keras.Model:
-    """The same network computing in float32, whatever precision it was trained in."""
-    if all(layer.compute_dtype == "float32" for layer in model.layers):
-        return model
-    config = model.get_config()
-    _set_policies(config)
-    copy = type(model).from_config(config)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
-def _set_policies(config) -> None:
-    if isinstance(config, dict):
-        for key, value in config.items():
-            name = value.get("config", {}).get("name") if isinstance(value, dict) else value
-            if key == "dtype" and isinstance(name, str) and name.startswith("mixed_"):
-                config[key] = "float32"
-            else:
-                _set_policies(value)
-    elif isinstance(config, list):
-        for item in config:
-            _set_policies(item)
+    record = read_json(folder / "record.json")
+    with dtype_policy("float32"):  # whatever precision it was trained in
+        model = _build(record)
+    model.set_weights(read_model(folder / "model.keras").get_weights())
+    return model, record
 
 
 def released_folder(phase: str = "phase1_cifar") -> Path:
@@ -105,8 +85,13 @@ def release(model: keras.Model, record: dict, phase: str = "phase1_cifar") -> Pa
     half.set_weights(model.get_weights())
     with write_atomically(folder / "model.weights.h5") as temporary:
         half.save_weights(temporary, overwrite=True)
-    write_json(folder / "record.json", record)
+    write_record(record, phase)
     return folder
+
+
+def write_record(record: dict, phase: str = "phase1_cifar") -> None:
+    """Writes the record beside the released weights."""
+    write_json(released_folder(phase) / "record.json", record)
 
 
 def _build(record: dict) -> keras.Model:
