@@ -254,6 +254,9 @@ def report(
     sort: Annotated[
         str, typer.Option("--sort", metavar="COLUMN", help="-COLUMN: largest first.")
     ] = "created",
+    columns: Annotated[
+        str | None, typer.Option("--columns", metavar="C1,C2...", help="Only these, in this order.")
+    ] = None,
     mean: Annotated[
         bool, typer.Option("--mean", help="One row per setting: mean and deviation over seeds.")
     ] = False,
@@ -268,6 +271,7 @@ def report(
     Examples:
       python -m common.course report --sort=-test_accuracy
       python -m common.course report --where dataset=cifar10 --mean --markdown
+      python -m common.course report --mean --columns run,n,minutes,test_accuracy
     """
     from common.course import lessons, report
     from common.paths import outputs_dir
@@ -280,6 +284,8 @@ def report(
         table = report.select(table, conditions, sort)
         if mean:
             table = report.average(table)
+        if columns:
+            table = report.keep(table, columns)
         typer.echo(report.to_markdown(table) if markdown else report.to_text(table))
         index = report.write_index()
     typer.echo(f"See {index}", err=True)

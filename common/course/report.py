@@ -71,6 +71,21 @@ def select(table: pd.DataFrame, where: dict[str, object], sort: str) -> pd.DataF
     )
 
 
+def keep(table: pd.DataFrame, columns: str) -> pd.DataFrame:
+    """Only the columns named in a list with commas, in that order.
+
+    Raises:
+        ConfigError: for an unknown column.
+    """
+    names = [name.strip() for name in columns.split(",")]
+    if table.empty:
+        return table
+    if unknown := [name for name in names if name not in table]:
+        known = ", ".join(name for name in table if name != "settings")
+        raise ConfigError(f"There is no column {unknown[0]!r}. There are: {known}.")
+    return table[names]
+
+
 def average(table: pd.DataFrame) -> pd.DataFrame:
     """One row per setting: the mean over its seeds, with the standard deviation where n > 1."""
     if table.empty:

@@ -150,7 +150,13 @@ def write_table(table: pd.DataFrame, folder: Path, keys: list[str]) -> None:
 
 
 def average(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """One row per cell of the grid: the number of runs that ended well, means, errors."""
+    """One row per cell of the grid: the number of runs that ended well, means, errors.
+
+    A sweep is there to choose by: where there are validation metrics, test metrics stay out (the
+    CSV has them).
+    """
+    if any(name.startswith("val_") for name in table):
+        table = table[[name for name in table if not name.startswith("test_")]]
     rows = []
     # Lists, as widths, cannot be grouped by: their text can.
     for _, group in table.groupby([table[key].astype(str) for key in keys], sort=False):

@@ -52,7 +52,11 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             DataError: if the checkpoint is no checkpoint of such a model.
         """
-        if self.folder is None or not self.path.exists():
+        if self.folder is None:
+            return 0
+        for unfinished in self.folder.glob(".writing-*"):  # by a training that was killed
+            unfinished.unlink(missing_ok=True)
+        if not self.path.exists():
             return 0
         try:
             with h5py.File(self.path, "r") as file:

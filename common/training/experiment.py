@@ -51,16 +51,9 @@ def train_resnet(
     if run is not None and (run.folder / "model.keras").exists():
         history = run.history
         return Trained(run.load_model(), history, float(history["seconds"].sum()), run)
-    config = trained_config(config, recipe)
     with device_scope(settings):
-        keras.utils.set_random_seed(seed)
-        network = resnet(
-            config,
-            len(train.classes),
-            augmentation=recipe.augmentation_layers(seed),
-            name=run.name.replace("/", "-").replace("=", "-") if run else "resnet",
-        )
-        adapt(network, train.images)
+        name = run.name.replace("/", "-").replace("=", "-") if run else "resnet"
+        network = build(config, recipe, train, seed, name)
         result = fit(
             network,
             train,
@@ -74,6 +67,21 @@ def train_resnet(
     if run is not None:
         run.save_model(network)
     return Trained(network, result.history, result.seconds, run)
+
+
+def build(
+    config: ResNetConfig, recipe: Recipe, train: ImageData, seed: int = 0, name: str = "resnet"
+) -> keras.Model:
+    """The network that a recipe trains: weights from `seed`, with the recipe's augmentation."""
+    keras.utils.set_random_seed(seed)
+    network = resnet(
+        trained_config(config, recipe),
+        len(train.classes),
+        augmentation=recipe.augmentation_layers(seed),
+        name=name,
+    )
+    adapt(network, train.images)
+    return network
 
 
 def trained_config(config: ResNetConfig, recipe: Recipe) -> ResNetConfig:

@@ -1,15 +1,15 @@
 """The learning-rate range test."""
 
-from dataclasses import replace
-
 import keras
 import numpy as np
 import pandas as pd
 
 from common.data.images import ImageData
-from common.models.resnet import ResNetConfig, adapt, resnet
+from common.models.resnet import ResNetConfig
 from common.training.backend import DeviceSettings, device_scope
-from common.training.batches import BatchTransformed, ImageBatches
+from common.training.batches import ImageBatches
+from common.training.experiment import build
+from common.training.fit import compiled
 from common.training.recipes import Recipe
 
 
@@ -56,17 +56,9 @@ def learning_rate_range_test(
     rise = keras.optimizers.schedules.ExponentialDecay(low, steps, high / low)
     losses = _LossPerStep(diverged=5.0)
     with device_scope(settings):
-        keras.utils.set_random_seed(seed)
-        network = resnet(
-            replace(config, image_size=size),
-            len(train.classes),
-            augmentation=recipe.augmentation_layers(seed),
-        )
-        adapt(network, train.images)
-        model = BatchTransformed(
-            network, len(train.classes), recipe.label_smoothing, recipe.batch_transforms(seed)
-        )
-        model.compile(recipe.make_optimizer(steps, rise), jit_compile=settings.jit_compile)
+        network = build(config, recipe, train, seed)
+        optimizer = recipe.make_optimizer(steps, rise)
+        model = compiled(network, len(train.classes), recipe, optimizer, settings, seed)
         while len(losses.losses) < steps and not model.stop_training:
             losses._sum = 0.0
             model.fit(

@@ -65,17 +65,8 @@ def fit(
         raise ConfigError("keep_best needs a folder to keep it in, and validation images.")
     batch_size = min(recipe.batch_size, len(train))
     steps_per_epoch = len(train) // batch_size
-    model = BatchTransformed(
-        network,
-        len(train.classes),
-        recipe.label_smoothing,
-        recipe.batch_transforms(seed),
-    )
-    model.compile(
-        optimizer=recipe.make_optimizer(steps_per_epoch * recipe.epochs),
-        metrics=["accuracy"],
-        jit_compile=settings.jit_compile,
-    )
+    optimizer = recipe.make_optimizer(steps_per_epoch * recipe.epochs)
+    model = compiled(network, len(train.classes), recipe, optimizer, settings, seed)
     if len(settings.devices) > 1:
         backend.synchronise_batch_norm(network)
     first = ImageBatches(train, batch_size, size=recipe.phases()[0][2])
@@ -111,6 +102,22 @@ def fit(
     if keep_best and checkpoint.best_path.exists():
         model.load_weights(checkpoint.best_path)
     return FitResult(checkpoint.history(), checkpoint.state["seconds"])
+
+
+def compiled(
+    network: keras.Model,
+    classes: int,
+    recipe: Recipe,
+    optimizer: keras.optimizers.Optimizer,
+    settings: DeviceSettings,
+    seed: int = 0,
+) -> BatchTransformed:
+    """The network with the recipe's loss and transforms of the batch, ready for `model.fit`."""
+    model = BatchTransformed(
+        network, classes, recipe.label_smoothing, recipe.batch_transforms(seed)
+    )
+    model.compile(optimizer, metrics=["accuracy"], jit_compile=settings.jit_compile)
+    return model
 
 
 def _tensorboard(folder: str | Path) -> list[keras.callbacks.Callback]:

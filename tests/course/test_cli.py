@@ -179,6 +179,11 @@ def test_report_filters_sorts_and_averages(course):
     ]
     lines = call("report", "--mean", "--markdown", "--where", "dataset=cifar10").stdout.splitlines()
     assert len(lines) == 3 and "91.00 % ± 1" in lines[2] and "| 3 |" in lines[2]
+    lines = call(
+        "report", "--mean", "--where", "dataset=cifar10", "--columns", "n,run"
+    ).stdout.split()
+    assert lines[:4] == ["n", "run", "3", "r0"]
+    assert call("report", "--columns", "n,run").exit_code == 2
     assert "inner" not in call("report", "--where", "epochs=10").stdout
     assert call("report", "--where", "wings=2").exit_code == 2
     only = call("report", course / "outputs" / "runs" / "folder").stdout
