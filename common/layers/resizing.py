@@ -1,4 +1,4 @@
-"""Shrinking images inside the model, so that it sees them at the size it was trained at."""
+"""Shrinking images inside the model, in training and at inference alike."""
 
 import keras
 from keras import ops
@@ -6,7 +6,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("course")
 class AreaResize(keras.layers.Layer):
-    """Resizes images at inference by averaging areas; in training they pass unchanged.
+    """Resizes images by averaging areas.
 
     Each output pixel is the mean of the input area that it covers. The mean is separable, so it
     is two small matrix products, the same on every backend: `Y = A_h X A_w^T` per channel, with
@@ -15,18 +15,23 @@ class AreaResize(keras.layers.Layer):
     1. row `i` of `s` covers the interval `[i h / s, (i + 1) h / s)` of the `h` input rows
     2. `A[i, j] = (length of its overlap with [j, j + 1)) * s / h`
 
-    `cv2.resize(..., interpolation=cv2.INTER_AREA)` is the same. Training shrinks its images
-    before the model (to a size that changes from phase to phase), hence the difference.
+    `cv2.resize(..., interpolation=cv2.INTER_AREA)` is the same. It belongs behind the augmentation:
+    an image that is moved by a pixel and then shrunk is another image than the one that is shrunk
+    and then moved, so the network meets more of them.
+
+    Progressive resizing (Howard 2018) trains at a smaller size first: `training_size`, where it
+    is set, takes the place of `size` in training. It is a matter of one training and not saved
+    with the model; a compiled training step has to be made anew when it changes.
 
     Args:
-        size: Height and width of the output at inference.
+        size: Height and width of the output.
 
     Call arguments:
         images: `(batch, height, width, channels)`, floats.
-        training: Whether images pass unchanged.
+        training: Whether `training_size` counts.
 
     Returns:
-        `(batch, size, size, channels)` at inference; in training the shape of `images`.
+        `(batch, size, size, channels)`.
     """
 
     def __init__(self, size: int, **kwargs):
@@ -34,18 +39,20 @@ class AreaResize(keras.layers.Layer):
         if size < 1:
             raise ValueError(f"`size` must be at least 1. Received: size={size}")
         self.size = size
+        self.training_size = None
 
     def call(self, images, training=False):
-        if training:
-            return images
+        size = (self.training_size if training else None) or self.size
         height, width = ops.shape(images)[1:3]
-        rows = ops.cast(_overlaps(self.size, height), images.dtype)
-        columns = ops.cast(_overlaps(self.size, width), images.dtype)
+        if (height, width) == (size, size):
+            return images
+        rows = ops.cast(_overlaps(size, height), images.dtype)
+        columns = ops.cast(_overlaps(size, width), images.dtype)
         shrunk = ops.einsum("ih,bhwc->biwc", rows, images)
         return ops.einsum("jw,biwc->bijc", columns, shrunk)
 
     def compute_output_shape(self, input_shape):
-        # Images of a size not yet known may pass unchanged, in training.
+        # A model that is made for any size stays so: `training_size` may change it.
         sides = [None if side is None else self.size for side in input_shape[1:3]]
         return (input_shape[0], *sides, input_shape[-1])
 

@@ -65,8 +65,8 @@ class ResNetConfig:
         global_pooling: "average" or "max" over the last feature maps.
         head_scale: `None`: a dense head with bias and Glorot initialisation. A number: logits are
             that number times a dense head without bias, whose weights start with variance 1.
-        image_size: Side in pixels that images are shrunk to at inference, the one that training
-            ended with; `None` for their own size.
+        image_size: Side in pixels that images are shrunk to, see `AreaResize`; `None` for their
+            own size.
         norm_momentum, norm_epsilon, norm_scale: Of all batch normalisations.
         kernel_init: Of all convolutions: "he_normal", or "dirac", see `PartialDirac`.
 
@@ -298,10 +298,10 @@ def resnet(
         raise ConfigError(f"num_classes={num_classes} must be at least 1.")
     inputs = keras.Input(input_shape, dtype="uint8", name="images")
     x = PixelScaling(mean, std, name="scaling")(inputs)
-    if config.image_size is not None:
-        x = AreaResize(config.image_size, name="resizing")(x)
     for layer in augmentation:
         x = layer(x)
+    if config.image_size is not None:
+        x = AreaResize(config.image_size, name="resizing")(x)
     x = _stem(config, x)
     for stage in range(config.stages):
         x = _stage(config, stage, x)

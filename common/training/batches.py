@@ -2,7 +2,6 @@
 
 import math
 
-import cv2
 import keras
 import numpy as np
 from keras import ops
@@ -13,14 +12,13 @@ from common.data.images import ImageData
 class ImageBatches(keras.utils.PyDataset):
     """Batches of `uint8` images with what batch transforms need: labels, index and epoch.
 
-    Each item is `(inputs, labels)`, with `inputs` a dict of `images` (B, S, S, 3) `uint8`,
+    Each item is `(inputs, labels)`, with `inputs` a dict of `images` (B, H, W, 3) `uint8`,
     `labels` (B,), `index` (B,) (the image's number in the data set) and `epoch` (B,).
 
     Args:
         data: The images.
         batch_size: Images per batch.
         seed: With `epoch` it decides the order; `None` keeps the order of the data.
-        size: Side in pixels that images are shrunk to (area interpolation), `None` for their own.
         drop_remainder: Leave out the last batch if it is not full; training does, so that every
             step costs and weighs the same.
         epoch: The first epoch: `fit` may fetch ahead before any callback can tell it.
@@ -31,12 +29,11 @@ class ImageBatches(keras.utils.PyDataset):
         data: ImageData,
         batch_size: int,
         seed: int | None = None,
-        size: int | None = None,
         drop_remainder: bool = False,
         epoch: int = 0,
     ):
         super().__init__()
-        self.images = resize_images(data.images, size)
+        self.images = data.images
         self.labels = data.labels
         self.batch_size = min(batch_size, len(data))
         self.seed = seed
@@ -66,16 +63,6 @@ class ImageBatches(keras.utils.PyDataset):
             "epoch": np.full(len(index), self.epoch, "int32"),
         }
         return inputs, labels
-
-
-def resize_images(images: np.ndarray, size: int | None) -> np.ndarray:
-    """Shrinks `uint8` images (N, H, W, 3) to `size` x `size` by averaging areas."""
-    if size is None or images.shape[1:3] == (size, size):
-        return images
-    resized = np.empty((len(images), size, size, images.shape[3]), images.dtype)
-    for i, image in enumerate(images):
-        cv2.resize(image, (size, size), dst=resized[i], interpolation=cv2.INTER_AREA)
-    return resized
 
 
 class BatchTransformed(keras.Model):

@@ -50,8 +50,7 @@ def learning_rate_range_test(
     Returns:
         A row per step: `learning_rate`, `loss` and `smooth_loss` (exponential mean).
     """
-    size = recipe.phases()[-1][2]
-    batches = ImageBatches(train, recipe.batch_size, seed, size, drop_remainder=True)
+    batches = ImageBatches(train, recipe.batch_size, seed, drop_remainder=True)
     steps_per_epoch = min(steps, len(batches))
     rise = keras.optimizers.schedules.ExponentialDecay(low, steps, high / low)
     losses = _LossPerStep(diverged=5.0)

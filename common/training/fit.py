@@ -9,6 +9,7 @@ from keras import ops
 
 from common.data.images import ImageData
 from common.errors import ConfigError
+from common.layers import AreaResize
 from common.training import backend
 from common.training.backend import DeviceSettings
 from common.training.batches import BatchTransformed, ImageBatches
@@ -45,8 +46,9 @@ def fit(
 
     Args:
         network: Takes raw `uint8` pixels, gives logits; built under `device_scope(settings)`.
+            For a recipe with `sizes` it has to have an `AreaResize`.
         train: Training images.
-        validation: Scored after every epoch, at their own size; or `None`.
+        validation: Scored after every epoch; or `None`.
         recipe: The hyper-parameters.
         settings: From `device_settings`; call `fit` inside `device_scope(settings)`.
         seed: Of the order, augmentation and dropout (not of the weights: they are made).
@@ -58,19 +60,26 @@ def fit(
         progress: Show a progress bar.
 
     Raises:
-        ConfigError: if `keep_best` lacks what it needs.
+        ConfigError: if `keep_best` or `recipe.sizes` lacks what it needs.
         DataError: if the folder's checkpoint is not of this network.
     """
     if keep_best and (folder is None or validation is None):
         raise ConfigError("keep_best needs a folder to keep it in, and validation images.")
+    resizing = [layer for layer in network.layers if isinstance(layer, AreaResize)]
+    if recipe.sizes and not resizing:
+        raise ConfigError(
+            f"The recipe has sizes={recipe.sizes}, but the network cannot shrink images: build it "
+            "with ResNetConfig(image_size=...), or choose sizes=()."
+        )
     batch_size = min(recipe.batch_size, len(train))
     steps_per_epoch = len(train) // batch_size
     optimizer = recipe.make_optimizer(steps_per_epoch * recipe.epochs)
     model = compiled(network, len(train.classes), recipe, optimizer, settings, seed)
     if len(settings.devices) > 1:
         backend.synchronise_batch_norm(network)
-    first = ImageBatches(train, batch_size, size=recipe.phases()[0][2])
-    model(first[0][0])  # builds the wrapper: a checkpoint can only be loaded into built layers
+    model(
+        ImageBatches(train, batch_size)[0][0]
+    )  # builds the wrapper: a checkpoint can only be loaded into built layers
 
     checkpoint = Checkpoint(folder, monitor="val_accuracy" if keep_best else None)
     start = checkpoint.restore(model)
@@ -83,7 +92,10 @@ def fit(
         if start > end_epoch:
             continue
         epoch = max(first_epoch, start)
-        batches = ImageBatches(train, batch_size, seed, size, drop_remainder=True, epoch=epoch)
+        for layer in resizing:
+            layer.training_size = size
+        model.make_train_function(force=True)
+        batches = ImageBatches(train, batch_size, seed, drop_remainder=True, epoch=epoch)
         model.fit(
             batches,
             validation_data=ImageBatches(validation, 1000) if validation else None,

@@ -10,13 +10,18 @@ from common.layers.resizing import AreaResize
 def test_averages_areas_as_opencv_does(height, width, size):
     images = np.random.default_rng(0).random((2, height, width, 3), dtype="float32")
     expected = [cv2.resize(i, (size, size), interpolation=cv2.INTER_AREA) for i in images]
-    resized = ops.convert_to_numpy(AreaResize(size)(images, training=False))
-    np.testing.assert_allclose(resized, expected, atol=1e-5)
+    for training in (False, True):
+        resized = ops.convert_to_numpy(AreaResize(size)(images, training=training))
+        np.testing.assert_allclose(resized, expected, atol=1e-5)
 
 
-def test_images_pass_unchanged_in_training():
+def test_training_may_have_a_size_of_its_own():
     images = np.random.default_rng(0).random((2, 8, 8, 3), dtype="float32")
-    np.testing.assert_array_equal(AreaResize(4)(images, training=True), images)
+    layer = AreaResize(4)
+    layer.training_size = 2
+    assert layer(images, training=True).shape == (2, 2, 2, 3)
+    assert layer(images, training=False).shape == (2, 4, 4, 3)
+    assert AreaResize.from_config(layer.get_config()).training_size is None
 
 
 def test_bad_size_is_told():

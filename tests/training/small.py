@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from common.data.images import ImageData
+from common.layers import AreaResize
 
 
 def small_data(count=64, size=8, classes=4, seed=0) -> ImageData:
@@ -24,6 +25,7 @@ def small_network(seed=0, dropout=0.0, classes=4) -> keras.Model:
     keras.utils.set_random_seed(seed)
     pixels = keras.Input((None, None, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(pixels)
+    x = AreaResize(8)(x)
     x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)(x)
     x = keras.layers.BatchNormalization()(x)
     x = keras.layers.Activation("relu")(x)

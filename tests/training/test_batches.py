@@ -5,7 +5,7 @@ from keras import ops
 from small import small_data, small_network
 
 from common.layers.batch_transforms import AlternatingFlip, MixUp
-from common.training.batches import BatchTransformed, ImageBatches, resize_images
+from common.training.batches import BatchTransformed, ImageBatches
 
 
 def order(batches):
@@ -29,14 +29,6 @@ def test_without_seed_the_order_is_the_data_s_and_the_last_batch_short():
     np.testing.assert_array_equal(order(batches), np.arange(50))
     assert len(batches) == 4 and len(batches[3][1]) == 2
     assert len(ImageBatches(small_data(50), 16, drop_remainder=True)) == 3
-
-
-def test_resize_averages_areas():
-    images = np.zeros((1, 4, 4, 3), np.uint8)
-    images[0, :2, :2] = [[100, 50, 0]]
-    images[0, 0, 0] = 0
-    np.testing.assert_array_equal(resize_images(images, 2)[0, 0, 0], [75, 38, 0])
-    assert resize_images(images, 4) is images
 
 
 def test_alternating_flip_shows_each_image_once_either_way_in_two_epochs():

@@ -7,6 +7,7 @@ import pytest
 from small import small_data, small_network
 
 from common.errors import ConfigError, CourseError, DataError
+from common.layers import AreaResize
 from common.training import backend
 from common.training.backend import device_scope, device_settings
 from common.training.fit import fit
@@ -77,6 +78,30 @@ def test_a_finished_training_is_not_trained_again(tmp_path):
     assert result.history.equals(expected.history)
     for ours, theirs in zip(again.get_weights(), first.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_sizes_need_a_network_that_can_shrink_images():
+    pixels = keras.Input((8, 8, 3), dtype="uint8")
+    features = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
+    network = keras.Model(pixels, keras.layers.Dense(4)(features))
+    with pytest.raises(ConfigError, match="cannot shrink images"):
+        fit(network, small_data(), None, RECIPE, SETTINGS, progress=False)
+
+
+def test_each_phase_trains_at_its_size():
+    seen = []
+
+    class Spy(keras.layers.Layer):
+        def call(self, images, training=False):
+            if training:
+                seen.append(images.shape[1])
+            return images
+
+    pixels = keras.Input((None, None, 3), dtype="uint8")
+    x = Spy()(AreaResize(8)(keras.layers.Rescaling(1 / 255)(pixels)))
+    network = keras.Model(pixels, keras.layers.Dense(4)(keras.layers.GlobalMaxPooling2D()(x)))
+    fit(network, small_data(), None, RECIPE, SETTINGS, progress=False)
+    assert set(seen[:1]) == {6} and set(seen[-1:]) == {8} and set(seen) == {6, 8}
 
 
 def test_keep_best_ends_with_the_best_epoch(tmp_path):
