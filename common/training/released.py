@@ -32,9 +32,13 @@ def load_model(run: str | None = None, phase: str = "phase1_cifar") -> tuple[ker
     if not (folder / "record.json").exists():
         raise ConfigError(f"The run in {folder} has not finished; run its notebook again.")
     record = read_json(folder / "record.json")
-    with dtype_policy("float32"):  # whatever precision it was trained in
-        model = _build(record)
-    model.set_weights(read_model(folder / "model.keras").get_weights())
+    trained = read_model(folder / "model.keras")
+    try:
+        with dtype_policy("float32"):  # whatever precision it was trained in
+            model = _build(record)
+        model.set_weights(trained.get_weights())
+    except (KeyError, ValueError) as error:
+        raise DataError(f"Record and model in {folder} do not fit together: {error}") from error
     return model, record
 
 

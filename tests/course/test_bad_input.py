@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from common.course.cli import app
 from common.data import read_image_folder
 from common.errors import CourseError
+from common.models import ResNetConfig, resnet
 from common.training.runs import Run
 
 CLASSES = ("cat", "dog")
@@ -44,12 +45,11 @@ def tree(tmp_path):
 def run(tmp_path, monkeypatch):
     """The name of a finished run whose network calls every image a cat."""
     monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
-    pixels = keras.Input((32, 32, 3), dtype="uint8")
-    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
-    logits = keras.layers.Dense(2, kernel_initializer="zeros", name="head")(x)
-    network = keras.Model(pixels, logits)
-    network.get_layer("head").bias.assign([1.0, 0.0])
-    run = Run("cats", {"seed": 0})
+    config = ResNetConfig(blocks=(1,), widths=(4,))
+    network = resnet(config, len(CLASSES))
+    head = network.get_layer("head")
+    head.set_weights([np.zeros(head.kernel.shape), np.array([1.0, 0.0])])
+    run = Run("cats", {"seed": 0, "network": config.to_dict()})
     run.save_model(network)
     run.save_record(classes=CLASSES, metrics={})
     return run
@@ -152,6 +152,10 @@ BAD_RUNS = {
     "unfinished": (lambda run: (run.folder / "record.json").unlink(), "has not finished"),
     "no model": (lambda run: (run.folder / "model.keras").unlink(), "cats/model.keras"),
     "cut model": (lambda run: (run.folder / "model.keras").write_bytes(b"PK"), "cats/model.keras"),
+    "foreign model": (
+        lambda run: run.save_model(resnet(ResNetConfig(blocks=(2,), widths=(4,)), len(CLASSES))),
+        "do not fit",
+    ),
     "cut record": (lambda run: (run.folder / "record.json").write_text("{"), "cats/record.json"),
 }
 
