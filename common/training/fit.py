@@ -94,7 +94,7 @@ def fit(
         epoch = max(first_epoch, start)
         for layer in resizing:
             layer.training_size = size
-        model.make_train_function(force=True)
+        model.train_function = None  # `model.fit` makes it anew, once all variables are built
         batches = ImageBatches(train, batch_size, seed, drop_remainder=True, epoch=epoch)
         model.fit(
             batches,
