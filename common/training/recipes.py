@@ -189,13 +189,13 @@ RECIPES = {
     "smoke": Recipe(epochs=4, batch_size=100, learning_rate=0.06, sizes=((0.5, 20), (0.5, 24))),
     # Two processor cores, under 25 minutes. Learning rates: cifar10-airbench's (batch 2000) scaled
     # by the square root of the batch size for Muon, linearly for the rest. Chosen on validation
-    # images (JPEG CIFAR-10, seed 0, n = 5,000), each in the same 8 minutes on two cores:
+    # images (JPEG CIFAR-10, seed 0, n = 5,000), each in about 17 minutes on one core:
     #   widths 64-256-256, 3 epochs at 24 pixels: 85.5 %, with TTA 86.4 %
     #   widths 64-128-256, 5 epochs at 24 pixels: 86.2 %, with TTA 87.5 %
     #   the same, 4 smaller epochs (16 and 20 pixels) and 3 at 24: 85.7 %, 87.3 %
     #   the same with basic blocks in two stages, 1 epoch at 20 and 4 at 24: 86.0 %, 87.2 %
     #   widths 32-128-256, 7 epochs at 24 pixels: 86.0 %
-    # and in 25 minutes, with widths 64-128-256:
+    # and in about 48 minutes on one core, with widths 64-128-256:
     #   3 epochs at 20 pixels, 10 at 24: 87.7 %, with TTA 89.2 % (training accuracy 93.9 %)
     #   3 at 20, 4 at 24, 3 at 28, 2 at 32: 88.3 %, with TTA 89.7 %
     # So short trainings prefer small images and long ones the whole detail. An epoch at 32
