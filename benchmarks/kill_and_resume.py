@@ -24,25 +24,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-EPOCHS = {"small": 40, "laptop": 13}
+
+def plan(kind: str):
+    """Network, recipe and number of training images; "small": a tiny residual network."""
+    from common.models.resnet import ResNetConfig, preset
+    from common.training.recipes import NETWORKS, recipe
+
+    if kind == "laptop":
+        return preset(NETWORKS["laptop"]), recipe("laptop"), 9000
+    small = ResNetConfig(blocks=(1, 1), widths=(8, 16))
+    return small, recipe("smoke", epochs=40, batch_size=64), 512
 
 
 def train(kind: str, folder: Path) -> None:
-    """The training that is killed, on built-in images; "small": of a tiny residual network."""
+    """The training that is killed, on built-in images."""
     from common.data import load_images
-    from common.models.resnet import ResNetConfig, preset
-    from common.training import recipes
     from common.training.backend import device_scope, device_settings
     from common.training.experiment import build
     from common.training.fit import fit
 
     settings = device_settings(precision="float32")
-    if kind == "laptop":
-        config, count = preset(recipes.NETWORKS["laptop"]), 9000
-        recipe = recipes.recipe("laptop", epochs=EPOCHS[kind])
-    else:
-        config, count = ResNetConfig(blocks=(1, 1), widths=(8, 16)), 512
-        recipe = recipes.recipe("smoke", epochs=EPOCHS[kind], batch_size=64)
+    config, recipe, count = plan(kind)
     images = load_images("synthetic", "train", limit=count)
     validation = load_images("synthetic", "test", limit=count // 4)
     with device_scope(settings):
@@ -120,16 +122,16 @@ def main() -> int:
             print(f"kill {kills} (run {runs}): {moment}", flush=True)
         if start(kind, folder).wait():
             return 1
-        failures += compare(undisturbed, folder, EPOCHS[kind])
+        failures += compare(undisturbed, folder, plan(kind)[1].epochs)
     print(json.dumps({"kills": kills, "runs": runs, "failures": failures}))
     return 1 if failures else 0
 
 
-def compare(expected: Path, folder: Path, epochs: int) -> list[str]:
+def compare(expected: Path, folder: Path, n_epochs: int) -> list[str]:
     """What differs between an undisturbed run and one that was killed."""
     failures = []
     ours, theirs = (pd.read_csv(path / "history.csv") for path in (folder, expected))
-    if ours["epoch"].tolist() != list(range(1, epochs + 1)):
+    if ours["epoch"].tolist() != list(range(1, n_epochs + 1)):
         failures.append(f"epochs recorded: {ours['epoch'].tolist()}")
     else:
         columns = [name for name in ours if name not in ("epoch", "seconds")]

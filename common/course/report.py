@@ -60,10 +60,7 @@ def select(table: pd.DataFrame, where: dict[str, object], sort: str) -> pd.DataF
     """
     if table.empty:
         return table
-    columns = [column for column in table if column != "settings"]
-    for name in (*where, sort.removeprefix("-")):
-        if name not in columns:
-            raise ConfigError(f"There is no column {name!r}. There are: {', '.join(columns)}.")
+    _check_columns(table, [*where, sort.removeprefix("-")])
     for name, value in where.items():
         table = table[table[name].astype(str) == str(value)]
     return table.sort_values(
@@ -80,10 +77,15 @@ def keep(table: pd.DataFrame, columns: str) -> pd.DataFrame:
     names = [name.strip() for name in columns.split(",")]
     if table.empty:
         return table
-    if unknown := [name for name in names if name not in table]:
-        known = ", ".join(name for name in table if name != "settings")
-        raise ConfigError(f"There is no column {unknown[0]!r}. There are: {known}.")
+    _check_columns(table, names)
     return table[names]
+
+
+def _check_columns(table: pd.DataFrame, names: Iterable[str]) -> None:
+    columns = [column for column in table if column != "settings"]
+    for name in names:
+        if name not in columns:
+            raise ConfigError(f"There is no column {name!r}. There are: {', '.join(columns)}.")
 
 
 def average(table: pd.DataFrame) -> pd.DataFrame:

@@ -77,9 +77,8 @@ def fit(
     model = compiled(network, len(train.classes), recipe, optimizer, settings, seed)
     if len(settings.devices) > 1:
         backend.synchronise_batch_norm(network)
-    model(
-        ImageBatches(train, batch_size)[0][0]
-    )  # builds the wrapper: a checkpoint can only be loaded into built layers
+    # Builds the wrapper: a checkpoint can only be loaded into built layers.
+    model(ImageBatches(train, batch_size)[0][0])
 
     checkpoint = Checkpoint(folder, monitor="val_accuracy" if keep_best else None)
     start = checkpoint.restore(model)
