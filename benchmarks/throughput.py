@@ -25,6 +25,17 @@ BATCH = 256
 IMAGES = 256 * 20
 
 
+def noise(count: int):
+    """Random images with random labels: speed does not depend on what they show."""
+    from common.data.images import ImageData
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    labels = rng.integers(0, 10, count).astype("int32")
+    classes = tuple(str(i) for i in range(10))
+    return ImageData(images=images, labels=labels, classes=classes, name="noise", split="train")
+
+
 def child(variant: str, model: str, seconds: float) -> dict:
     """Measures one variant in this process."""
     if variant == "plain":
@@ -33,30 +44,25 @@ def child(variant: str, model: str, seconds: float) -> dict:
         assert "TF_ENABLE_ONEDNN_OPTS" not in os.environ, tf
     import keras
 
-    from common.data.images import ImageData
     from common.models.resnet import preset, resnet
     from common.training.backend import device_scope, device_settings
-    from common.training.experiment import trained_config
+    from common.training.experiment import build
     from common.training.fit import fit
     from common.training.recipes import recipe
 
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
-    labels = rng.integers(0, 10, IMAGES).astype("int32")
+    data = noise(IMAGES)
     config = preset(model)
     if variant == "plain":
         network = resnet(config)
         network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        network.fit(images[:BATCH], labels[:BATCH], batch_size=BATCH, verbose=0)
+        network.fit(data.images[:BATCH], data.labels[:BATCH], batch_size=BATCH, verbose=0)
         rate, epochs, start = 0.0, 0, time.perf_counter()
         while time.perf_counter() - start < seconds:
-            network.fit(images, labels, batch_size=BATCH, verbose=0)
+            network.fit(data.images, data.labels, batch_size=BATCH, verbose=0)
             epochs += 1
             rate = epochs * IMAGES / (time.perf_counter() - start)
         return {"images_per_second": rate}
 
-    classes = tuple(str(i) for i in range(10))
-    data = ImageData(images=images, labels=labels, classes=classes, name="noise", split="train")
     changes = {"batch_size": BATCH, "epochs": 10}
     if variant != "recipe":
         changes["sizes"] = ()
@@ -83,7 +89,7 @@ def child(variant: str, model: str, seconds: float) -> dict:
 
     clock = Clock()
     with device_scope(settings):
-        network = resnet(trained_config(config, plan), augmentation=plan.augmentation_layers())
+        network = build(config, plan, data)
         fit(network, data, None, plan, settings, callbacks=(clock,), progress=False)
     firsts = {first for first, _, _ in plan.phases()}
     timed = {e: s for e, s in clock.seconds.items() if e not in firsts}
@@ -114,24 +120,21 @@ def profile(model: str) -> list[tuple[str, float]]:
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-    from common.data.images import ImageData
-    from common.models.resnet import preset, resnet
+    from common.models.resnet import preset
     from common.training.backend import device_scope, device_settings
-    from common.training.batches import BatchTransformed, ImageBatches
+    from common.training.batches import ImageBatches
+    from common.training.experiment import build
+    from common.training.fit import compiled
     from common.training.recipes import recipe
 
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (BATCH * 4, 32, 32, 3), dtype=np.uint8)
-    labels = rng.integers(0, 10, BATCH * 4).astype("int32")
-    classes = tuple(str(i) for i in range(10))
-    data = ImageData(images=images, labels=labels, classes=classes, name="noise", split="train")
+    data = noise(BATCH * 4)
     config = preset(model)
-    plan = recipe("laptop", classic=config.head_scale is None, batch_size=BATCH)
+    classic = config.head_scale is None
+    plan = recipe("laptop", classic=classic, batch_size=BATCH, sizes=())
     settings = device_settings()
     with device_scope(settings), tempfile.TemporaryDirectory() as folder:
-        network = resnet(config, augmentation=plan.augmentation_layers())
-        training = BatchTransformed(network, 10, plan.label_smoothing, plan.batch_transforms())
-        training.compile(plan.make_optimizer(100), jit_compile=settings.jit_compile)
+        network = build(config, plan, data)
+        training = compiled(network, 10, plan, plan.make_optimizer(100), settings)
         batches = ImageBatches(data, BATCH, seed=0)
         training.fit(batches, verbose=0, shuffle=False)
         with tf.profiler.experimental.Profile(folder):

@@ -182,7 +182,7 @@ class ResNetConfig:
 
 FAST = ResNetConfig(
     blocks=(1, 1, 1),
-    widths=(64, 128, 256),
+    widths=(64, 256, 256),
     block="single",
     stem="whitening",
     downsample="pool",

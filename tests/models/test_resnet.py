@@ -21,9 +21,9 @@ PARAMETERS = {  # trainable, all
     "resnet56": (853_018, 857_082),
     "resnet110": (1_727_962, 1_736_058),
     "resnet18": (11_173_962, 11_183_562),
-    "fast": (1_160_088, 1_162_168),
-    "fast_small": (294_360, 295_544),
-    "fast_large": (6_080_536, 6_084_920),
+    "fast": (1_971_328, 1_973_920),
+    "fast_small": (294_336, 295_520),
+    "fast_large": (6_080_512, 6_084_896),
 }
 SMALL = {"blocks": (1, 1), "widths": (4, 8)}
 
@@ -314,7 +314,7 @@ def test_preset_with_overrides():
     config = preset("resnet20", blocks=5, preactivation=True)
     assert (config.blocks, config.preactivation) == ((5, 5, 5), True)
     config = preset("fast", stages=2)
-    assert (config.blocks, config.widths, config.head_scale) == ((1, 1), (64, 128), 1 / 128)
+    assert (config.blocks, config.widths, config.head_scale) == ((1, 1), (64, 256), 1 / 256)
     config = preset("resnet20", blocks=(1, 2), widths=(8, 16))
     assert (config.blocks, config.widths) == ((1, 2), (8, 16))
     config = preset("fast", widths=(8, 16, 32))
@@ -330,7 +330,7 @@ def test_preset_with_overrides():
         ("resnet20", 4, 1, (1, 1, 1, 1), (16, 32, 64, 128)),
         ("resnet20", None, (1, 2), (1, 2), (16, 32)),
         ("resnet20", None, 2, (2, 2, 2), (16, 32, 64)),
-        ("fast", 5, None, (1,) * 5, (64, 128, 256, 512, 512)),
+        ("fast", 5, None, (1,) * 5, (64, 256, 256, 512, 512)),
         ("resnet18", 5, (1, 1, 1, 1, 2), (1, 1, 1, 1, 2), (64, 128, 256, 512, 512)),
     ],
 )
