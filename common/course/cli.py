@@ -83,7 +83,7 @@ ProfileOption = Annotated[
     Profile | None,
     typer.Option(
         "--profile",
-        help="smoke: seconds, to see that all works; laptop: two CPU cores, minutes; full: a GPU. "
+        help="smoke: seconds, to see that all works; laptop: two CPU cores, an hour; full: a GPU. "
         "Default: COURSE_PROFILE, else laptop.",
     ),
 ]
