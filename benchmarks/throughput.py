@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 BATCH = 256
-IMAGES = 256 * 20
+IMAGES = 256 * 10
 
 
 def noise(count: int):
@@ -84,7 +84,7 @@ def child(variant: str, model: str, seconds: float) -> dict:
         def on_epoch_end(self, epoch, logs=None):
             self.seconds[epoch] = time.perf_counter() - self.start
             spent = sum(self.seconds.values())
-            if spent > seconds and variant != "recipe":
+            if epoch and spent > seconds and variant != "recipe":
                 self.model.stop_training = True
 
     clock = Clock()
