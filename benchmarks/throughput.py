@@ -39,9 +39,9 @@ def noise(count: int):
 def child(variant: str, model: str, seconds: float) -> dict:
     """Measures one variant in this process."""
     if variant == "plain":
-        import tensorflow as tf  # before `common`, which would set TensorFlow's environment
-
-        assert "TF_ENABLE_ONEDNN_OPTS" not in os.environ, tf
+        import tensorflow  # noqa: F401  before `common`, which sets TensorFlow's environment
+    else:
+        import common  # noqa: F401  before TensorFlow
     import keras
 
     from common.models.resnet import preset, resnet
@@ -117,7 +117,9 @@ def measure(variant: str, model: str, seconds: float) -> dict:
 
 def profile(model: str) -> list[tuple[str, float]]:
     """Share of each kind of operation in the time of all operations of some training steps."""
-    import tensorflow as tf
+    import common  # noqa: F401  before TensorFlow
+
+    import tensorflow as tf  # isort: skip
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     from common.models.resnet import preset
