@@ -1,13 +1,18 @@
-"""Images per second: our `fit` against plain Keras `fit`, side by side in one run.
+"""Images per second: our training step against plain Keras `fit`, side by side in one run.
 
-    python benchmarks/throughput.py [--models fast resnet20] [--rounds 3] [--seconds 20]
+    python benchmarks/throughput.py [--models fast resnet20] [--rounds 8]
 
 Plain: the same network, `model.compile(optimizer, loss)` and `model.fit(x, y)` with Keras's
-defaults, no augmentation, in a process in which nothing of the course is set. Ours: `fit` of the
-course with device settings, augmentation, batch transforms and metrics, at the images' full size
-(`ours`) and with the recipe's progressive sizes (`recipe`). Each measurement is a process of its
-own; the variants take turns, and the ratios are of the medians over the rounds. Also printed: the
-share of a step that input and augmentation cost, and which operations fill the step.
+defaults, no augmentation, in a process in which nothing of the course is set. Ours: what `fit` of
+the course runs, with device settings, augmentation, batch transforms and metrics, at the images'
+full size (`ours`) and with the recipe's progressive sizes, each in proportion to its epochs
+(`recipe`).
+
+Each variant has a process of its own and waits for its turn, a few seconds long: the speed of a
+shared machine drifts, and so they meet the same weather. The ratios are medians over the rounds.
+Also printed: the share of a step that fetching the batch, its transforms and the augmentation cost
+(timed alone, one after the other, though in training they overlap with the network), and which
+operations fill the step.
 """
 
 import argparse
@@ -22,22 +27,25 @@ from pathlib import Path
 import numpy as np
 
 BATCH = 256
-IMAGES = 256 * 10
+IMAGES = BATCH * 4
 
 
-def noise(count: int):
+def noise():
     """Random images with random labels: speed does not depend on what they show."""
     from common.data.images import ImageData
 
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-    labels = rng.integers(0, 10, count).astype("int32")
+    images = rng.integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
+    labels = rng.integers(0, 10, IMAGES).astype("int32")
     classes = tuple(str(i) for i in range(10))
     return ImageData(images=images, labels=labels, classes=classes, name="noise", split="train")
 
 
-def child(variant: str, model: str, seconds: float) -> dict:
-    """Measures one variant in this process."""
+# What runs in the process of a variant ---------------------------------------------------------
+
+
+def child(variant: str, model: str) -> None:
+    """Trains for an epoch at each line of standard input; answers with images per second."""
     if variant == "plain":
         import tensorflow  # noqa: F401  before `common`, which sets TensorFlow's environment
     else:
@@ -45,145 +53,181 @@ def child(variant: str, model: str, seconds: float) -> dict:
     import keras
 
     from common.models.resnet import preset, resnet
-    from common.training.backend import device_scope, device_settings
-    from common.training.experiment import build
-    from common.training.fit import fit
-    from common.training.recipes import recipe
 
-    data = noise(IMAGES)
-    config = preset(model)
     if variant == "plain":
-        network = resnet(config)
+        data, network = noise(), resnet(preset(model))
         network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        network.fit(data.images[:BATCH], data.labels[:BATCH], batch_size=BATCH, verbose=0)
-        rate, epochs, start = 0.0, 0, time.perf_counter()
-        while time.perf_counter() - start < seconds:
+
+        def epoch():
             network.fit(data.images, data.labels, batch_size=BATCH, verbose=0)
-            epochs += 1
-            rate = epochs * IMAGES / (time.perf_counter() - start)
-        return {"images_per_second": rate}
 
-    changes = {"batch_size": BATCH, "epochs": 10}
-    if variant != "recipe":
-        changes["sizes"] = ()
-    if variant == "bare":
-        changes |= {"flip": "none", "shift": 0, "cutout": 0}
-    plan = recipe("laptop", classic=config.head_scale is None, **changes)
-    settings = device_settings()
-
-    class Clock(keras.callbacks.Callback):
-        """The time of each epoch; the first of each image size is left out, it compiles."""
-
-        def __init__(self):
-            super().__init__()
-            self.seconds = {}
-
-        def on_epoch_begin(self, epoch, logs=None):
-            self.start = time.perf_counter()
-
-        def on_epoch_end(self, epoch, logs=None):
-            self.seconds[epoch] = time.perf_counter() - self.start
-            spent = sum(self.seconds.values())
-            if epoch and spent > seconds and variant != "recipe":
-                self.model.stop_training = True
-
-    clock = Clock()
-    with device_scope(settings):
-        network = build(config, plan, data)
-        fit(network, data, None, plan, settings, callbacks=(clock,), progress=False)
-    firsts = {first for first, _, _ in plan.phases()}
-    timed = {e: s for e, s in clock.seconds.items() if e not in firsts}
-    if variant != "recipe":
-        rate = IMAGES * len(timed) / sum(timed.values())
-    else:  # each phase weighs as many epochs as the recipe gives it
-        total = 0.0
-        for first, end, _ in plan.phases():
-            seen = [s for e, s in timed.items() if first <= e < end]
-            total += (end - first) * float(np.mean(seen))
-        rate = IMAGES * plan.epochs / total
-    return {"images_per_second": rate, "settings": str(settings)}
+        parts = [(1.0, epoch)]
+    else:
+        sizes = recipe_sizes(model) if variant == "recipe" else ((1.0, 32),)
+        parts = [(share, Ours(model, size)) for share, size in sizes]
+    for _, epoch in parts:
+        epoch()  # compiles
+    answer({"ready": True})
+    for line in sys.stdin:
+        if line.strip() == "input":
+            answer({"seconds": parts[0][1].input_seconds()})
+        elif line.strip() == "profile":
+            answer({"shares": parts[0][1].profile()})
+        else:
+            seconds = 0.0
+            for share, epoch in parts:
+                start = time.perf_counter()
+                epoch()
+                seconds += share * (time.perf_counter() - start)
+            answer({"images_per_second": IMAGES / seconds})
 
 
-def measure(variant: str, model: str, seconds: float) -> dict:
-    environment = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
-    command = [sys.executable, __file__, "--child", variant, "--models", model]
-    done = subprocess.run(
-        [*command, "--seconds", str(seconds)], env=environment, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr[-2000:])
-    return json.loads(done.stdout.splitlines()[-1])
+def answer(values: dict) -> None:
+    print(json.dumps(values), flush=True)
 
 
-def profile(model: str) -> list[tuple[str, float]]:
-    """Share of each kind of operation in the time of all operations of some training steps."""
-    import common  # noqa: F401  before TensorFlow
-
-    import tensorflow as tf  # isort: skip
-    from tensorflow.tsl.profiler.protobuf import xplane_pb2
-
-    from common.models.resnet import preset
-    from common.training.backend import device_scope, device_settings
-    from common.training.batches import ImageBatches
-    from common.training.experiment import build
-    from common.training.fit import compiled
+def recipe_sizes(model: str) -> tuple[tuple[float, int], ...]:
     from common.training.recipes import recipe
 
-    data = noise(BATCH * 4)
-    config = preset(model)
-    classic = config.head_scale is None
-    plan = recipe("laptop", classic=classic, batch_size=BATCH, sizes=())
-    settings = device_settings()
-    with device_scope(settings), tempfile.TemporaryDirectory() as folder:
-        network = build(config, plan, data)
-        training = compiled(network, 10, plan, plan.make_optimizer(100), settings)
-        batches = ImageBatches(data, BATCH, seed=0)
-        training.fit(batches, verbose=0, shuffle=False)
-        with tf.profiler.experimental.Profile(folder):
-            training.fit(batches, verbose=0, shuffle=False)
-        space = xplane_pb2.XSpace()
-        space.ParseFromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
-    totals: dict[str, float] = {}
-    for plane in space.planes:
-        if not plane.name.startswith("/host:CPU"):
-            continue
-        for line in plane.lines:
-            for event in line.events:
-                name = plane.event_metadata[event.metadata_id].name
-                # Operations are traced as "path/of/name:Type".
-                kind = name.rsplit(":", 1)[-1]
-                if ":" in name and kind.isidentifier() and kind[0] in "_ABCDEFGHIJKLMNOPQRSTUVWXYZ":
-                    totals[kind] = totals.get(kind, 0.0) + event.duration_ps
-    everything = sum(totals.values())
-    shares = [(kind, value / everything) for kind, value in totals.items()]
-    return sorted(shares, key=lambda item: -item[1])[:10]
+    sizes = recipe("laptop").sizes
+    return sizes if model.startswith("fast") else ((1.0, 32),)
+
+
+class Ours:
+    """The course's training of a network, an epoch per call."""
+
+    def __init__(self, model: str, size: int):
+        from common.models.resnet import preset
+        from common.training.backend import device_scope, device_settings
+        from common.training.batches import ImageBatches
+        from common.training.experiment import build
+        from common.training.fit import compiled
+        from common.training.recipes import recipe
+
+        self.data = noise()
+        config = preset(model)
+        classic = config.head_scale is None
+        self.recipe = recipe("laptop", classic=classic, batch_size=BATCH, sizes=((1.0, size),))
+        settings = device_settings()
+        with device_scope(settings):
+            self.network = build(config, self.recipe, self.data)
+            optimizer = self.recipe.make_optimizer(10_000)
+            self.model = compiled(self.network, 10, self.recipe, optimizer, settings)
+        self.batches = ImageBatches(self.data, BATCH, seed=0)
+
+    def __call__(self):
+        self.model.fit(self.batches.for_fit(), shuffle=False, verbose=0)
+
+    def input_seconds(self) -> float:
+        """Seconds per image to fetch batches and to transform, scale and augment them."""
+        import keras
+        import tensorflow as tf
+
+        from common.training.batches import BatchTransformed
+
+        first = next(layer for layer in self.network.layers if layer.weights)
+        front = keras.Model(self.network.inputs, first.input)
+        model = BatchTransformed(front, 10, transforms=self.recipe.batch_transforms())
+        step = tf.function(lambda inputs: model(inputs, training=True))
+        step(self.batches[0][0])
+        start = time.perf_counter()
+        for i in range(len(self.batches)):
+            step(self.batches[i][0])["logits"].numpy()
+        return (time.perf_counter() - start) / IMAGES
+
+    def profile(self) -> dict[str, float]:
+        """Share of each kind of operation in the time of all, the ten largest."""
+        import tensorflow as tf
+        from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+        with tempfile.TemporaryDirectory() as folder:
+            with tf.profiler.experimental.Profile(folder):
+                self()
+            space = xplane_pb2.XSpace()
+            space.ParseFromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
+        totals: dict[str, float] = {}
+        for plane in space.planes:
+            if not plane.name.startswith("/host:CPU"):
+                continue
+            for line in plane.lines:
+                for event in line.events:
+                    # Operations are traced as "path/of/name:Type", the executor's work as "A::B".
+                    name = plane.event_metadata[event.metadata_id].name
+                    path, _, kind = name.rpartition(":")
+                    if path and not path.endswith(":") and kind.lstrip("_")[:1].isupper():
+                        totals[kind] = totals.get(kind, 0.0) + event.duration_ps
+        largest = sorted(totals, key=totals.get, reverse=True)[:10]
+        return {kind: totals[kind] / sum(totals.values()) for kind in largest}
+
+
+# What runs in the process that compares --------------------------------------------------------
+
+
+class Variant:
+    """A process that does what `child` says."""
+
+    def __init__(self, variant: str, model: str):
+        environment = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--child", variant, "--models", model],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.read()  # one after the other: compiling would disturb
+
+    def read(self) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("A variant failed; its error stands above.")
+        return json.loads(line)
+
+    def ask(self, what: str) -> dict:
+        print(what, file=self.process.stdin, flush=True)
+        return self.read()
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(model: str, rounds: int) -> None:
+    """Prints the rates of all variants in each round, and what follows from them."""
+    names = ["plain", "ours"] + (["recipe"] if model.startswith("fast") else [])
+    variants = {name: Variant(name, model) for name in names}
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    shares = []
+    for i in range(rounds):
+        for name, variant in variants.items():
+            rates[name].append(variant.ask("epoch")["images_per_second"])
+        shares.append(variants["ours"].ask("input")["seconds"] * rates["ours"][-1])
+        shown = "  ".join(f"{name} {rates[name][-1]:.0f}" for name in names)
+        print(f"{model}, round {i + 1}, images/s: {shown}", flush=True)
+    for name in names:
+        print(f"{model}: {name:6} {np.median(rates[name]):6.0f} images/s")
+    for name in names[1:]:
+        ratios = np.divide(rates[name], rates["plain"])
+        low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        print(f"{model}: {name} / plain = {middle:.2f} (quartiles {low:.2f} to {high:.2f})")
+    print(f"{model}: input and augmentation cost {np.median(shares):.1%} of a step")
+    for kind, share in variants["ours"].ask("profile")["shares"].items():
+        print(f"{model}: {share:6.1%} {kind}")
+    for variant in variants.values():
+        variant.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["fast", "resnet20"])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(child(arguments.child, arguments.models[0], arguments.seconds)))
+        child(arguments.child, arguments.models[0])
         return
     for model in arguments.models:
-        variants = ["plain", "ours", "bare"] + (["recipe"] if model.startswith("fast") else [])
-        rates = {variant: [] for variant in variants}
-        for _ in range(arguments.rounds):
-            for variant in variants:
-                result = measure(variant, model, arguments.seconds)
-                rates[variant].append(result["images_per_second"])
-                print(f"{model:9} {variant:6} {rates[variant][-1]:7.1f} images/s", flush=True)
-        median = {variant: float(np.median(values)) for variant, values in rates.items()}
-        for variant in variants[1:]:
-            print(f"{model}: {variant} / plain = {median[variant] / median['plain']:.2f}")
-        cost = 1 - median["ours"] / median["bare"]
-        print(f"{model}: augmentation costs {cost:.1%} of a step")
-        for kind, share in profile(model):
-            print(f"{model}: {share:6.1%} {kind}")
+        compare(model, arguments.rounds)
 
 
 if __name__ == "__main__":

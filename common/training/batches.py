@@ -64,6 +64,28 @@ class ImageBatches(keras.utils.PyDataset):
         }
         return inputs, labels
 
+    def for_fit(self):
+        """What to hand to `model.fit`: on TensorFlow a `tf.data.Dataset`, elsewhere this object.
+
+        Keras would make a data set of its own, with autotuning: its thread keeps the end of every
+        epoch waiting until it next wakes (10 ms, 20 ms, 40 ms, ... at last a minute after the time
+        before; seen with TensorFlow 2.20 and 2.21).
+        """
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        signature = keras.tree.map_structure(
+            lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), self[0]
+        )
+        batches = tf.data.Dataset.from_generator(
+            lambda: (self[i] for i in range(len(self))), output_signature=signature
+        )
+        batches = batches.apply(tf.data.experimental.assert_cardinality(len(self))).prefetch(2)
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return batches.with_options(options)
+
 
 class BatchTransformed(keras.Model):
     """A network as `fit` trains it: transforms of the batch, one-hot targets, then the network.

@@ -61,7 +61,7 @@ def learning_rate_range_test(
         while len(losses.losses) < steps and not model.stop_training:
             losses._sum = 0.0
             model.fit(
-                batches,
+                batches.for_fit(),
                 steps_per_epoch=min(steps_per_epoch, steps - len(losses.losses)),
                 shuffle=False,
                 verbose=0,

@@ -87,6 +87,7 @@ def fit(
         extra += _tensorboard(folder)
     if progress:
         extra.append(Progress(recipe.epochs, steps_per_epoch, network.name))
+    scored = ImageBatches(validation, 1000).for_fit() if validation else None
     for first_epoch, end_epoch, size in recipe.phases():
         if start > end_epoch:
             continue
@@ -96,8 +97,8 @@ def fit(
         model.train_function = None  # `model.fit` makes it anew, once all variables are built
         batches = ImageBatches(train, batch_size, seed, drop_remainder=True, epoch=epoch)
         model.fit(
-            batches,
-            validation_data=ImageBatches(validation, 1000) if validation else None,
+            batches.for_fit(),
+            validation_data=scored,
             initial_epoch=epoch,
             epochs=end_epoch,
             shuffle=False,  # the batches are shuffled, from the seed

@@ -81,3 +81,42 @@ def test_transforms_act_in_training_only_and_loss_is_smoothed_cross_entropy():
     )
     loss = model.compute_loss(y=labels, y_pred=training)
     assert float(ops.convert_to_numpy(loss)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_keras_trains_on_the_batches_of_each_epoch_in_their_order():
+    data = small_data(50)
+    batches = ImageBatches(data, 16, seed=3, drop_remainder=True)
+    seen = {}
+
+    class Witness(keras.Model):
+        def call(self, inputs, training=False):
+            if training:
+                seen.setdefault(batches.epoch, []).append(ops.convert_to_numpy(inputs["index"]))
+            return ops.zeros((ops.shape(inputs["index"])[0], 1))
+
+    class NextEpoch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            batches.start_epoch(epoch)
+
+    model = Witness()
+    model.compile(loss="mse", run_eagerly=True)
+    for first, end in ((0, 3), (3, 5)):
+        model.fit(
+            batches.for_fit(),
+            validation_data=ImageBatches(data, 16).for_fit(),
+            initial_epoch=first,
+            epochs=end,
+            shuffle=False,
+            verbose=0,
+            callbacks=[NextEpoch()],
+        )
+    for epoch in range(5):
+        expected = ImageBatches(data, 16, seed=3, drop_remainder=True, epoch=epoch)
+        np.testing.assert_array_equal(np.concatenate(seen[epoch]), order(expected)[:48])
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="about tf.data")
+def test_tf_data_is_not_autotuned():
+    batches = ImageBatches(small_data(50), 16).for_fit()
+    assert batches.options().autotune.enabled is False
+    assert int(batches.cardinality()) == 4
