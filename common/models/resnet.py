@@ -203,8 +203,8 @@ PRESETS: dict[str, ResNetConfig] = {
     # The course's own: the stem, transitions, initialisation and head of Jordan (2024), and in
     # each stage a residual block.
     "fast": FAST,
-    "fast_small": replace(FAST, widths=(32, 64, 128), head_scale=1 / 128),
-    "fast_large": replace(FAST, widths=(128, 384, 512), head_scale=1 / 512),
+    "fast_small": replace(FAST, widths=(32, 64, 128), head_scale=128**-0.5 / 16),
+    "fast_large": replace(FAST, widths=(128, 384, 512), head_scale=512**-0.5 / 16),
 }
 
 
@@ -235,7 +235,9 @@ def with_depth(
     """The same network with another number of stages, or of blocks in each of them.
 
     New stages are twice as wide as the one before (512 at most) and have as many blocks as the
-    last. A `head_scale` follows the width of the last stage: the logits' scale stays.
+    last. A `head_scale` goes with the square root of the last stage's width: the logits of an
+    untrained network stay as large, and a step of the head or of a bias moves them as far. (In
+    proportion to the width, narrow networks diverge at the learning rates of wide ones.)
 
     Args:
         config: The network to start from.
@@ -262,7 +264,8 @@ def with_depth(
     resized = replace(config, blocks=blocks, widths=widths)
     if config.head_scale is None:
         return resized
-    return replace(resized, head_scale=config.head_scale * config.widths[-1] / resized.widths[-1])
+    ratio = config.widths[-1] / resized.widths[-1]
+    return replace(resized, head_scale=config.head_scale * ratio**0.5)
 
 
 def resnet(

@@ -318,7 +318,7 @@ def test_preset_with_overrides():
     config = preset("resnet20", blocks=(1, 2), widths=(8, 16))
     assert (config.blocks, config.widths) == ((1, 2), (8, 16))
     config = preset("fast", widths=(8, 16, 32))
-    assert (config.widths, config.head_scale) == ((8, 16, 32), 1 / 32)
+    assert (config.widths, config.head_scale) == ((8, 16, 32), 32**-0.5 / 16)
     assert preset("fast", widths=(8, 16, 32), head_scale=0.5).head_scale == 0.5
 
 
@@ -340,7 +340,7 @@ def test_with_depth(name, stages, blocks, expected_blocks, expected_widths):
 
 
 def test_with_depth_scales_the_head_with_the_width():
-    assert with_depth(PRESETS["fast"], stages=1).head_scale == 1 / 64
+    assert with_depth(PRESETS["fast"], stages=1).head_scale == 1 / 128
 
 
 def test_with_depth_contradictions():
