@@ -56,6 +56,7 @@ def child(variant: str, model: str) -> None:
     import keras
 
     from common.models.resnet import preset, resnet
+    from common.training.recipes import recipe
 
     if variant == "plain":
         data, network = noise(), resnet(preset(model))
@@ -68,7 +69,7 @@ def child(variant: str, model: str) -> None:
 
         parts = [(1.0, epoch)]
     else:
-        sizes = recipe_sizes(model) if variant == "recipe" else ((1.0, 32),)
+        sizes = recipe("laptop").sizes if variant == "recipe" else ((1.0, 32),)
         parts = [(share, Ours(model, size)) for share, size in sizes]
     for _, epoch in parts:
         epoch()  # compiles
@@ -100,13 +101,6 @@ def steps_timer():
             self.seconds = time.perf_counter() - self.start
 
     return StepsTimer()
-
-
-def recipe_sizes(model: str) -> tuple[tuple[float, int], ...]:
-    from common.training.recipes import recipe
-
-    sizes = recipe("laptop").sizes
-    return sizes if model.startswith("fast") else ((1.0, 32),)
 
 
 class Ours:
