@@ -24,6 +24,8 @@ class ImageData:
         groups: one value per image, (N,); images of one group (a patient, a scene) must not
             stand on both sides of a split.
         sources: one file name per image.
+        positions: where in its group's slide an image lies, int32 (N, 2): x to the right and y
+            down, in pixels of the slide.
 
     Raises:
         DataError: if shapes, types, labels or lengths do not fit together.
@@ -36,6 +38,7 @@ class ImageData:
     split: str
     groups: np.ndarray | None = None
     sources: Sequence[str] | None = None
+    positions: np.ndarray | None = None
 
     def __post_init__(self):
         if problem := self._problem():
@@ -59,6 +62,9 @@ class ImageData:
             value = getattr(self, what)
             if value is not None and np.shape(value) != (len(images),):
                 return f"{len(images)} images, but {what} of shape {np.shape(value)}"
+        positions = self.positions
+        if positions is not None and np.shape(positions) != (len(images), 2):
+            return f"{len(images)} images, but positions of shape {np.shape(positions)}"
         if labels.min() < 0 or labels.max() >= len(self.classes):
             return (
                 f"labels must lie in 0..{len(self.classes) - 1}, one number per class. "
@@ -78,6 +84,7 @@ class ImageData:
             labels=self.labels[indices],
             groups=None if self.groups is None else np.asarray(self.groups)[indices],
             sources=None if self.sources is None else [self.sources[i] for i in indices],
+            positions=None if self.positions is None else self.positions[indices],
         )
 
     def sample(self, n: int, seed: int) -> "ImageData":
