@@ -1,0 +1,268 @@
+"""Divisions into train, validation and test where images come in groups: patients."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+from common.data.images import ImageData
+from common.errors import ConfigError, DataError
+
+PARTS = ("train", "validation", "test")
+# Janowczyk and Madabhushi, "Deep learning for digital pathology image analysis" (2016): the
+# lists of the IDC use case, published beside their tutorial.
+PUBLISHED_LISTS = {
+    "train": "cases_train.txt",
+    "validation": "cases_val.txt",
+    "test": "cases_test.txt",
+}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Three parts of a data set; a patient lies in one of them, if it is not `leaky`.
+
+    Args:
+        train, validation, test: The parts.
+        leaky: Allows patients on both sides: only to show what that does to a score.
+        absent: Patients that a list names and the data lacks.
+        unlisted: Patients of the data that no list names; they are in no part.
+
+    Raises:
+        DataError: if a patient is in two parts of a split that is not leaky, or a part has no
+            image of a class that the training images have.
+    """
+
+    train: ImageData
+    validation: ImageData
+    test: ImageData
+    leaky: bool = False
+    absent: tuple[str, ...] = ()
+    unlisted: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not self.leaky:
+            check_disjoint({part: getattr(self, part).groups for part in PARTS})
+
+    def summary(self) -> pd.DataFrame:
+        """A row per part: patients, patches, and the share of the second class."""
+        rows = {}
+        for part in PARTS:
+            data = getattr(self, part)
+            rows[part] = {
+                "patients": len(np.unique(data.groups)),
+                "patches": len(data),
+                f"share {data.classes[1]}": data.labels.mean(),
+            }
+        return pd.DataFrame(rows).T.astype({"patients": int, "patches": int})
+
+
+def check_disjoint(groups: dict[str, np.ndarray]) -> None:
+    """Makes sure that no group lies in two parts.
+
+    Args:
+        groups: The groups of the images of each part.
+
+    Raises:
+        DataError: naming the groups that do, and where.
+    """
+    found = {part: set(np.unique(values).tolist()) for part, values in groups.items()}
+    parts = list(found)
+    for i, first in enumerate(parts):
+        for second in parts[i + 1 :]:
+            if shared := sorted(found[first] & found[second]):
+                more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
+                raise DataError(
+                    f"Patients on both sides of a split, in {first} and in {second}: "
+                    f"{', '.join(map(str, shared[:5]))}{more}. A network that has seen a patient "
+                    "is not tested on that patient: give each of them to one part."
+                )
+
+
+def split_by_patient(
+    data: ImageData, validation: float = 0.2, test: float = 0.2, seed: int = 0
+) -> Splits:
+    """Whole patients to each part, drawn so that parts have patients rich and poor in positives.
+
+    Patients are sorted by their share of the second class and cut into strata of about five; each
+    stratum gives its share to each part.
+
+    Args:
+        data: All images, with groups.
+        validation, test: Shares of the patients.
+        seed: Draws them.
+
+    Raises:
+        ConfigError: if the shares leave nothing to train on.
+        DataError: if there are no groups, or too few for three parts.
+    """
+    _check_shares(validation, test)
+    shares = positive_shares(data)
+    count = len(shares)
+    n_test, n_validation = (max(1, round(count * share)) for share in (test, validation))
+    if count < 3 or n_test + n_validation >= count:
+        raise DataError(
+            f"{data.name} has {count} patients: too few for three parts of whole patients. Use "
+            "leave-one-patient-out."
+        )
+    rng = np.random.default_rng(seed)
+    # By share, ties in random order; then every k-th patient, beginning anywhere.
+    order = shares.sample(frac=1, random_state=seed).sort_values(kind="stable").index.to_numpy()
+    chosen = _spread(order, n_test, rng)
+    rest = order[~np.isin(order, chosen)]
+    held = _spread(rest, n_validation, rng)
+    return _by_patients(data, {"validation": held, "test": chosen})
+
+
+def _spread(ordered: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """One element of each of `count` equal runs, so that all of the range is represented."""
+    edges = np.linspace(0, len(ordered), count + 1).round().astype(int)
+    return ordered[[rng.integers(a, b) for a, b in zip(edges, edges[1:], strict=False)]]
+
+
+def split_at_random(
+    data: ImageData, validation: float = 0.2, test: float = 0.2, seed: int = 0
+) -> Splits:
+    """Images drawn one by one: the patients of the test images are in the training images too.
+
+    Only to show what that does: Bussola et al., "AI slipping on tiles: data leakage in digital
+    pathology" (2019).
+
+    Args and errors as in `split_by_patient`.
+    """
+    _check_shares(validation, test)
+    index = np.arange(len(data))
+    rest, tested = train_test_split(index, test_size=test, stratify=data.labels, random_state=seed)
+    kept, held = train_test_split(
+        rest, test_size=round(validation * len(data)), stratify=data.labels[rest], random_state=seed
+    )
+    parts = {"train": kept, "validation": held, "test": tested}
+    return Splits(
+        **{part: _part(data, np.sort(indices), part) for part, indices in parts.items()},
+        leaky=True,
+    )
+
+
+def split_by_lists(data: ImageData, folder: str | Path) -> Splits:
+    """The parts that lists of patients define, one file each, one patient a line.
+
+    Args:
+        data: All images, with groups.
+        folder: Holds `cases_train.txt`, `cases_val.txt` and `cases_test.txt`: those of Janowczyk
+            and Madabhushi (2016) name 84, 29 and 49 patients.
+
+    Returns:
+        The splits, with the patients that are listed and absent, and the other way round.
+
+    Raises:
+        DataError: if a list is missing or empty, a patient is listed twice, or none of a list's
+            patients are there.
+    """
+    folder = Path(folder).expanduser()
+    lists = {part: _read_list(folder / name) for part, name in PUBLISHED_LISTS.items()}
+    where: dict[str, str] = {}
+    for part, patients in lists.items():
+        for patient in patients:
+            if patient in where:
+                raise DataError(
+                    f"{folder / PUBLISHED_LISTS[part]}: patient {patient} is in "
+                    f"{PUBLISHED_LISTS[where[patient]]} too. A patient belongs to one part."
+                )
+            where[patient] = part
+    present = set(_groups(data).tolist())
+    for part, patients in lists.items():
+        if not present.intersection(patients):
+            raise DataError(
+                f"{data.name} has none of the {len(patients)} patients in "
+                f"{folder / PUBLISHED_LISTS[part]}. Are these lists of another data set?"
+            )
+    listed = {part: np.array(sorted(present.intersection(p))) for part, p in lists.items()}
+    return _by_patients(
+        data,
+        listed,
+        absent=tuple(sorted(set(where) - present)),
+        unlisted=tuple(sorted(present - set(where))),
+    )
+
+
+def _read_list(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"Could not read {path}: {getattr(error, 'strerror', None) or error}. It should hold "
+            "one patient a line."
+        ) from error
+    patients = [line.strip() for line in lines if line.strip()]
+    if not patients:
+        raise DataError(f"{path} is empty. It should hold one patient a line.")
+    if len(set(patients)) < len(patients):
+        twice = next(p for i, p in enumerate(patients) if p in patients[:i])
+        line = len(lines) - [text.strip() for text in reversed(lines)].index(twice)
+        raise DataError(f"{path}, line {line}: patient {twice} is listed twice.")
+    return patients
+
+
+def leave_one_patient_out(data: ImageData) -> Iterator[tuple[str, ImageData, ImageData]]:
+    """Each patient in turn as the test: `(patient, the others, the patient)`.
+
+    Raises:
+        DataError: if there are fewer than two patients.
+    """
+    patients = np.unique(_groups(data))
+    if len(patients) < 2:
+        raise DataError(f"{data.name} has one patient only, which cannot be left out.")
+    for patient in patients:
+        left_out = data.groups == patient
+        yield (
+            str(patient),
+            _part(data, np.flatnonzero(~left_out), "train"),
+            _part(data, np.flatnonzero(left_out), "test"),
+        )
+
+
+def positive_shares(data: ImageData) -> pd.Series:
+    """The share of the second class per patient."""
+    return pd.Series(data.labels == 1).groupby(_groups(data)).mean().rename("share")
+
+
+def _groups(data: ImageData) -> np.ndarray:
+    if data.groups is None:
+        raise DataError(f"{data.name} does not tell which patient an image is of.")
+    return np.asarray(data.groups)
+
+
+def _check_shares(validation: float, test: float) -> None:
+    if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
+        raise ConfigError(
+            "The shares of validation and test must be above 0 and sum to less than 1. "
+            f"Received: validation={validation}, test={test}"
+        )
+
+
+def _by_patients(data: ImageData, patients: dict[str, np.ndarray], **found) -> Splits:
+    """Those named to each part; the rest trains if `patients` names no training patients."""
+    groups = _groups(data)
+    taken = {part: np.isin(groups, names) for part, names in patients.items()}
+    if "train" not in taken:
+        taken["train"] = ~np.logical_or.reduce(list(taken.values()))
+    splits = Splits(
+        **{part: _part(data, np.flatnonzero(mask), part) for part, mask in taken.items()}, **found
+    )
+    for part in PARTS:
+        labels = getattr(splits, part).labels
+        if len(np.unique(labels)) < len(data.classes):
+            only = data.classes[labels[0]]
+            raise DataError(
+                f"{data.name}: the {part} part has {only} patches only, so nothing can be "
+                f"{'learnt' if part == 'train' else 'measured'} on it. Use another seed, more "
+                "patients, or leave-one-patient-out."
+            )
+    return splits
+
+
+def _part(data: ImageData, indices: np.ndarray, part: str) -> ImageData:
+    return replace(data.subset(indices), split=part)

@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+
+from common.data.images import ImageData
+from common.data.splits import (
+    Splits,
+    check_disjoint,
+    leave_one_patient_out,
+    positive_shares,
+    split_at_random,
+    split_by_lists,
+    split_by_patient,
+)
+from common.errors import ConfigError, DataError
+
+
+def make(shares, per_patient=20, names=None):
+    """Patients p0, p1, ...: the first part of each one's images is positive."""
+    labels = np.concatenate(
+        [np.arange(per_patient) < round(share * per_patient) for share in shares]
+    ).astype(np.int32)
+    names = names or [f"p{i}" for i in range(len(shares))]
+    return ImageData(
+        images=np.arange(len(labels) * 12, dtype=np.uint32).astype(np.uint8).reshape(-1, 2, 2, 3),
+        labels=labels,
+        classes=("benign", "malignant"),
+        name="toy",
+        split="all",
+        groups=np.repeat(names, per_patient),
+    )
+
+
+def patients(data):
+    return set(np.unique(data.groups).tolist())
+
+
+def test_split_by_patient_keeps_patients_whole_and_shares_alike():
+    data = make(np.linspace(0.05, 0.95, 50))
+    splits = split_by_patient(data, validation=0.2, test=0.2, seed=3)
+    parts = (splits.train, splits.validation, splits.test)
+    assert [len(patients(part)) for part in parts] == [30, 10, 10]
+    assert sum(map(len, parts)) == len(data)
+    assert set.union(*map(patients, parts)) == patients(data)
+    for part in parts:
+        assert part.labels.mean() == pytest.approx(data.labels.mean(), abs=0.06)
+    assert [part.split for part in parts] == ["train", "validation", "test"]
+
+
+def test_split_by_patient_follows_the_seed():
+    data = make(np.linspace(0.05, 0.95, 20))
+    first, again, other = (split_by_patient(data, seed=seed) for seed in (0, 0, 1))
+    assert patients(first.test) == patients(again.test)
+    assert patients(first.test) != patients(other.test)
+
+
+@pytest.mark.parametrize(
+    ("data", "arguments", "error", "message"),
+    [
+        (make([0.5] * 2), {}, DataError, "toy has 2 patients: too few.*leave-one-patient-out"),
+        (make([0.5] * 9), {"test": 0.0}, ConfigError, "test=0.0"),
+        (make([0.5] * 9), {"test": 0.6, "validation": 0.4}, ConfigError, "sum to less than 1"),
+        (make([0.0] * 8 + [1.0]), {}, DataError, "part has benign patches only"),
+    ],
+)
+def test_split_by_patient_refuses(data, arguments, error, message):
+    with pytest.raises(error, match=message):
+        split_by_patient(data, **arguments)
+
+
+def test_split_without_patients_is_refused():
+    data = make([0.5] * 5)
+    object.__setattr__(data, "groups", None)
+    with pytest.raises(DataError, match="does not tell which patient"):
+        split_by_patient(data)
+
+
+def test_split_at_random_leaks_and_says_so():
+    data = make([0.3] * 10, per_patient=50)
+    splits = split_at_random(data, validation=0.1, test=0.3, seed=0)
+    assert [len(getattr(splits, part)) for part in ("train", "validation", "test")] == [
+        300,
+        50,
+        150,
+    ]
+    assert splits.leaky
+    assert patients(splits.train) & patients(splits.test)
+    assert splits.test.labels.mean() == pytest.approx(0.3, abs=0.01)
+    with pytest.raises(DataError, match="both sides.*in train and in validation: p0, p1"):
+        Splits(splits.train, splits.validation, splits.test)
+
+
+def test_check_disjoint_names_the_patients():
+    check_disjoint({"train": np.array(["a"]), "test": np.array(["b"])})
+    many = np.array(list("abcdefgh"))
+    with pytest.raises(DataError, match="in train and in test: a, b, c, d, e and 3 more"):
+        check_disjoint({"train": many, "validation": np.array(["z"]), "test": many})
+
+
+@pytest.fixture
+def lists(tmp_path):
+    for name, content in (("train", "p0\np1\nghost\n"), ("val", "p2\n\n"), ("test", " p3\n")):
+        (tmp_path / f"cases_{name}.txt").write_text(content)
+    return tmp_path
+
+
+def test_lists_define_the_parts_and_report_what_differs(lists):
+    splits = split_by_lists(make([0.5] * 6), lists)
+    assert patients(splits.train) == {"p0", "p1"}
+    assert patients(splits.validation) == {"p2"}
+    assert patients(splits.test) == {"p3"}
+    assert splits.absent == ("ghost",)
+    assert splits.unlisted == ("p4", "p5")
+    table = splits.summary()
+    assert table.loc["train"].tolist() == [2, 40, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("cases_test.txt", "p1\n", r"cases_test.txt: patient p1 is in cases_train.txt too"),
+        ("cases_val.txt", "\n \n", r"cases_val.txt is empty"),
+        ("cases_val.txt", None, r"Could not read .*cases_val.txt: No such file"),
+        ("cases_val.txt", "p2\np4\np2\n", r"cases_val.txt, line 3: patient p2 is listed twice"),
+        ("cases_val.txt", "10304\n", r"none of the 1 patients in .*cases_val.txt"),
+    ],
+)
+def test_bad_lists(lists, file, content, message):
+    if content is None:
+        (lists / file).unlink()
+    else:
+        (lists / file).write_text(content)
+    with pytest.raises(DataError, match=message):
+        split_by_lists(make([0.5] * 6), lists)
+
+
+def test_a_part_without_positives_is_refused(lists):
+    with pytest.raises(DataError, match="toy: the test part has benign patches only"):
+        split_by_lists(make([0.5, 0.5, 0.5, 0.0]), lists)
+
+
+def test_leave_one_patient_out():
+    data = make([1.0, 0.0, 1.0])
+    rounds = list(leave_one_patient_out(data))
+    assert [patient for patient, _, _ in rounds] == ["p0", "p1", "p2"]
+    for patient, train, test in rounds:
+        assert patients(test) == {patient}
+        assert patients(train) == patients(data) - {patient}
+    with pytest.raises(DataError, match="one patient only"):
+        list(leave_one_patient_out(make([0.5])))
+
+
+def test_positive_shares():
+    assert positive_shares(make([0.25, 1.0])).to_dict() == {"p0": 0.25, "p1": 1.0}
