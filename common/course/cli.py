@@ -55,7 +55,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help=f"""Run the course's lessons, sweep over hyper-parameters, report and evaluate.
+    help=f"""Run the course's lessons, sweep over hyper-parameters, report, evaluate and predict.
 
 \b
 Examples:
@@ -64,6 +64,7 @@ Examples:
   python -m common.course sweep phase1 --grid stages=2,3,4 blocks=1,2,3
   python -m common.course report --markdown
   python -m common.course evaluate phase1 --data my_images
+  python -m common.course predict phase2 --data my_slides --output table.parquet
 
 COMMAND --help says more about each.
 
@@ -199,6 +200,10 @@ def sweep(
         str | None,
         typer.Option("--name", help="Of the sweep's folder. Default: the phase and the grid."),
     ] = None,
+    test: Annotated[
+        bool,
+        typer.Option("--test", help="Show test metrics too: to report, never to choose by."),
+    ] = False,
     backend: BackendOption = None,
     output: OutputOption = None,
 ) -> None:
@@ -212,7 +217,8 @@ def sweep(
     Examples:
       python -m common.course sweep phase1 --grid stages=2,3,4 blocks=1,2,3
       python -m common.course sweep phase1 --grid stages=2,3 --grid blocks=1,2 --seeds 0,1,2
-      python -m common.course sweep phase1 --grid widths=[16,32],[24,48] --dataset cifar10
+      python -m common.course sweep phase1 --grid model=fast_small,resnet20 --dataset cifar10
+      python -m common.course sweep phase2 --grid split=random,patients --test
 
     \b
     Exit codes: 0 all trained, 1 a combination failed, 2 a wrong option, name or parameter.
@@ -233,9 +239,9 @@ def sweep(
 
     name = name or "-".join([lesson.phase.split("_")[0], *values])
     with _settings(backend, output):
-        table, folder = sweep.run_sweep(lesson, name, values, fixed, numbers)
+        table, folder = sweep.run_sweep(lesson, name, values, fixed, numbers, test)
         report.write_index()
-    typer.echo(report.to_text(sweep.average(table, list(values))))
+    typer.echo(report.to_text(sweep.average(table, list(values), test)))
     typer.echo(f"\nSee {folder / 'table.html'}")
     if (table["state"] != "ok").any():
         raise typer.Exit(1)
@@ -325,6 +331,52 @@ def evaluate(
 
 
 @app.command()
+def predict(
+    phase: Annotated[str, typer.Argument(metavar="PHASE", help="phase2_histopathology or phase2.")],
+    data: Annotated[
+        Path,
+        typer.Option("--data", metavar="DIR", help="Patches in DIR/<patient>/<0|1>/*.png."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="TABLE.parquet", help="The table to write.")
+    ],
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run", metavar="RUN", help="A run's name or folder. Default: the course's weights."
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Patches at a time.")] = 500,
+    backend: BackendOption = None,
+) -> None:
+    """Predict every patch of many slides into one Parquet table.
+
+    Patches lie in DIR as in the IDC set: <patient>/<0|1>/<patient>_idx<n>_x<X>_y<Y>_class<0|1>.png.
+    The table has the columns patient, x, y, label and probability (of class 1). Slides are read
+    one after the other at constant memory; called again after a kill, patients that are done are
+    kept. Then the scores against the folders' labels are told, or why one cannot be computed; the
+    last line of the output is JSON with all of them.
+
+    \b
+    Examples:
+      python -m common.course predict phase2 --data my_slides --output table.parquet
+      python -m common.course predict phase2 --data my_slides --output table.parquet --run my_run
+    """
+    from common.course import predict
+    from common.course.lessons import phase_name
+
+    if phase_name(phase) != "phase2_histopathology":
+        raise ConfigError(f"There is nothing to predict for {phase!r}. Choose phase2.")
+    with _settings(backend):
+        table, record = predict.predict(data, output, run, batch_size)
+        scores, missing = predict.score(table, record["threshold"])
+    typer.echo(f"{table}: {scores['n']:,} patches of {scores['patients']:,} patients")
+    for name, reason in missing.items():
+        typer.echo(f"{name} cannot be computed: {reason}")
+    typer.echo(json.dumps(scores))
+
+
+@app.command()
 def release(
     phase: Annotated[str, PHASE],
     run: Annotated[str, typer.Option("--run", metavar="RUN", help="A run's name or folder.")],
@@ -338,6 +390,7 @@ def release(
     \b
     Example:
       python -m common.course release phase1 --run cifar10-laptop-fast-seed0
+      python -m common.course release phase2 --run histopathology-laptop-fast_small-leave-one-out
     """
     from common.course.evaluate import release
 

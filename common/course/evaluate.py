@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.course.lessons import phase_name
 from common.errors import ConfigError, DataError
 
 
@@ -38,8 +39,8 @@ def evaluate(phase: str, data: Path, run: str | None, batch_size: int) -> dict:
 def release(phase: str, run: str) -> tuple[Path, dict]:
     """Writes a run's weights in half precision into the repository, with its record.
 
-    The test metrics in the record are those of the written file, in float32, on all test images
-    of the run's data set.
+    For phase 1, the test metrics in the record are those of the written file, in float32, on all
+    test images of the run's data set.
 
     Returns:
         The folder, and the record.
@@ -47,24 +48,32 @@ def release(phase: str, run: str) -> tuple[Path, dict]:
     Raises:
         ConfigError: for an unknown phase or an unfinished run, or outside a repository.
     """
-    _check_phase(phase)
-    from common.data import load_images
-    from common.evaluation import classification
     from common.training import released
 
-    model, record = released.load_model(run)
-    test = load_images(record["dataset"], "test")
-    folder = released.release(model, record)
-    scores = classification.evaluate(released.load_released()[0], test)
-    record["metrics"] |= {f"test_{name}": value for name, value in scores.items() if name != "n"}
-    record["data"] |= {"n_test": scores["n"]}
-    released.write_record(record)
+    phase = phase_name(phase)
+    model, record = released.load_model(run, phase)
+    if record["phase"] != phase:
+        raise ConfigError(f"The run {run!r} is one of {record['phase']}, not of {phase}.")
+    folder = released.release(model, record, phase)
+    if phase == "phase1_cifar":
+        from common.data import load_images
+        from common.evaluation import classification
+
+        test = load_images(record["dataset"], "test")
+        scores = classification.evaluate(released.load_released()[0], test)
+        found = {f"test_{name}": value for name, value in scores.items() if name != "n"}
+        record["metrics"] |= found
+        record["data"] |= {"n_test": scores["n"]}
+        released.write_record(record)
     return folder, record
 
 
 def _check_phase(phase: str) -> None:
-    if phase not in ("1", "phase1", "phase1_cifar"):
-        raise ConfigError(f"There is nothing to evaluate for {phase!r}. Choose phase1.")
+    if phase_name(phase) != "phase1_cifar":
+        raise ConfigError(
+            f"There is nothing to evaluate for {phase!r}. Choose phase1; `predict phase2` scores "
+            "patches."
+        )
 
 
 def match_labels(labels: np.ndarray, found: list[str], known: list[str]) -> np.ndarray:

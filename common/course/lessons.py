@@ -34,6 +34,14 @@ def course_root() -> Path:
     return repository_root() or Path.cwd()
 
 
+PHASES = {"1": "phase1_cifar", "2": "phase2_histopathology", "3": "phase3_captioning"}
+
+
+def phase_name(phase: str) -> str:
+    """ "phase2_histopathology" of "phase2" or "2"; any other text as it is."""
+    return PHASES.get(phase.removeprefix("phase"), phase)
+
+
 def find_lessons(phase: str | None = None, lesson: str | None = None) -> list[Lesson]:
     """The lessons in reading order.
 
@@ -54,8 +62,7 @@ def find_lessons(phase: str | None = None, lesson: str | None = None) -> list[Le
         raise ConfigError(f"There are no lessons in {root}. Run this in the course's repository.")
     if phase is not None:
         phases = list(dict.fromkeys(item.phase for item in found))
-        names = {name.split("_")[0].removeprefix("phase"): name for name in phases}
-        wanted = names.get(phase.removeprefix("phase"), phase)
+        wanted = phase_name(phase)
         if wanted not in phases:
             raise ConfigError(f"There is no phase {phase!r}. Choose one of: {', '.join(phases)}.")
         found = [item for item in found if item.phase == wanted]

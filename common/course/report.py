@@ -11,6 +11,9 @@ from common.errors import ConfigError, DataError
 from common.files import read_json, write_text
 from common.paths import outputs_dir
 
+# Metrics told in per cent, all whose names hold one of these.
+PERCENT = ("accuracy", "f1", "precision", "recall", "specificity")
+
 # In this order, then the metrics by name of appearance.
 FIRST = ("run", "phase", "dataset", "profile", "seed", "epochs", "parameters", "minutes")
 
@@ -111,20 +114,24 @@ def mean_and_deviation(name: str, values: pd.Series) -> str:
     if values.empty:
         return ""
     text = show(name, values.mean())
-    if len(values) > 1:
-        scale = 100 if "accuracy" in name else 1
+    if len(values) > 1 and not name.endswith(("_low", "_high")):
+        scale = 100 if _in_percent(name) else 1
         text += f" ± {scale * values.std():.2g}"
     return text
 
 
+def _in_percent(name: str) -> bool:
+    return any(part in name for part in PERCENT)
+
+
 def show(name: str, value: object) -> str:
-    """A value as a reader wants it: accuracies in per cent, few digits, nothing for nothing."""
+    """A value as a reader wants it: shares in per cent, few digits, nothing for nothing."""
     if isinstance(value, (list, dict)):
         return json.dumps(value)
     if value is None or value != value:
         return ""
     if isinstance(value, float):
-        if "accuracy" in name:
+        if _in_percent(name):
             return f"{100 * value:.2f} %"
         if value.is_integer():
             return f"{value:.0f}"
@@ -134,12 +141,30 @@ def show(name: str, value: object) -> str:
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text, without columns that are empty or hidden."""
-    texts = {
-        name: [show(name, value) for value in table[name].tolist()]
-        for name in table
-        if name != "settings"
-    }
-    return pd.DataFrame({name: column for name, column in texts.items() if any(column)})
+    texts = pd.DataFrame(
+        {
+            name: [show(name, value) for value in table[name].tolist()]
+            for name in table
+            if name != "settings"
+        }
+    )
+    texts = _with_intervals(texts)
+    return texts[[name for name in texts if texts[name].any()]]
+
+
+def _with_intervals(texts: pd.DataFrame) -> pd.DataFrame:
+    """`f1`, `f1_low` and `f1_high` as one column: "85.31 % (80.20 to 89.97)"."""
+    for name in list(texts):
+        low, high = f"{name}_low", f"{name}_high"
+        if low not in texts or high not in texts:
+            continue
+        ends = [
+            f" ({a.removesuffix(' %')} to {b.removesuffix(' %')})" if a and b else ""
+            for a, b in zip(texts[low], texts[high], strict=True)
+        ]
+        texts[name] = texts[name] + ends
+        texts = texts.drop(columns=[low, high])
+    return texts
 
 
 def to_markdown(table: pd.DataFrame) -> str:

@@ -62,9 +62,16 @@ def _plain(value: Any) -> str:
 
 
 def run_sweep(
-    lesson: Lesson, name: str, grid: dict[str, list[Any]], fixed: dict[str, Any], seeds: list[int]
+    lesson: Lesson,
+    name: str,
+    grid: dict[str, list[Any]],
+    fixed: dict[str, Any],
+    seeds: list[int],
+    test: bool = False,
 ) -> tuple[pd.DataFrame, Path]:
     """Runs what is not finished yet, and writes `outputs/sweeps/<name>/table.csv`, .md and .html.
+
+    With `test` the .md and .html show test metrics too, see `average`.
 
     A combination that fails is recorded with its error; calling again tries it once more. The
     table is written after each combination, so an interrupted sweep has one too.
@@ -91,7 +98,7 @@ def run_sweep(
                     failure = runner.Failure(**result["failure"])
                     bar.write(f"{combination.label}: FAILED in {failure}", file=bar.fp)
             rows.append(_row(combination, result))
-            write_table(pd.DataFrame(rows), folder, list(grid))
+            write_table(pd.DataFrame(rows), folder, list(grid), test)
             bar.update()
     return pd.DataFrame(rows), folder
 
@@ -140,22 +147,22 @@ def _row(combination: Combination, result: dict) -> dict:
     }
 
 
-def write_table(table: pd.DataFrame, folder: Path, keys: list[str]) -> None:
+def write_table(table: pd.DataFrame, folder: Path, keys: list[str], test: bool = False) -> None:
     """The table as CSV with every run; as Markdown and HTML with the seeds averaged."""
     write_text(folder / "table.csv", table.to_csv(index=False))
-    averaged = average(table, keys)
+    averaged = average(table, keys, test)
     write_text(folder / "table.md", report.to_markdown(averaged) + "\n")
     title = f"Sweep {report.html.escape(folder.name)}"
     write_text(folder / "table.html", report.page(title, report.to_html(averaged)))
 
 
-def average(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def average(table: pd.DataFrame, keys: list[str], test: bool = False) -> pd.DataFrame:
     """One row per cell of the grid: the number of runs that ended well, means, errors.
 
     A sweep is there to choose by: where there are validation metrics, test metrics stay out (the
-    CSV has them).
+    CSV has them), unless `test` says that nothing is to be chosen.
     """
-    if any(name.startswith("val_") for name in table):
+    if not test and any(name.startswith("val_") for name in table):
         table = table[[name for name in table if not name.startswith("test_")]]
     rows = []
     # Lists, as widths, cannot be grouped by: their text can.

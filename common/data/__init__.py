@@ -2,22 +2,29 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from common.data.cifar10 import load_cifar10
 from common.data.duplicates import near_duplicates
+from common.data.histopathology import load_histopathology, read_patches
 from common.data.image_folder import SPLITS, read_image_folder
 from common.data.images import ImageData, split_validation
 from common.data.synthetic import synthetic_images
+from common.data.synthetic_slides import PATIENTS, synthetic_slides
 from common.errors import ConfigError, DataError
 
 __all__ = [
     "DATASETS",
     "ImageData",
     "load_images",
+    "load_patches",
     "load_splits",
     "near_duplicates",
     "read_image_folder",
+    "read_patches",
     "split_validation",
     "synthetic_images",
+    "synthetic_slides",
 ]
 
 DATASETS = {
@@ -88,6 +95,34 @@ def load_splits(
     if validation == 0:
         return train, None, test
     return *split_validation(train, validation, seed), test
+
+
+def load_patches(dataset: str | Path, *, patients: int | None = None, seed: int = 0) -> ImageData:
+    """Loads the patches of slides, with the patient of each in `groups`.
+
+    Args:
+        dataset: "synthetic"; "histopathology", the IDC set; or a folder of patches in its layout,
+            "folder:PATH" or the path alone.
+        patients: take at most so many patients; by default all (40 that are drawn by code).
+        seed: draws them; the synthetic patients are the first ones, whatever the seed.
+
+    Raises:
+        ConfigError: if the data set is unknown.
+        DataError: if its files are missing or cannot be used.
+    """
+    if patients is not None and patients < 1:
+        raise ConfigError(f"patients must be at least 1. Received: {patients}")
+    if dataset == "synthetic":
+        return synthetic_slides(min(patients or PATIENTS, PATIENTS))
+    if dataset == "histopathology":
+        data = load_histopathology()
+    else:
+        data = read_patches(_folder_of(dataset))
+    names = np.unique(data.groups)
+    if patients is None or patients >= len(names):
+        return data
+    drawn = np.random.default_rng(seed).choice(names, patients, replace=False)
+    return data.subset(np.flatnonzero(np.isin(data.groups, drawn)))
 
 
 def _folder_of(dataset: str | Path) -> Path:

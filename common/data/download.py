@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import requests
 import urllib3
 from filelock import FileLock
+from requests.auth import AuthBase
 from tqdm import tqdm
 
 from common.errors import ConfigError, DataError
@@ -44,6 +45,7 @@ def download(
     backoff: float = 1.0,
     timeout: float = 30.0,
     progress: bool = True,
+    auth: AuthBase | None = None,
 ) -> Path:
     """Downloads a file once; a later call finds it, checked, and returns at once.
 
@@ -59,6 +61,7 @@ def download(
         backoff: seconds before the second attempt, doubled for each one after it.
         timeout: seconds without a byte after which the line counts as cut.
         progress: whether to show a progress bar.
+        auth: proves to every address who asks, but not to other hosts that it leads on to.
 
     Returns:
         `path`.
@@ -75,7 +78,7 @@ def download(
             if not _is_present(path, sha256):
                 if not urls:
                     raise ConfigError(f"No address to download {path.name} from.")
-                _Download(path, sha256, retries, backoff, timeout, progress).run(urls)
+                _Download(path, sha256, retries, backoff, timeout, progress, auth).run(urls)
     except OSError as error:
         raise DataError(
             f"Could not write {path}: {error.strerror or error}. Free some space or choose "
@@ -127,13 +130,14 @@ def _remember_hash(path: Path) -> None:
 class _Download:
     """One call of `download`, the lock held."""
 
-    def __init__(self, path, sha256, retries, backoff, timeout, progress):
+    def __init__(self, path, sha256, retries, backoff, timeout, progress, auth):
         self.path = path
         self.part = path.with_name(path.name + ".part")
         self.published = sha256
         self.sha256 = (sha256 or _remembered_hash(path) or "").lower()
         self.retries, self.backoff, self.timeout = retries, backoff, timeout
         self.progress = progress
+        self.auth = auth
 
     def run(self, urls: list[str]) -> None:
         reasons = []
@@ -199,7 +203,9 @@ class _Download:
         if start:
             headers["Range"] = f"bytes={start}-"
         try:
-            with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
+            with requests.get(
+                url, headers=headers, stream=True, timeout=self.timeout, auth=self.auth
+            ) as response:
                 start, total = self._agree_on_range(response, start)
                 if start != total:
                     self._receive(response, start, total)

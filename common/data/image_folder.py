@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "test")
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
-_IGNORED = ("thumbs.db", "desktop.ini")
+IGNORED = ("thumbs.db", "desktop.ini")
 _CHUNK = 256
 # To be raised when the same file would be read into other pixels.
 _CACHE_VERSION = 1
@@ -138,7 +138,7 @@ def _list_files(folder: Path, classes: tuple[str, ...]) -> dict[str, list[_File]
         files[c] = []
         with os.scandir(folder / c) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name.lower() in _IGNORED:
+                if entry.name.startswith(".") or entry.name.lower() in IGNORED:
                     continue
                 if not entry.name.lower().endswith(SUFFIXES) or not entry.is_file():
                     skipped.append(f"{c}/{entry.name}")
@@ -154,11 +154,11 @@ def _list_files(folder: Path, classes: tuple[str, ...]) -> dict[str, list[_File]
             "the folder."
         )
     if skipped:
-        logger.warning("%s: %s", folder, _enumerate("ignored, no image suffix:", sorted(skipped)))
+        logger.warning("%s: %s", folder, in_lines("ignored, no image suffix:", sorted(skipped)))
     return files
 
 
-def _enumerate(what: str, items: list[str]) -> str:
+def in_lines(what: str, items: list[str]) -> str:
     """The first ten, one a line, and how many more."""
     more = [f"... and {len(items) - 10} more"] if len(items) > 10 else []
     return "\n  ".join([what, *items[:10], *more])
@@ -184,7 +184,7 @@ def _read_all(folder: Path, files: dict[str, list[_File]], size: int) -> np.ndar
         return problems
 
     with (
-        _one_opencv_thread(),
+        one_opencv_thread(),
         ThreadPoolExecutor() as pool,
         tqdm(desc=f"reading {folder}", total=len(paths), unit=" images") as bar,
     ):
@@ -193,12 +193,12 @@ def _read_all(folder: Path, files: dict[str, list[_File]], size: int) -> np.ndar
             bar.update(min(_CHUNK, len(paths) - bar.n))
     if bad:
         what = f"{folder}: {len(bad)} of {len(paths)} files cannot be read as images:"
-        raise DataError(_enumerate(what, bad) + "\nReplace or delete them and run the same again.")
+        raise DataError(in_lines(what, bad) + "\nReplace or delete them and run the same again.")
     return images
 
 
 @contextmanager
-def _one_opencv_thread() -> Iterator[None]:
+def one_opencv_thread() -> Iterator[None]:
     """Files are read in parallel already; OpenCV's threads would only get in each other's way."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -214,6 +214,15 @@ def decode_image(data: bytes, size: int) -> np.ndarray:
     Raises:
         DataError: if it is no image, or not a whole one.
     """
+    return _square(decode_rgb(data), size)
+
+
+def decode_rgb(data: bytes) -> np.ndarray:
+    """The bytes of an image file as uint8 (H, W, 3), red first, in its own size.
+
+    Raises:
+        DataError: if it is no image, or not a whole one.
+    """
     kind = _check_whole(data)
     # Only reading in colour turns a photo as its camera noted; only "unchanged" keeps alpha.
     with_alpha = kind in ("PNG", "WebP")
@@ -224,7 +233,7 @@ def decode_image(data: bytes, size: int) -> np.ndarray:
         raise DataError(f"a {kind} file that OpenCV cannot decode ({error.err})") from error
     if image is None:
         raise DataError(f"a {kind} file that OpenCV cannot decode")
-    return _square(_to_rgb(image), size)
+    return _to_rgb(image)
 
 
 def _to_rgb(image: np.ndarray) -> np.ndarray:
@@ -312,7 +321,7 @@ _FORMATS = (
 
 
 def _read_cached(root: Path, split: str, size: int, files: dict[str, list[_File]]) -> np.ndarray:
-    folder = _cache_folder(root)
+    folder = cache_folder(root)
     if folder is None:
         return _read_all(root / split, files, size)
     path = folder / f"{split}-{size}.npy"
@@ -330,7 +339,7 @@ def _read_cached(root: Path, split: str, size: int, files: dict[str, list[_File]
         return _read_all(root / split, files, size)
 
 
-def _cache_folder(root: Path) -> Path | None:
+def cache_folder(root: Path) -> Path | None:
     """The first of two folders that can be written to."""
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keras-course"
     digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ from sklearn.model_selection import train_test_split
 from common.data.images import ImageData
 from common.errors import ConfigError, DataError
 
+SPLITS = ("patients", "random", "published", "leave-one-out")
 PARTS = ("train", "validation", "test")
 # Janowczyk and Madabhushi, "Deep learning for digital pathology image analysis" (2016): the
 # lists of the IDC use case, published beside their tutorial.
@@ -100,7 +101,8 @@ def split_by_patient(
         DataError: if there are no groups, or too few for three parts.
     """
     _check_shares(validation, test)
-    shares = positive_shares(data)
+    table = patient_table(data)
+    shares = table["positives"] / table["patches"]
     count = len(shares)
     n_test, n_validation = (max(1, round(count * share)) for share in (test, validation))
     if count < 3 or n_test + n_validation >= count:
@@ -115,6 +117,42 @@ def split_by_patient(
     rest = order[~np.isin(order, chosen)]
     held = _spread(rest, n_validation, rng)
     return _by_patients(data, {"validation": held, "test": chosen})
+
+
+def make_splits(
+    data: ImageData, how: str, *, lists: str | Path | None = None, seed: int = 0
+) -> Splits:
+    """A division by name.
+
+    Args:
+        data: All images, with groups.
+        how: "patients" (`split_by_patient`), "random" (`split_at_random`), or "published"
+            (`split_by_lists`).
+        lists: The folder of the lists; for "published".
+        seed: Draws the first two.
+
+    Raises:
+        ConfigError: for another name, or no lists.
+    """
+    if how == "patients":
+        return split_by_patient(data, seed=seed)
+    if how == "random":
+        return split_at_random(data, seed=seed)
+    if how != "published":
+        raise ConfigError(f"split={how!r} makes no three parts. Choose one of {SPLITS[:3]}.")
+    if lists is None:
+        raise ConfigError(
+            f"split='published' needs the folder of {', '.join(PUBLISHED_LISTS.values())}: "
+            "name it with the parameter `lists`."
+        )
+    return split_by_lists(data, lists)
+
+
+def suitable_split(data: ImageData) -> str:
+    """ "patients" if ten or more have both classes; else "leave-one-out"."""
+    table = patient_table(data)
+    both = (table["positives"] > 0) & (table["positives"] < table["patches"])
+    return "patients" if both.sum() >= 10 else "leave-one-out"
 
 
 def _spread(ordered: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -224,9 +262,11 @@ def leave_one_patient_out(data: ImageData) -> Iterator[tuple[str, ImageData, Ima
         )
 
 
-def positive_shares(data: ImageData) -> pd.Series:
-    """The share of the second class per patient."""
-    return pd.Series(data.labels == 1).groupby(_groups(data)).mean().rename("share")
+def patient_table(data: ImageData) -> pd.DataFrame:
+    """A row per patient: `patches`, and `positives`, those of the second class."""
+    positive = pd.Series(data.labels == 1).groupby(_groups(data))
+    table = positive.agg(patches="size", positives="sum")
+    return table.rename_axis("patient")
 
 
 def _groups(data: ImageData) -> np.ndarray:

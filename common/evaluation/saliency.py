@@ -7,17 +7,22 @@ class of each. A handful of images at a time: they are computed as one batch.
 
 No gradient flows into integers, so gradients are taken where pixels become numbers: at the
 first layer that puts out floats, the scaling. They tell logits per unit of the scaled pixels.
+
+A map that looks right proves nothing: an edge detector's looks right too. `randomisation_test`
+tells the maps that depend on what the model learnt from those that do not.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import cv2
 import keras
 import numpy as np
+import pandas as pd
 from keras import ops
+from scipy.stats import spearmanr
 
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
 from common.evaluation.classification import check_images, predict, predict_logits
 from common.training.backend import gradient_function
 
@@ -166,6 +171,127 @@ def occlusion(
     return maps
 
 
+def randomisation_test(
+    model: keras.Model, images: np.ndarray, method: Callable, class_index=None, seed: int = 0
+) -> pd.DataFrame:
+    """How much of a method's maps is left when the weights are randomised, layer by layer.
+
+    1. Compute the maps of the model as it is.
+    2. Shuffle the weights of the last layer, then also those of the layer before it, and so on
+       down to the pixels ("cascading randomisation"); each time, compute the maps of the same
+       classes again.
+    3. Compare each with the first by Spearman's rank correlation of the absolute values.
+
+    Similarity must fall: a map that stays explains the image and not the model. That it falls is
+    necessary, not sufficient: maps of pure noise pass too. Adebayo et al., "Sanity Checks for
+    Saliency Maps" (2018); its limits: Binder et al., "Shortcomings of Top-Down Randomization-Based
+    Sanity Checks" (2023).
+
+    Args:
+        model, images, class_index: See the module's docstring.
+        method: One of this module's functions, or any `method(model, images, class_index)` that
+            gives maps (N, H, W).
+        seed: Of the shuffling.
+
+    Returns:
+        From `map_similarity`, for the maps of `randomised_maps`.
+
+    Raises:
+        ConfigError, DataError: as `randomised_maps` and `map_similarity`.
+    """
+    return map_similarity(randomised_maps(model, images, method, class_index, seed))
+
+
+def randomised_maps(
+    model: keras.Model, images: np.ndarray, method: Callable, class_index=None, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """The maps of each step of `randomisation_test`; arguments as there.
+
+    Weights are shuffled within each array, so that they keep their scale and the network its
+    range; those of a block (a layer of layers) together. The model gets its own back, also after
+    an error.
+
+    Returns:
+        Maps (N, H, W) by the name of the layer that was randomised last, from the head to the
+        stem: "original" first, then "unchanged", the original computed once more.
+
+    Raises:
+        ConfigError: if the model has no weights.
+    """
+    classes = _class_indices(model, images, class_index)
+    layers = list(_layers_from_the_top(model))
+    if not layers:
+        raise ConfigError(f"The model {model.name!r} has no weights to randomise.")
+    rng = np.random.default_rng(seed)
+    learnt = model.get_weights()
+    maps = {name: method(model, images, classes) for name in ("original", "unchanged")}
+    try:
+        for name, layer in layers:
+            shuffled = [rng.permutation(w.ravel()).reshape(w.shape) for w in layer.get_weights()]
+            layer.set_weights(shuffled)
+            maps[name] = method(model, images, classes)
+    finally:
+        model.set_weights(learnt)
+    return maps
+
+
+def map_similarity(maps: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Rank correlation of each image's maps with the first ones, of absolute values.
+
+    Args:
+        maps: Arrays (N, H, W), as `randomised_maps` gives them.
+
+    Returns:
+        A row per array but the first: `layer` (its name), mean `similarity` over the images, and
+        the `low`est and `high`est. A constant map is like another constant one (1) and unlike
+        all else (0).
+
+    Raises:
+        DataError: for fewer than two arrays, other shapes, or values that are not finite.
+    """
+    if len(maps) < 2:
+        raise DataError(f"Wanted two sets of maps to compare, or more. Received: {len(maps)}")
+    (_, original), *others = maps.items()
+    rows = []
+    for layer, changed in others:
+        if np.shape(changed) != np.shape(original) or np.ndim(changed) != 3:
+            raise DataError(
+                f"Maps must all have one shape (N, H, W). Received: {np.shape(original)} and, "
+                f"for {layer!r}, {np.shape(changed)}"
+            )
+        similarity = [_rank_correlation(a, b) for a, b in zip(original, changed, strict=True)]
+        rows.append((layer, np.mean(similarity), min(similarity), max(similarity)))
+    return pd.DataFrame(rows, columns=["layer", "similarity", "low", "high"])
+
+
+def require_sensitive(table: pd.DataFrame, limit: float = 0.7, method: str = "The method") -> None:
+    """Refuses a method whose maps survive that all weights are random.
+
+    Args:
+        table: From `randomisation_test`.
+        limit: Mean similarity from which on maps count as the same. At 0.7, half of the variance of
+            the ranks (its square) is there with no learnt weight. Gradients of any network are
+            larger where an image has contrast, so that honest methods need not come near 0.
+        method: Its name, for the message.
+
+    Raises:
+        DataError: if the maps are the same in the last row; or if they are not the same even in
+            the first, where no weight has changed, so that their changing proves nothing.
+    """
+    unchanged, random = table["similarity"].iloc[[0, -1]]
+    if random >= limit:
+        raise DataError(
+            f"{method} is refused: with all weights random, its maps are still those of the "
+            f"trained model (rank correlation {random:.2f}, limit {limit:g}). They show the image, "
+            "not what the model learnt: explain no prediction with them."
+        )
+    if unchanged < limit:
+        raise DataError(
+            f"{method} cannot be tested: two maps of the same model differ (rank correlation "
+            f"{unchanged:.2f}, limit {limit:g}). Fix its seed, or take more samples."
+        )
+
+
 def _class_indices(model, images, class_index) -> np.ndarray:
     check_images(model, images)
     if class_index is None:
@@ -258,6 +384,27 @@ def _scaling_layer(model, images) -> keras.layers.Layer:
         f"The first layer of {model.name!r} that puts out floats must give scaled pixels of "
         f"the shape of the images, {images.shape[1:]}. Put a PixelScaling layer first."
     )
+
+
+def _layers_from_the_top(
+    model: keras.Model, prefix: str = ""
+) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """Layers and blocks with weights by name, from the logits to the pixels, inner models too."""
+    for layer in reversed(model.layers):
+        if isinstance(layer, keras.Model):
+            yield from _layers_from_the_top(layer, f"{prefix}{layer.name}/")
+        elif layer.weights:
+            yield prefix + layer.name, layer
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = np.abs(a).ravel(), np.abs(b).ravel()
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise DataError("Maps hold values that are not finite: did the training diverge?")
+    constant = [np.ptp(values) == 0 for values in (a, b)]
+    if any(constant):
+        return float(all(constant))
+    return float(spearmanr(a, b).statistic)
 
 
 def _named_layer(model, name: str) -> keras.layers.Layer:

@@ -8,6 +8,8 @@ from common.layers.augmentation import (
     RandomCutout,
     RandomFlip,
     RandomShift,
+    RandomStain,
+    RandomSymmetry,
 )
 from common.layers.batch_transforms import AlternatingFlip, MixUp
 from common.layers.initializers import PartialDirac
@@ -20,6 +22,7 @@ from common.layers.residual import (
     SqueezeExcitation,
 )
 from common.layers.resizing import AreaResize
+from common.layers.stain import hed_to_rgb, rgb_to_hed
 from common.layers.whitening import PatchWhitening
 
 __all__ = [
@@ -37,9 +40,13 @@ __all__ = [
     "RandomCutout",
     "RandomFlip",
     "RandomShift",
+    "RandomStain",
+    "RandomSymmetry",
     "ResidualBlock",
     "SingleConvBlock",
     "SqueezeExcitation",
     "gelu_tanh",
     "get_activation",
+    "hed_to_rgb",
+    "rgb_to_hed",
 ]

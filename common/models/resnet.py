@@ -1,5 +1,6 @@
-"""The ResNet family: every network of phase 1 is a `ResNetConfig` given to `resnet`."""
+"""The ResNet family: every network of phases 1 and 2 is a `ResNetConfig` given to `resnet`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
@@ -69,6 +70,8 @@ class ResNetConfig:
             own size.
         norm_momentum, norm_epsilon, norm_scale: Of all batch normalisations.
         kernel_init: Of all convolutions: "he_normal", or "dirac", see `PartialDirac`.
+        mean, std: Per channel, of the training images, pixels in 0..1: what `PixelScaling` brings
+            to 0 and 1. See `with_pixel_statistics`.
 
     Raises:
         ConfigError: for values that are unknown or do not go together.
@@ -92,6 +95,8 @@ class ResNetConfig:
     norm_epsilon: float = 1e-5
     norm_scale: bool = True
     kernel_init: str = "he_normal"
+    mean: tuple[float, ...] = CIFAR10_MEAN
+    std: tuple[float, ...] = CIFAR10_STD
 
     def __post_init__(self):
         for name in ("blocks", "widths"):
@@ -130,9 +135,23 @@ class ResNetConfig:
             raise ConfigError(f"image_size={self.image_size} must be at least 1, or None.")
         if self.head_scale is not None and self.head_scale <= 0:
             raise ConfigError(f"head_scale={self.head_scale} must be positive, or None.")
+        self._check_pixel_statistics()
         self._check_shortcut()
         if self.zero_init_last:
             self._check_zero_init()
+
+    def _check_pixel_statistics(self):
+        try:
+            mean, std = (tuple(map(float, values)) for values in (self.mean, self.std))
+        except (TypeError, ValueError):
+            mean = std = ()
+        if not mean or len(mean) != len(std) or min(std) <= 0:
+            raise ConfigError(
+                f"mean={self.mean} and std={self.std} must be one number per channel each, those "
+                "of std positive."
+            )
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
 
     def _check_shortcut(self):
         if self.shortcut == "B" or self.downsample == "pool" or not self.residual:
@@ -166,8 +185,15 @@ class ResNetConfig:
         return 2 + transitions + convolutions * sum(self.blocks)
 
     def to_dict(self) -> dict:
-        """As JSON can hold it: tuples become lists."""
-        return {**asdict(self), "blocks": list(self.blocks), "widths": list(self.widths)}
+        """As JSON can hold it: tuples become lists.
+
+        `mean` and `std` are left out where they are CIFAR-10's: what phase 1 trained is described
+        as it was before networks could have others.
+        """
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        if (self.mean, self.std) == (CIFAR10_MEAN, CIFAR10_STD):
+            del values["mean"], values["std"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict) -> "ResNetConfig":
@@ -268,12 +294,33 @@ def with_depth(
     return replace(resized, head_scale=config.head_scale * ratio**0.5)
 
 
+def with_pixel_statistics(config: ResNetConfig, images: np.ndarray) -> ResNetConfig:
+    """The same network for images of other colours than CIFAR-10's.
+
+    Args:
+        config: The network to start from.
+        images: Raw training images `(n, height, width, channels)`, `uint8`. Mean and standard
+            deviation are those of `spread(images)`, to four digits.
+    """
+    sample = spread(images)
+    levels = np.arange(256) / 255
+    mean, std = [], []
+    for channel in range(sample.shape[-1]):
+        counts = np.bincount(sample[..., channel].ravel(), minlength=256)
+        mean.append(np.average(levels, weights=counts))
+        std.append(np.average((levels - mean[-1]) ** 2, weights=counts) ** 0.5)
+    return replace(config, mean=np.round(mean, 4), std=np.round(std, 4))
+
+
+def spread(images: np.ndarray, samples: int = 5000) -> np.ndarray:
+    """At most so many of the images, taken at equal steps from the first to the last; a view."""
+    return images[:: math.ceil(len(images) / samples)]
+
+
 def resnet(
     config: ResNetConfig,
     num_classes: int = 10,
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
-    mean: Sequence[float] = CIFAR10_MEAN,
-    std: Sequence[float] = CIFAR10_STD,
     augmentation: Sequence[keras.layers.Layer] = (),
     name: str = "resnet",
 ) -> keras.Model:
@@ -283,10 +330,9 @@ def resnet(
     height and width `None` one model serves images of any size.
 
     Args:
-        config: The architecture.
+        config: The architecture, and the scaling of the pixels.
         num_classes: Number of logits.
         input_shape: `(height, width, channels)` of the images.
-        mean, std: Per channel, of the training images, pixels in 0..1.
         augmentation: Layers for scaled images that act in training only.
         name: Of the model.
 
@@ -300,7 +346,7 @@ def resnet(
     if num_classes < 1:
         raise ConfigError(f"num_classes={num_classes} must be at least 1.")
     inputs = keras.Input(input_shape, dtype="uint8", name="images")
-    x = PixelScaling(mean, std, name="scaling")(inputs)
+    x = PixelScaling(config.mean, config.std, name="scaling")(inputs)
     for layer in augmentation:
         x = layer(x)
     if config.image_size is not None:

@@ -4,6 +4,7 @@ import keras
 import pandas as pd
 
 from common.layers import PatchWhitening
+from common.models.resnet import BLOCKS, ResNetConfig
 
 COUNTED = (keras.layers.Conv2D, keras.layers.Dense, PatchWhitening)
 
@@ -44,6 +45,42 @@ def model_summary_table(model: keras.Model, input_size: int = 32) -> pd.DataFram
 def count_macs(model: keras.Model, input_size: int = 32) -> int:
     """Multiply-adds of one forward pass of one image; see `model_summary_table`."""
     return int(model_summary_table(model, input_size)["macs"].sum())
+
+
+def receptive_fields(config: ResNetConfig, input_size: int) -> pd.DataFrame:
+    """How much of the image a unit at the end of each stage sees.
+
+    Going through the windows of convolutions and poolings in order, with `k` pixels and stride
+    `s`: the field grows by `(k - 1) j`, and the step `j` between neighbouring units is multiplied
+    by `s`. Units near a border see less, and all of them more of the middle than of the rim.
+
+    Args:
+        config: The network.
+        input_size: Side of the images; those that the network shrinks count as shrunk.
+
+    Returns:
+        A row per stage: `side` of its feature maps, `step` and `field` in pixels of the image that
+        the first convolution gets.
+    """
+    stem = {"conv3x3": [(3, 1)], "conv7x7": [(7, 2), (3, 2)], "whitening": [(2, 1)]}[config.stem]
+    side = config.image_size or input_size
+    side = side - 1 if config.stem == "whitening" else side
+    field, step, rows = 1, 1, []
+    for stage in range(config.stages):
+        windows = stem if stage == 0 else []
+        if config.downsample == "pool":
+            windows = [*windows, (3, 1), (2, 2)]
+        for block in range(config.blocks[stage]):
+            halves = config.downsample == "stride" and stage > 0 and block == 0
+            convolutions = BLOCKS[config.block](1, stride=2 if halves else 1).convolutions()
+            windows = [*windows, *((kernel, stride) for kernel, _, stride in convolutions)]
+        for kernel, stride in windows:
+            field += (kernel - 1) * step
+            step *= stride
+            if stride > 1:  # poolings of stages leave a last odd row out, strides do not
+                side = side // 2 if config.downsample == "pool" and kernel == 2 else -(-side // 2)
+        rows.append({"stage": stage + 1, "side": side, "step": step, "field": field})
+    return pd.DataFrame(rows).set_index("stage")
 
 
 def _macs(layer) -> int:

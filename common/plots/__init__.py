@@ -18,6 +18,17 @@ from common.plots.evaluation import (
     saliency_overlays,
     tta_gain,
 )
+from common.plots.histopathology import (
+    forest_plot,
+    labelled_slides,
+    patient_balance,
+    patient_scores,
+    precision_recall_roc,
+    probability_maps,
+    randomisation_curves,
+    stain_densities,
+    threshold_sweep,
+)
 from common.plots.models import depth_degradation, gradient_norms, stage_costs
 from common.plots.style import mosaic_figure, png, save_figure, use_style
 from common.plots.training import (
@@ -40,14 +51,21 @@ __all__ = [
     "confusion_matrix",
     "depth_degradation",
     "distance_histogram",
+    "forest_plot",
     "gradient_norms",
+    "labelled_slides",
     "learning_curves",
     "learning_rate_finder",
     "mean_images",
     "mistake_gallery",
     "mosaic_figure",
     "near_duplicates",
+    "patient_balance",
+    "patient_scores",
     "png",
+    "precision_recall_roc",
+    "probability_maps",
+    "randomisation_curves",
     "reliability_diagram",
     "resolution_comparison",
     "robustness",
@@ -55,6 +73,8 @@ __all__ = [
     "save_figure",
     "stage_costs",
     "stages_by_blocks",
+    "stain_densities",
+    "threshold_sweep",
     "tta_gain",
     "use_style",
 ]

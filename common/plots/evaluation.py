@@ -27,7 +27,7 @@ def confusion_matrix(table: pd.DataFrame, title: str = "Confusion matrix") -> Fi
     mistakes = np.where(np.eye(len(share), dtype=bool), np.nan, share)
     many = len(share) > 12
     text = np.where(counts > 0, np.char.mod("%.0f" if many else "%.1f", share), "")
-    side = min(6.4, 0.44 * len(share) + 1.7)
+    side = min(6.4, max(3.2, 0.44 * len(share) + 1.7))
     figure, [[axes]] = new_figure(width=side + 0.4, height=side - 0.5)
     sns.heatmap(
         pd.DataFrame(mistakes, table.index, table.columns),
@@ -86,14 +86,18 @@ def class_scores(table: pd.DataFrame, title: str = "Scores of each class") -> Fi
 
 
 def reliability_diagram(
-    tables: pd.DataFrame | Mapping[str, pd.DataFrame], title: str = "Reliability"
+    tables: pd.DataFrame | Mapping[str, pd.DataFrame],
+    title: str = "Reliability",
+    promised: str = "confidence",
+    kept: str = "accuracy",
 ) -> Figure:
     """Accuracy against confidence with the ECE, and below how often each confidence occurs.
 
     Args:
         tables: A `reliability_table`, or several by name, drawn side by side (such as before
-            and after temperature scaling).
+            and after temperature scaling). Those of `binary_reliability` will do too.
         title: Of the figure.
+        promised, kept: What the columns `confidence` and `accuracy` hold, in words.
     """
     if isinstance(tables, pd.DataFrame):
         tables = {"": tables}
@@ -111,7 +115,7 @@ def reliability_diagram(
         middle = (table["low"] + table["high"]) / 2
         bar = {"width": table["high"] - table["low"], "linewidth": 0.5}
         outline = {"edgecolor": "white", **bar}
-        upper.bar(middle, table["accuracy"], color=PALETTE[0], label="accuracy", **outline)
+        upper.bar(middle, table["accuracy"], color=PALETTE[0], label=kept, **outline)
         gap = table["confidence"] - table["accuracy"]
         upper.bar(
             middle,
@@ -120,15 +124,15 @@ def reliability_diagram(
             facecolor="none",
             edgecolor=PALETTE[1],
             hatch="/////",
-            label="gap to confidence",
+            label=f"gap to {promised}",
             **bar,
         )
         upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as promised")
         ece = f"ECE {100 * calibration_error(table):.2f} %"
         upper.set(title=f"{name}: {ece}" if name else ece, xlim=(0, 1), ylim=(0, 1))
         lower.bar(middle, 100 * table["count"] / table["count"].sum(), color=GREY, **outline)
-        lower.set_xlabel("confidence")
-    rows[0][0].set_ylabel("accuracy")
+        lower.set_xlabel(promised)
+    rows[0][0].set_ylabel(kept)
     rows[1][0].set_ylabel("images (%)")
     handles = rows[0][0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3)

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from common.data.images import ImageData
+from common.errors import ConfigError, DataError
 
 
 class ImageBatches(keras.utils.PyDataset):
@@ -22,6 +23,14 @@ class ImageBatches(keras.utils.PyDataset):
         drop_remainder: Leave out the last batch if it is not full; training does, so that every
             step costs and weighs the same.
         epoch: The first epoch: `fit` may fetch ahead before any callback can tell it.
+        balance: Every class equally often in each batch, or once more where the number of classes
+            does not divide the batch. An epoch has as many batches as without: it repeats the
+            images of a small class and leaves out some of a large one, others each time. Needs a
+            seed.
+
+    Raises:
+        ConfigError: for `balance` without a seed.
+        DataError: for `balance` where a class has no image.
     """
 
     def __init__(
@@ -31,6 +40,7 @@ class ImageBatches(keras.utils.PyDataset):
         seed: int | None = None,
         drop_remainder: bool = False,
         epoch: int = 0,
+        balance: bool = False,
     ):
         super().__init__()
         self.images = data.images
@@ -38,6 +48,11 @@ class ImageBatches(keras.utils.PyDataset):
         self.batch_size = min(batch_size, len(data))
         self.seed = seed
         self.drop_remainder = drop_remainder
+        self.balance = balance
+        if balance and seed is None:
+            raise ConfigError("Balanced batches are drawn at random: they need a seed.")
+        if balance:
+            self.members = _members(data)
         self.start_epoch(epoch)
 
     def start_epoch(self, epoch: int) -> None:
@@ -46,8 +61,23 @@ class ImageBatches(keras.utils.PyDataset):
         count = len(self.labels)
         if self.seed is None:
             self._order = np.arange(count)
-        else:
-            self._order = np.random.default_rng([self.seed, epoch]).permutation(count)
+            return
+        rng = np.random.default_rng([self.seed, epoch])
+        self._order = self._balanced_order(rng) if self.balance else rng.permutation(count)
+
+    def _balanced_order(self, rng: np.random.Generator) -> np.ndarray:
+        count = len(self.labels)
+        share = math.ceil(count / len(self.members))
+        drawn = []
+        for members in self.members:
+            # Pass by pass: the images of a class come equally often, give or take one.
+            passes = [rng.permutation(members) for _ in range(math.ceil(share / len(members)))]
+            drawn.append(np.concatenate(passes)[:share])
+        order = np.stack(drawn, axis=1).ravel()[:count]  # one of each class in turn
+        # In random order within a batch, as without balance: `MixUp` relies on it.
+        for start in range(0, count, self.batch_size):
+            rng.shuffle(order[start : start + self.batch_size])
+        return order
 
     def __len__(self) -> int:
         count = len(self.labels) / self.batch_size
@@ -87,6 +117,18 @@ class ImageBatches(keras.utils.PyDataset):
         return batches.with_options(options)
 
 
+def _members(data: ImageData) -> list[np.ndarray]:
+    """The indices of each class's images."""
+    members = [np.flatnonzero(data.labels == label) for label in range(len(data.classes))]
+    missing = [name for name, found in zip(data.classes, members, strict=True) if not len(found)]
+    if missing:
+        raise DataError(
+            f"{data.name} ({data.split}) has no image of {', '.join(missing)} to balance batches "
+            "with. Use more images, or imbalance='none'."
+        )
+    return members
+
+
 class BatchTransformed(keras.Model):
     """A network as `fit` trains it: transforms of the batch, one-hot targets, then the network.
 
@@ -99,15 +141,18 @@ class BatchTransformed(keras.Model):
         num_classes: Number of classes.
         label_smoothing: Share of each target spread evenly over all classes.
         transforms: Layers of `common.layers.batch_transforms`.
+        loss: Of logits and targets, in training; `None` for cross-entropy, which validation is
+            scored with whatever the network was trained on.
     """
 
-    def __init__(self, network, num_classes, label_smoothing=0.0, transforms=()):
+    def __init__(self, network, num_classes, label_smoothing=0.0, transforms=(), loss=None):
         super().__init__(name="batch_transformed")
         self.network = network
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
         self.transforms = list(transforms)
         self.cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
+        self.training_loss = loss or self.cross_entropy
 
     def build(self, input_shape):
         # The network is built already; the transforms have no shape to learn.
@@ -125,7 +170,8 @@ class BatchTransformed(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         # A `Loss`, since those know how to average over several devices.
-        return self.cross_entropy(y_pred["targets"], y_pred["logits"], sample_weight)
+        loss = self.training_loss if training else self.cross_entropy
+        return loss(y_pred["targets"], y_pred["logits"], sample_weight)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return super().compute_metrics(x, y, y_pred["logits"], sample_weight)

@@ -6,7 +6,7 @@ import keras
 import pandas as pd
 
 from common.data.images import ImageData
-from common.models.resnet import ResNetConfig, adapt, resnet
+from common.models.resnet import ResNetConfig, adapt, resnet, spread
 from common.training.backend import DeviceSettings, device_scope
 from common.training.fit import fit
 from common.training.recipes import Recipe
@@ -77,10 +77,11 @@ def build(
     network = resnet(
         trained_config(config, recipe),
         len(train.classes),
-        augmentation=recipe.augmentation_layers(seed),
+        augmentation=recipe.augmentation_layers(seed, config.mean, config.std),
         name=name,
     )
-    adapt(network, train.images)
+    # Grouped images stand group by group: the first ones would be those of a few patients.
+    adapt(network, train.images if train.groups is None else spread(train.images))
     return network
 
 

@@ -61,7 +61,8 @@ def fit(
 
     Raises:
         ConfigError: if `keep_best` or `recipe.sizes` lacks what it needs.
-        DataError: if the folder's checkpoint is not of this network.
+        DataError: if the folder's checkpoint is not of this network, or the recipe weighs or
+            balances classes of which one has no image.
     """
     if keep_best and (folder is None or validation is None):
         raise ConfigError("keep_best needs a folder to keep it in, and validation images.")
@@ -74,7 +75,9 @@ def fit(
     batch_size = min(recipe.batch_size, len(train))
     steps_per_epoch = len(train) // batch_size
     optimizer = recipe.make_optimizer(steps_per_epoch * recipe.epochs)
-    model = compiled(network, len(train.classes), recipe, optimizer, settings, seed)
+    model = compiled(
+        network, len(train.classes), recipe, optimizer, settings, seed, recipe.make_loss(train)
+    )
     if len(settings.devices) > 1:
         backend.synchronise_batch_norm(network)
     # Builds the wrapper: a checkpoint can only be loaded into built layers.
@@ -95,7 +98,14 @@ def fit(
         for layer in resizing:
             layer.training_size = size
         model.train_function = None  # `model.fit` makes it anew, once all variables are built
-        batches = ImageBatches(train, batch_size, seed, drop_remainder=True, epoch=epoch)
+        batches = ImageBatches(
+            train,
+            batch_size,
+            seed,
+            drop_remainder=True,
+            epoch=epoch,
+            balance=recipe.imbalance == "balanced_batches",
+        )
         model.fit(
             batches.for_fit(),
             validation_data=scored,
@@ -123,10 +133,14 @@ def compiled(
     optimizer: keras.optimizers.Optimizer,
     settings: DeviceSettings,
     seed: int = 0,
+    loss: keras.losses.Loss | None = None,
 ) -> BatchTransformed:
-    """The network with the recipe's loss and transforms of the batch, ready for `model.fit`."""
+    """The network with the recipe's transforms of the batch, ready for `model.fit`.
+
+    `loss` is what `recipe.make_loss` gives for the training images; `None`: cross-entropy.
+    """
     model = BatchTransformed(
-        network, classes, recipe.label_smoothing, recipe.batch_transforms(seed)
+        network, classes, recipe.label_smoothing, recipe.batch_transforms(seed), loss
     )
     model.compile(optimizer, metrics=["accuracy"], jit_compile=settings.jit_compile)
     return model

@@ -1,21 +1,37 @@
 """Every hyper-parameter of image classification, in one place.
 
 A recipe is all that `fit` needs beside the network and the data. `RECIPES` holds one per profile
-for phase 1; the comments say where a value comes from. Change one with `dataclasses.replace`.
+for phase 1, `PHASE2_RECIPES` for phase 2; the comments say where a value comes from. Change one
+with `dataclasses.replace`.
 """
 
 import os
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 
 import keras
 
+from common.data.images import ImageData
 from common.errors import ConfigError
-from common.layers.augmentation import RandomColour, RandomCutout, RandomFlip, RandomShift
+from common.layers.augmentation import (
+    RandomColour,
+    RandomCutout,
+    RandomFlip,
+    RandomShift,
+    RandomStain,
+    RandomSymmetry,
+)
 from common.layers.batch_transforms import AlternatingFlip, MixUp
+from common.models.resnet import CIFAR10_MEAN, CIFAR10_STD
+from common.training.losses import FocalLoss, WeightedCrossEntropy, class_weights
 from common.training.optimizers import Muon
 from common.training.schedules import OneCycle
 
 PROFILES = ("smoke", "laptop", "full")
+FLIPS = ("alternating", "random", "symmetries", "none")
+IMBALANCES = ("none", "class_weights", "balanced_batches", "focal")
+# Values that came with phase 2.
+_NEWER = ("stain", "imbalance", "focal_gamma")
 
 
 @dataclass(frozen=True)
@@ -41,11 +57,17 @@ class Recipe:
             lookahead, Zhang et al. 2019); 0 for only at the end.
         sizes: Progressive resizing: `((share of the epochs, side in pixels), ...)` in order;
             empty for the images' own size.
-        flip: "alternating", "random" or "none".
+        flip: "alternating" or "random": left to right; "symmetries": all eight of the square, each
+            image and time its own; or "none".
         shift: Largest shift in pixels of the images as they are stored; 0 for none.
         cutout: Side of the square cut out, in the same pixels; 0 for none.
         colour: Strength of the jitter of brightness, contrast and saturation; 0 for none.
         mixup: Alpha of mixup's Beta distribution; 0 for none.
+        stain: Strength of the jitter of haematoxylin, eosin and DAB, see `RandomStain`; 0 for
+            none.
+        imbalance: What is done about classes of unequal size: "none"; "class_weights" in the loss;
+            "balanced_batches", see `ImageBatches`; or "focal", the focal loss.
+        focal_gamma: Of the focal loss; with `imbalance="focal"` only.
     """
 
     epochs: int
@@ -66,6 +88,9 @@ class Recipe:
     cutout: int = 0
     colour: float = 0.0
     mixup: float = 0.0
+    stain: float = 0.0
+    imbalance: str = "none"
+    focal_gamma: float = 2.0
 
     def __post_init__(self):
         if self.epochs < 1 or self.batch_size < 1:
@@ -75,15 +100,30 @@ class Recipe:
             )
         if self.optimizer not in ("muon", "sgd"):
             raise ConfigError(f"optimizer={self.optimizer!r} is unknown. Choose 'muon' or 'sgd'.")
-        if self.flip not in ("alternating", "random", "none"):
+        if self.flip not in FLIPS:
+            raise ConfigError(f"flip={self.flip!r} is unknown. Choose one of {FLIPS}.")
+        if self.imbalance not in IMBALANCES:
             raise ConfigError(
-                f"flip={self.flip!r} is unknown. Choose 'alternating', 'random' or 'none'."
+                f"imbalance={self.imbalance!r} is unknown. Choose one of {IMBALANCES}."
+            )
+        if not 0 <= self.stain <= 1 or self.focal_gamma < 0:
+            raise ConfigError(
+                "stain must lie in 0..1, and focal_gamma must not be negative. "
+                f"Received: stain={self.stain}, focal_gamma={self.focal_gamma}"
             )
         if self.sizes and abs(sum(share for share, _ in self.sizes) - 1) > 1e-6:
             raise ConfigError(f"The shares in sizes must sum to 1. Received: {self.sizes}")
 
     def to_dict(self) -> dict:
-        return asdict(self)
+        """All values, those of `_NEWER` only where they differ from their defaults.
+
+        So a run that was begun before there were such values has the same configuration today.
+        """
+        values = asdict(self)
+        for field in fields(self):
+            if field.name in _NEWER and values[field.name] == field.default:
+                del values[field.name]
+        return values
 
     def phases(self) -> list[tuple[int, int, int | None]]:
         """`(first epoch, end epoch, size)` for each image size, in order."""
@@ -122,13 +162,34 @@ class Recipe:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         return optimizer
 
-    def augmentation_layers(self, seed: int = 0) -> list[keras.Layer]:
-        """Layers that stand in the model, after the scaling of the pixels."""
+    def make_loss(self, train: ImageData) -> keras.losses.Loss:
+        """What training minimises, of targets and logits.
+
+        Raises:
+            DataError: for class weights where a class has no image.
+        """
+        if self.imbalance == "class_weights":
+            return WeightedCrossEntropy(class_weights(train))
+        if self.imbalance == "focal":
+            return FocalLoss(self.focal_gamma)
+        return keras.losses.CategoricalCrossentropy(from_logits=True)
+
+    def augmentation_layers(
+        self,
+        seed: int = 0,
+        mean: Sequence[float] = CIFAR10_MEAN,
+        std: Sequence[float] = CIFAR10_STD,
+    ) -> list[keras.Layer]:
+        """Layers that stand in the model, after the scaling of the pixels by `mean` and `std`."""
         layers = []
         if self.flip == "random":
             layers.append(RandomFlip(seed=seed + 1))
+        if self.flip == "symmetries":
+            layers.append(RandomSymmetry(seed=seed + 1))
         if self.shift:
             layers.append(RandomShift(self.shift, seed=seed + 2))
+        if self.stain:
+            layers.append(RandomStain(mean, std, self.stain, seed=seed + 6))
         if self.colour:
             strength = self.colour
             layers.append(RandomColour(strength, strength, strength, seed=seed + 3))
@@ -158,26 +219,30 @@ def resolve_profile(profile: str | None) -> str:
     return profile
 
 
-def recipe(profile: str, classic: bool = False, **overrides) -> Recipe:
+def recipe(profile: str, classic: bool = False, phase: str = "phase1_cifar", **overrides) -> Recipe:
     """The recipe of a profile, with some values replaced.
 
     Args:
         profile: One of `PROFILES`.
         classic: For networks with an ordinary head, such as ResNet-20: SGD instead of Muon.
+        phase: "phase1_cifar" or "phase2_histopathology".
         **overrides: Attributes of `Recipe`.
 
     Raises:
-        ConfigError: for an unknown profile or an unknown hyper-parameter.
+        ConfigError: for an unknown profile, phase or hyper-parameter.
     """
+    recipes = {"phase1_cifar": RECIPES, "phase2_histopathology": PHASE2_RECIPES}
+    if phase not in recipes:
+        raise ConfigError(f"phase={phase!r} has no recipes. Choose one of {tuple(recipes)}.")
     values = {**(CLASSIC if classic else {}), **overrides}
     try:
-        return replace(RECIPES[resolve_profile(profile)], **values)
+        return replace(recipes[phase][resolve_profile(profile)], **values)
     except TypeError as error:
         known = ", ".join(Recipe.__dataclass_fields__)
         raise ConfigError(f"Unknown hyper-parameter in {overrides}. There are: {known}.") from error
 
 
-# The network of each profile: a preset of `common.models.resnet`.
+# Phase 1. The network of each profile: a preset of `common.models.resnet`.
 NETWORKS = {"smoke": "fast_small", "laptop": "fast", "full": "fast_large"}
 
 # Training images used, validation included; `None` for all there are.
@@ -215,6 +280,33 @@ RECIPES = {
     # 10 seconds on an A100), here with Muon, cutout and nine epochs more. Expected time: one to
     # three minutes on such a GPU, compiling included.
     "full": Recipe(epochs=24, batch_size=1000, learning_rate=0.17, cutout=8, ema_momentum=0.99),
+}
+
+# Phase 2. The same kinds of values; training images are drawn from the training patients.
+PHASE2_NETWORKS = {"smoke": "fast_small", "laptop": "fast_small", "full": "fast_large"}
+PHASE2_TRAIN_IMAGES = {"smoke": 2000, "laptop": None, "full": None}
+PHASE2_TEST_IMAGES = {"smoke": 1000, "laptop": None, "full": None}
+
+# Tissue has no up and no left, so all symmetries; stains differ from laboratory to laboratory, so
+# their jitter, as strong as in Tellez et al. (2018). Learning rates are phase 1's. Not tuned yet.
+_TISSUE = Recipe(
+    epochs=10,
+    sizes=((0.4, 24), (0.3, 36), (0.3, 50)),
+    label_smoothing=0.1,
+    flip="symmetries",
+    shift=2,
+    colour=0.1,
+    stain=0.05,
+)
+PHASE2_RECIPES = {
+    "smoke": replace(
+        _TISSUE, epochs=4, batch_size=100, learning_rate=0.06, sizes=((0.5, 24), (0.5, 32))
+    ),
+    "laptop": replace(_TISSUE, cutout=8),
+    # A GPU. About 160,000 training patches: few epochs are many steps.
+    "full": replace(
+        _TISSUE, epochs=12, batch_size=1000, learning_rate=0.17, cutout=8, ema_momentum=0.99
+    ),
 }
 
 # He et al. (2015) with a one-cycle schedule: for networks with an ordinary head.

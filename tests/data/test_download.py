@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from requests.auth import HTTPBasicAuth
 
 from common.data.download import download, extract, file_hash
 from common.errors import ConfigError, DataError
@@ -36,6 +37,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.seen[kind] += 1
             self.server.ranges.append(asked)
+            self.server.proofs.append(self.headers.get("Authorization"))
             count = self.server.seen[kind]
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
         getattr(self, f"_{kind}")(start, count)
@@ -94,6 +96,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._good(start, count)
 
+    def _moved(self, start, count):
+        self._send(302, b"", Location=f"http://localhost:{self.server.server_port}/good")
+
     def _gzip(self, start, count):
         self._send(200, CONTENT, Content_Encoding="x-gzip")
 
@@ -101,7 +106,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as httpd:
-        httpd.seen, httpd.ranges, httpd.lock = Counter(), [], threading.Lock()
+        httpd.seen, httpd.ranges, httpd.proofs = Counter(), [], []
+        httpd.lock = threading.Lock()
         httpd.url = f"http://127.0.0.1:{httpd.server_port}/"
         threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
         yield httpd
@@ -177,6 +183,12 @@ def test_refused_connection_and_bad_address(tmp_path):
         )
     with pytest.raises(ConfigError, match="No address"):
         download([], tmp_path / "x", SHA256)
+
+
+def test_proof_of_who_asks_goes_to_no_other_host(server, tmp_path):
+    auth = HTTPBasicAuth("me", "secret")
+    assert fetch(server, "moved", tmp_path / "file.bin", auth=auth).read_bytes() == CONTENT
+    assert server.proofs == ["Basic bWU6c2VjcmV0", None]
 
 
 def test_file_that_is_not_the_published_one_is_replaced(server, tmp_path):

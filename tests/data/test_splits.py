@@ -6,10 +6,12 @@ from common.data.splits import (
     Splits,
     check_disjoint,
     leave_one_patient_out,
-    positive_shares,
+    make_splits,
+    patient_table,
     split_at_random,
     split_by_lists,
     split_by_patient,
+    suitable_split,
 )
 from common.errors import ConfigError, DataError
 
@@ -149,5 +151,24 @@ def test_leave_one_patient_out():
         list(leave_one_patient_out(make([0.5])))
 
 
-def test_positive_shares():
-    assert positive_shares(make([0.25, 1.0])).to_dict() == {"p0": 0.25, "p1": 1.0}
+def test_patient_table():
+    table = patient_table(make([0.25, 1.0]))
+    assert table.loc["p0"].tolist() == [20, 5]
+    assert table.loc["p1"].tolist() == [20, 20]
+
+
+def test_splits_by_name(lists):
+    data = make([0.5] * 6)
+    assert make_splits(data, "random").leaky
+    assert patients(make_splits(data, "published", lists=lists).test) == {"p3"}
+    by_patient = split_by_patient(data, seed=2)
+    assert patients(make_splits(data, "patients", seed=2).test) == patients(by_patient.test)
+    with pytest.raises(ConfigError, match="needs the folder of cases_train.txt"):
+        make_splits(data, "published")
+    with pytest.raises(ConfigError, match="split='leave-one-out' makes no three parts"):
+        make_splits(data, "leave-one-out")
+
+
+def test_suitable_split():
+    assert suitable_split(make([0.5] * 10)) == "patients"
+    assert suitable_split(make([0.5] * 9 + [0.0, 1.0])) == "leave-one-out"

@@ -1,3 +1,6 @@
+import functools
+
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from common.errors import ConfigError, DataError
 from common.evaluation import saliency
 from common.evaluation.classification import predict_logits
 from common.layers import PixelScaling, RandomShift
-from common.models.resnet import preset, resnet
+from common.models.resnet import adapt, preset, resnet
 from common.training.runs import read_model
 
 SIZE = 8
@@ -42,6 +45,21 @@ def small_resnet():
 @pytest.fixture(scope="module")
 def network():
     return small_resnet()
+
+
+def three_layers(seed=0):
+    """As small as a network with something to randomise can be: maps of it take little time."""
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((16, 16, 3), dtype="uint8"),
+            PixelScaling(MEAN, STD, name="scaling"),
+            layers.Conv2D(6, 3, padding="same", activation="relu", name="first"),
+            layers.Conv2D(6, 3, padding="same", activation="relu", name="second"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(5, bias_initializer="normal", name="head"),
+        ]
+    )
 
 
 def colour_model(nested=False):
@@ -265,25 +283,144 @@ def test_maps_of_a_saved_model_are_the_same(network, tmp_path):
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_maps_depend_on_what_the_model_learnt():
-    """Cascading randomisation: a map that survives it explains nothing (Adebayo et al. 2018)."""
-    model, images = small_resnet(), random_images(4, 16)
-    maps = {}
-    rng = np.random.default_rng(3)
-    for name in (None, "head", "stage1_block1"):
-        if name is not None:
-            layer = model.get_layer(name)
-            layer.set_weights(
-                [
-                    w if w.ndim < 2 else rng.permutation(w.ravel()).reshape(w.shape)
-                    for w in layer.get_weights()
-                ]
-            )
-        maps[name] = {
-            "gradient": saliency.pixel_gradients(model, images, 0),
-            "Grad-CAM": saliency.grad_cam(model, images, 0),
-        }
-    for name in ("head", "stage1_block1"):
-        for method, learnt in maps[None].items():
-            alike = np.corrcoef(learnt.ravel(), maps[name][method].ravel())[0, 1]
-            assert alike < 0.8, (method, name)
+def edges(model, images, class_index):
+    """Looks like a saliency map, and never asks the model."""
+    return np.stack([cv2.Laplacian(image.mean(axis=2), cv2.CV_64F) for image in images])
+
+
+def test_the_map_of_an_edge_detector_is_refused(network):
+    table = saliency.randomisation_test(network, random_images(3, 16), edges)
+    assert table["layer"].tolist() == [
+        "unchanged",
+        "head",
+        "stage2_block1",
+        "stage1_block1",
+        "stem_norm",
+        "stem_conv",
+    ]
+    np.testing.assert_allclose(table[["similarity", "low", "high"]], 1)
+    with pytest.raises(DataError, match="edges is refused.*1.00, limit 0.7.*show the image"):
+        saliency.require_sensitive(table, method="edges")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        saliency.gradient_saliency,
+        functools.partial(saliency.smooth_grad, samples=4),
+        saliency.grad_cam,
+        functools.partial(saliency.occlusion, patch=4),
+    ],
+    ids=["gradient", "smooth_grad", "grad_cam", "occlusion"],
+)
+def test_maps_depend_on_what_the_model_learnt(method):
+    table = saliency.randomisation_test(three_layers(), random_images(4, 16), method)
+    assert table["similarity"].iloc[0] == pytest.approx(1, abs=1e-3)
+    assert table["similarity"].iloc[-1] < 0.4
+    saliency.require_sensitive(table)
+
+
+def test_each_step_is_the_map_of_a_model_with_those_weights():
+    """Nothing is remembered from step to step, as a compiled function might its weights."""
+    model, images = three_layers(), random_images(2, 16)
+    before, steps = model.get_weights(), {}
+
+    def gradient(model, images, classes):
+        maps = saliency.gradient_saliency(model, images, classes)
+        steps[len(steps)] = (model.get_weights(), np.array(classes), maps)
+        return maps
+
+    maps = saliency.randomised_maps(model, images, gradient, seed=4)
+    assert list(maps) == ["original", "unchanged", "head", "second", "first"]
+    predicted = predict_logits(model, images).argmax(axis=1)
+    other = three_layers(seed=1)
+    for name, (weights, classes, got) in zip(maps, steps.values(), strict=True):
+        np.testing.assert_array_equal(classes, predicted)  # whatever the shuffled model says
+        np.testing.assert_array_equal(maps[name], got)
+        other.set_weights(weights)
+        expected = saliency.gradient_saliency(other, images, predicted)
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
+    # Kernels and biases, from the pixels to the logits: those above a step stay shuffled.
+    for step, first_changed in enumerate([6, 6, 4, 2, 0]):
+        for place, (learnt, now) in enumerate(zip(before, steps[step][0], strict=True)):
+            np.testing.assert_array_equal(np.sort(learnt.ravel()), np.sort(now.ravel()))
+            if np.ptp(learnt):  # biases of convolutions are all 0
+                assert (learnt != now).any() == (place >= first_changed)
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_weights_come_back_after_an_error(network):
+    before = network.get_weights()
+    calls = []
+
+    def fails(model, images, classes):
+        calls.append(1)
+        if len(calls) == 4:
+            raise RuntimeError("no memory")
+        return np.zeros(images.shape[:3])
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        saliency.randomised_maps(network, random_images(2, 16), fails)
+    assert all((a == b).all() for a, b in zip(before, network.get_weights(), strict=True))
+
+
+def test_layers_of_nested_models_are_randomised_one_by_one():
+    model = colour_model(nested=True)
+    table = saliency.randomisation_test(model, red_and_blue(), saliency.occlusion, 0)
+    assert table["layer"].tolist()[1:] == [model.layers[-1].name, "backbone/inner/features"]
+    image = keras.Input((SIZE, SIZE, 3), dtype="uint8")
+    empty = keras.Model(image, layers.GlobalAveragePooling2D()(layers.Rescaling(1.0)(image)))
+    with pytest.raises(ConfigError, match="no weights"):
+        saliency.randomisation_test(empty, red_and_blue(), saliency.occlusion)
+
+
+def test_similarity_by_hand():
+    first = np.array([[[1.0, -2.0], [3.0, -4.0]]])
+    maps = {"first": first, "sign": -first, "squares": first**2, "turned": 5 - np.abs(first)}
+    maps |= {"swapped": np.array([[[2, 1], [3, 4]]]), "nothing": np.zeros((1, 2, 2))}
+    table = saliency.map_similarity(maps).set_index("layer")
+    # Spearman: 1 - 6 sum d^2 / (n (n^2 - 1)) = 1 - 6 * 2 / 60 for two neighbouring ranks swapped.
+    expected = {"sign": 1, "squares": 1, "turned": -1, "swapped": 0.8, "nothing": 0}
+    assert table["similarity"].to_dict() == pytest.approx(expected)
+    two = saliency.map_similarity(
+        {"a": np.concatenate([first, 0 * first]), "b": np.concatenate([maps["swapped"], 0 * first])}
+    )
+    assert two.loc[0, ["similarity", "low", "high"]].tolist() == pytest.approx([0.9, 0.8, 1])
+
+
+def test_maps_that_cannot_be_compared_are_named():
+    maps = np.ones((2, 4, 4))
+    with pytest.raises(DataError, match="two sets.*Received: 1"):
+        saliency.map_similarity({"original": maps})
+    with pytest.raises(DataError, match=r"\(2, 4, 4\) and, for 'head', \(2, 3, 3\)"):
+        saliency.map_similarity({"original": maps, "head": maps[:, 1:, 1:]})
+    with pytest.raises(DataError, match="not finite"):
+        saliency.map_similarity({"original": maps, "head": maps * np.nan})
+
+
+def test_a_method_that_never_repeats_itself_cannot_be_tested(network):
+    rng = np.random.default_rng(0)
+    table = saliency.randomisation_test(
+        network, random_images(2, 16), lambda model, images, classes: rng.random(images.shape[:3])
+    )
+    with pytest.raises(DataError, match="Noise cannot be tested.*Fix its seed"):
+        saliency.require_sensitive(table, method="Noise")
+
+
+def test_networks_that_shrink_patches_of_two_classes_have_maps_of_the_patches_size():
+    keras.utils.set_random_seed(1)
+    config = preset("fast_small", stages=2, blocks=1, widths=(8, 16), image_size=24)
+    model = resnet(config, 2, (50, 50, 3), augmentation=[RandomShift(2)])
+    images = random_images(2, 50)
+    adapt(model, images)
+    head = model.get_layer("head")  # every feature speaks for class 1
+    head.set_weights([np.abs(head.get_weights()[0]) * [-1, 1]])
+    model.get_layer("resizing").training_size = 16  # of training only
+    for method in (saliency.gradient_saliency, saliency.grad_cam):
+        maps = method(model, images, 1)
+        assert maps.shape == (2, 50, 50) and np.ptp(maps, axis=(1, 2)).min() > 0
+    falls = saliency.occlusion(model, images, 1, patch=25, stride=25)
+    assert falls.shape == (2, 50, 50) and np.ptp(falls) > 0
+    table = saliency.randomisation_test(model, images, edges, 1)
+    assert table["layer"].tolist()[1:3] == ["head", "stage2_block1"]
+    assert table["layer"].iloc[-1] == "whitening"

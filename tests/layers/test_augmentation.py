@@ -11,7 +11,13 @@ from common.layers import (
     RandomCutout,
     RandomFlip,
     RandomShift,
+    RandomStain,
+    RandomSymmetry,
 )
+from common.layers.stain import HED
+
+MEAN, STD = (0.7, 0.5, 0.6), (0.2, 0.25, 0.15)
+STAIN = {"mean": MEAN, "std": STD, "strength": 0.2}
 
 RANDOM_LAYERS = [
     (RandomShift, {"pixels": 2}),
@@ -19,6 +25,8 @@ RANDOM_LAYERS = [
     (RandomFlip, {}),
     (RandomCutout, {"size": 3}),
     (RandomColour, {}),
+    (RandomSymmetry, {}),
+    (RandomStain, STAIN),
 ]
 
 
@@ -91,8 +99,8 @@ def test_random_layers_pass_keras_checks(layer_class, arguments):
     check_layer(
         layer_class,
         {**arguments, "seed": 1},
-        input_shape=(2, 5, 6, 3),
-        expected_output_shape=(2, 5, 6, 3),
+        input_shape=(2, 5, 5, 3),
+        expected_output_shape=(2, 5, 5, 3),
         expected_num_seed_generators=1,
         expected_num_trainable_weights=0,
         call_kwargs={"training": True},
@@ -102,7 +110,7 @@ def test_random_layers_pass_keras_checks(layer_class, arguments):
 
 @pytest.mark.parametrize(("layer_class", "arguments"), RANDOM_LAYERS)
 def test_identity_at_inference_and_change_in_training(layer_class, arguments):
-    x = images()
+    x = images(width=8)
     layer = layer_class(**arguments)
     np.testing.assert_array_equal(ops.convert_to_numpy(layer(x)), x)
     np.testing.assert_array_equal(ops.convert_to_numpy(layer(x, training=False)), x)
@@ -116,7 +124,7 @@ def test_identity_at_inference_and_change_in_training(layer_class, arguments):
 
 @pytest.mark.parametrize(("layer_class", "arguments"), RANDOM_LAYERS)
 def test_the_seed_decides(layer_class, arguments):
-    x = images()
+    x = images(width=8)
     first, second = (layer_class(**arguments, seed=7) for _ in range(2))
     drawn = augment(first, x)
     np.testing.assert_array_equal(drawn, augment(second, x))
@@ -126,7 +134,7 @@ def test_the_seed_decides(layer_class, arguments):
 
 @pytest.mark.parametrize(("layer_class", "arguments"), RANDOM_LAYERS)
 def test_dtype_is_kept(layer_class, arguments):
-    x = ops.cast(images(), "bfloat16")
+    x = ops.cast(images(width=8), "bfloat16")
     y = layer_class(**arguments, dtype="mixed_bfloat16")(x, training=True)
     assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"
 
@@ -156,6 +164,9 @@ def test_the_base_class_takes_an_augment_method():
         (RandomColour, {"brightness": -1}, "brightness=-1"),
         (RandomColour, {"contrast": 2}, "contrast=2"),
         (RandomColour, {"saturation": -0.1}, "saturation=-0.1"),
+        (RandomStain, {**STAIN, "strength": 1.5}, "strength=1.5"),
+        (RandomStain, {**STAIN, "std": (0.2, 0.0, 0.2)}, "std="),
+        (RandomStain, {**STAIN, "mean": (0.5,)}, "mean="),
     ],
 )
 def test_bad_arguments_are_named(layer_class, arguments, message):
@@ -213,6 +224,40 @@ def test_flip_mirrors_half_of_the_images():
     assert 150 < mirrored.sum() < 250
 
 
+def symmetries(x):
+    """The eight of a square image (side, side, channels), each once."""
+    return [np.rot90(turned, k) for turned in (x, x.swapaxes(0, 1)) for k in range(4)]
+
+
+def test_each_image_gets_one_of_the_eight_symmetries_of_the_square():
+    n = 800
+    x = images(n, 5, 5)
+    y = augment(RandomSymmetry(seed=0), x)
+    candidates = np.stack([symmetries(image) for image in x])  # (n, 8, 5, 5, 3)
+    same = (candidates == y[:, None]).all(axis=(2, 3, 4))
+    assert (same.sum(axis=1) == 1).all()
+    counts = same.sum(axis=0)
+    # 100 expected of each, standard deviation 9.4.
+    assert counts.min() > 60 and counts.max() < 140
+
+
+def test_symmetries_in_a_model_of_any_size():
+    model = keras.Sequential([keras.Input((None, None, 3)), RandomSymmetry(seed=0)])
+    for side in (4, 7):
+        x = images(40, side, side)
+        y = ops.convert_to_numpy(model(x, training=True))
+        for before, after in zip(x, y, strict=True):
+            assert any((after == turned).all() for turned in symmetries(before))
+
+
+def test_symmetries_need_square_images():
+    layer = RandomSymmetry()
+    oblong = images(2, 4, 5)
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(oblong)), oblong)
+    with pytest.raises(ValueError, match=r"Received: images of shape \(2, 4, 5, 3\)"):
+        layer(oblong, training=True)
+
+
 @pytest.mark.parametrize("size", [3, 4])
 def test_cutout_blanks_one_square(size):
     x = np.ones((500, 12, 9, 3), "float32")
@@ -255,3 +300,61 @@ def test_saturation_scales_around_grey():
     assert 0.5 <= factor.min() < 0.55 and 1.45 < factor.max() <= 1.5
     flat = np.ones((4, 5, 5, 3), "float32")
     np.testing.assert_allclose(augment(RandomColour(0, 0, 0.5), flat), flat, atol=1e-6)
+
+
+def stained(n=200, seed=0):
+    """Colours of H&E tissue, and the same after `PixelScaling`."""
+    rng = np.random.default_rng(seed)
+    amounts = rng.uniform(0.4, 1.2, (n, 6, 6, 3)) * [1, 1, 0.2]
+    rgb = np.exp(-amounts @ HED)
+    return rgb, ((rgb - MEAN) / STD).astype("float32")
+
+
+def amounts(scaled):
+    rgb = scaled.astype("float64") * STD + MEAN
+    return -np.log(rgb) @ np.linalg.inv(HED)
+
+
+def test_each_stain_of_an_image_is_scaled_and_shifted():
+    _, x = stained()
+    y = augment(RandomStain(**STAIN, seed=0), x)
+    before, after = (amounts(values).reshape(len(x), -1, 3) for values in (x, y))
+    factors, shifts = [], []
+    for stain in range(3):
+        for b, a in zip(before[..., stain], after[..., stain], strict=True):
+            factor, shift = np.polyfit(b, a, 1)
+            np.testing.assert_allclose(a, factor * b + shift, atol=1e-4)
+            factors.append(factor)
+            shifts.append(shift)
+    for drawn, centre in ((factors, 1), (shifts, 0)):
+        distance = np.abs(np.array(drawn) - centre)
+        assert 0.19 < distance.max() < 0.2 + 1e-3
+        assert np.min(drawn) < centre < np.max(drawn)
+    # Drawn for each image and stain alone.
+    assert np.abs(np.corrcoef(np.reshape(factors, (3, -1)))[np.triu_indices(3, 1)]).max() < 0.3
+    assert abs(np.corrcoef(factors, shifts)[0, 1]) < 0.3
+
+
+def test_stain_of_no_strength_is_the_identity():
+    _, x = stained(8)
+    y = augment(RandomStain(MEAN, STD, strength=0), x)
+    np.testing.assert_allclose(y, x, atol=1e-5)
+
+
+def test_stain_stays_between_black_and_white():
+    raw = np.random.default_rng(0).choice([0, 255], (100, 4, 4, 3))
+    x = ((raw / 255 - MEAN) / STD).astype("float32")
+    rgb = augment(RandomStain(MEAN, STD, 1.0, seed=0), x) * STD + MEAN
+    assert np.isfinite(rgb).all()
+    assert -1e-6 <= rgb.min() and rgb.max() <= 1 + 1e-6
+
+
+def test_stain_computes_in_float32():
+    _, x = stained(8)
+    x = ops.cast(x, "bfloat16")
+    exact = RandomStain(**STAIN, seed=0)(ops.cast(x, "float32"), training=True)
+    mixed = RandomStain(**STAIN, seed=0, dtype="mixed_bfloat16")(x, training=True)
+    rounded = ops.cast(ops.cast(exact, "bfloat16"), "float32")
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(ops.cast(mixed, "float32")), ops.convert_to_numpy(rounded)
+    )

@@ -13,6 +13,7 @@ import common
 from common.errors import ConfigError
 from common.layers import RandomColour, RandomCutout, RandomFlip, RandomShift
 from common.models import PRESETS, ResNetConfig, adapt, preset, resnet, with_depth
+from common.models.resnet import spread, with_pixel_statistics
 
 PARAMETERS = {  # trainable, all
     "resnet20": (269_722, 271_098),
@@ -150,7 +151,7 @@ def test_combinations_run_in_float32_and_mixed_bfloat16(overrides):
 
 
 def test_other_numbers_of_channels():
-    model = resnet(small(), input_shape=(12, 12, 1), mean=[0.5], std=[0.2])
+    model = resnet(small(mean=[0.5], std=[0.2]), input_shape=(12, 12, 1))
     assert model.predict(np.zeros((2, 12, 12, 1), "uint8"), verbose=0).shape == (2, 10)
 
 
@@ -264,6 +265,46 @@ def test_config_survives_json(name):
     assert ResNetConfig.from_dict(values) == PRESETS[name]
 
 
+def test_pixel_statistics_travel_with_the_network():
+    config = small(mean=[0.7, 0.5, 0.6], std=(0.2, 0.25, 0.15))
+    again = ResNetConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert again == config == with_depth(config, blocks=(1, 1))
+    scaling = resnet(again).get_layer("scaling")
+    assert (scaling.mean, scaling.std) == ((0.7, 0.5, 0.6), (0.2, 0.25, 0.15))
+
+
+def test_phase_1_is_described_as_it_was_before_there_were_pixel_statistics():
+    """Else a run that is half done could not be gone on with."""
+    record = Path(__file__).parents[2] / "phase1_cifar" / "weights" / "record.json"
+    released = json.loads(record.read_text())["network"]
+    assert preset("fast", image_size=32).to_dict() == released
+    assert ResNetConfig.from_dict(released).mean == PRESETS["fast"].mean == (0.4914, 0.4822, 0.4465)
+
+
+def test_pixel_statistics_by_hand():
+    images = np.zeros((2, 1, 2, 3), "uint8")
+    images[..., 0] = 51  # 0.2 and 0.6: mean 0.4, standard deviation 0.2
+    images[1, ..., 0] = 153
+    images[:, :, 0, 1] = 255
+    images[0, 0, 0, 2] = 255
+    config = with_pixel_statistics(small(), images)
+    assert config.mean == (0.4, 0.5, 0.25)
+    assert config.std == (0.2, 0.5, 0.433)
+    assert (config.blocks, config.widths) == (small().blocks, small().widths)
+
+
+def test_pixel_statistics_equal_numpy_s_on_a_spread_sample():
+    images = raw_images(20)
+    images[10:] //= 2
+    config = with_pixel_statistics(small(), images)
+    np.testing.assert_allclose(config.mean, (images / 255).mean((0, 1, 2)), atol=5.1e-5)
+    np.testing.assert_allclose(config.std, (images / 255).std((0, 1, 2)), atol=5.1e-5)
+    numbers = np.arange(12)
+    np.testing.assert_array_equal(spread(numbers, 12), numbers)
+    np.testing.assert_array_equal(spread(numbers, 5), [0, 3, 6, 9])
+    np.testing.assert_array_equal(spread(numbers, 6), [0, 2, 4, 6, 8, 10])
+
+
 def test_from_dict_fills_in_defaults():
     assert ResNetConfig.from_dict({"blocks": [3, 3, 3]}) == PRESETS["resnet20"]
 
@@ -287,6 +328,9 @@ def test_from_dict_fills_in_defaults():
         ({"norm_momentum": 1.0}, "norm_momentum=1.0"),
         ({"norm_epsilon": 0.0}, "norm_epsilon=0.0"),
         ({"head_scale": 0.0}, "head_scale=0.0"),
+        ({"mean": (0.5,)}, r"mean=\(0.5,\) and std="),
+        ({"std": (0.2, 0.2, 0.0)}, r"std=\(0.2, 0.2, 0.0\)"),
+        ({"mean": 0.5, "std": 0.2}, "mean=0.5 and std=0.2"),
         ({"widths": (64, 32, 16)}, "shortcut='A'"),
         ({"stem": "whitening"}, "stem='whitening' has 24 channels"),
         ({"zero_init_last": True, "residual": False}, "residual=True"),

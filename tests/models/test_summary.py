@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+import keras
+import numpy as np
 import pytest
 
 from common.models import (
@@ -8,6 +10,7 @@ from common.models import (
     count_macs,
     model_summary_table,
     preset,
+    receptive_fields,
     resnet,
 )
 
@@ -64,3 +67,43 @@ def test_a_network_that_shrinks_its_images_is_counted_at_that_size():
     config = preset("fast_small")
     small = resnet(replace(config, image_size=24))
     assert count_macs(small, 32) == count_macs(resnet(config), 24) < count_macs(resnet(config), 32)
+
+
+def test_receptive_fields_by_hand():
+    # Stem 3; per block two convolutions, each 2 steps of 1, 2 and 4 pixels more.
+    table = receptive_fields(preset("resnet20"), 32)
+    assert table["field"].tolist() == [15, 37, 81]
+    assert table["step"].tolist() == [1, 2, 4]
+    assert table["side"].tolist() == [32, 16, 8]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ResNetConfig(blocks=(1, 1), widths=(4, 4), shortcut="B"),
+        ResNetConfig(blocks=(1, 2), widths=(2, 2), block="bottleneck", shortcut="B"),
+        ResNetConfig(blocks=(1, 1), widths=(4, 4), stem="conv7x7", shortcut="B"),
+        preset("fast_small", stages=2, widths=(8, 8), kernel_init="he_normal"),
+    ],
+)
+def test_receptive_fields_are_what_a_pixel_reaches(config):
+    size = 61
+    table = receptive_fields(config, size)
+    keras.utils.set_random_seed(0)
+    model = resnet(replace(config, activation="linear"), 2)
+    last = model.get_layer(f"stage{config.stages}_block{config.blocks[-1]}")
+    features = keras.Model(model.input, last.output)
+    images = np.random.default_rng(0).integers(0, 256, (1, size, size, 3)).astype("uint8")
+    before = np.asarray(features(images))
+    assert before.shape[1] == table["side"].iloc[-1]
+    middle = before.shape[1] // 2
+    changed = np.repeat(images, size, axis=0)
+    for row in range(size):  # each image has another row of pixels changed
+        changed[row, row] = 255 - changed[row, row]
+    after = np.asarray(features(changed))
+    reached = (np.abs(after - before)[:, middle] > 1e-6).any(axis=(1, 2))
+    rows = np.flatnonzero(reached)
+    # With poolings a maximum may hide the outermost rows.
+    slack = 0 if config.downsample == "stride" and config.stem != "conv7x7" else 6
+    extent = rows[-1] - rows[0] + 1
+    assert table["field"].iloc[-1] - slack <= extent <= table["field"].iloc[-1]

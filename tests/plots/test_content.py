@@ -6,7 +6,10 @@ import pytest
 
 from common import plots
 from common.errors import ConfigError, DataError
+from common.evaluation import binary
 from common.plots.evaluation import overlay
+from common.plots.histopathology import CALLS, tint
+from common.plots.style import PALETTE
 
 HISTORY = pd.DataFrame(
     {"epoch": [1, 2], "loss": [2.0, 1.0], "accuracy": [0.5, 0.6], "seconds": [10.0, 20.0]}
@@ -256,6 +259,15 @@ def test_reliability_gives_the_calibration_error():
     assert both.axes[1].get_title() == "after: ECE 17.50 %"
 
 
+def test_reliability_says_what_is_promised_and_kept():
+    table = binary.binary_reliability([0, 1], [0.2, 0.7])
+    figure = plots.reliability_diagram(table, promised="probability of IDC", kept="share of IDC")
+    upper, lower = figure.axes
+    assert (upper.get_ylabel(), lower.get_xlabel()) == ("share of IDC", "probability of IDC")
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[1:] == ["share of IDC", "gap to probability of IDC"]
+
+
 def test_mistakes_are_named():
     mistakes = pd.DataFrame({"index": [1], "truth": [0], "predicted": [1], "confidence": [0.987]})
     images = solid((1, 2, 3), (4, 5, 6))
@@ -309,3 +321,194 @@ def test_overlays_need_maps_of_the_images_size():
     images = solid((1, 2, 3))
     with pytest.raises(DataError, match=r"'Grad-CAM' must have shape \(1, 4, 4\)"):
         plots.saliency_overlays(images, {"Grad-CAM": np.zeros((1, 2, 2))})
+
+
+def names_below(axes):
+    return [tick.get_text() for tick in axes.get_xticklabels()]
+
+
+def legend_of(owner):
+    return [text.get_text() for text in owner.get_texts()]
+
+
+def test_patients_stand_by_their_share():
+    table = pd.DataFrame({"patches": [10, 40, 50], "positives": [1, 20, 0]}, index=["a", "b", "c"])
+    figure = plots.patient_balance(table, ("benign", "IDC"))
+    upper, lower = figure.axes
+    assert [bar.get_height() for bar in upper.patches] == [50, 10, 0]
+    assert [bar.get_height() for bar in lower.patches] == [20, 1, 0, 20, 9, 50]
+    assert names_below(lower) == ["b", "a", "c"]
+    assert figure.get_suptitle() == "21.0 % of 100 patches of 3 patients are IDC"
+    assert legend_of(upper.get_legend()) == ["all: 21.0 %"]
+    with pytest.raises(DataError, match="no column positives"):
+        plots.patient_balance(table[["patches"]])
+
+
+def test_names_of_many_patients_are_left_out():
+    table = pd.DataFrame({"patches": 10, "positives": 1}, index=range(100))
+    lower = plots.patient_balance(table).axes[1]
+    positive, negative = (shape.get_data() for shape in lower.patches)
+    assert set(positive.values) == {1} and set(negative.values) == {10}
+    assert set(negative.baseline) == {1} and len(negative.values) == 100
+    assert names_below(lower) == [] and lower.get_xlabel().startswith("100 patients")
+
+
+def test_stains_are_sorted_by_the_median_of_the_first():
+    table = pd.DataFrame(
+        {
+            "patient": ["a"] * 5 + ["b"] * 5 + ["a", "b"],
+            "stain": ["H"] * 10 + ["E"] * 2,
+            "density": [1.0, 2, 3, 4, 5, 0, 0, 0.5, 1, 1, 7, 8],
+        }
+    )
+    upper, lower = plots.stain_densities(table).axes
+    assert names_below(lower) == ["b", "a"]
+    outer, inner, medians = upper.collections
+    np.testing.assert_allclose(inner.get_segments()[1], [[1, 2], [1, 4]])
+    np.testing.assert_allclose(outer.get_segments()[1], [[1, 1.2], [1, 4.8]])
+    np.testing.assert_allclose(medians.get_offsets(), [[0, 0.5], [1, 3]])
+    np.testing.assert_allclose(lower.collections[2].get_offsets(), [[0, 8], [1, 7]])
+    figure = plots.stain_densities(table.assign(label=[0, 1] * 6), ("benign", "IDC"))
+    assert legend_of(figure.legends[0]) == ["benign", "IDC"]
+
+
+def test_slides_are_tinted_by_label():
+    image = np.full((4, 6, 3), 100, "uint8")
+    shown = tint(image, np.array([[0, 1, np.nan], [1, 1, 0]]))
+    blue, orange, none = shown[0, 0].astype(int), shown[0, 2].astype(int), shown[0, 4].astype(int)
+    assert blue[2] > blue[0] and orange[0] > orange[2]
+    assert none.min() > 200 and np.ptp(none) == 0
+    np.testing.assert_array_equal(shown[2:, :4], np.broadcast_to(orange, (2, 4, 3)))
+    np.testing.assert_array_equal(shown[2:, 4:], np.broadcast_to(blue, (2, 2, 3)))
+    figure = plots.labelled_slides({"a": image}, {"a": np.zeros((2, 3))})
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), image)
+    assert (figure.axes[1].images[0].get_array() == blue).all()
+
+
+def test_slides_must_be_the_same_everywhere():
+    image = np.zeros((4, 6, 3), "uint8")
+    with pytest.raises(DataError, match="same slides.*a and b"):
+        plots.labelled_slides({"a": image}, {"b": np.zeros((2, 3))})
+    with pytest.raises(DataError, match="no slide"):
+        plots.labelled_slides({}, {})
+    with pytest.raises(DataError, match=r"a: a truth of shape \(2, 2\).*\(2, 3\)"):
+        plots.probability_maps({"a": np.zeros((2, 3))}, {"a": np.zeros((2, 2))})
+
+
+def test_maps_show_what_is_wrong_at_the_threshold():
+    truth = np.array([[0, 1, 0, 1, np.nan]])
+    probability = np.array([[0.1, 0.5, 0.9, 0.2, np.nan]])
+    figure = plots.probability_maps({"a": probability}, {"a": truth}, 0.5)
+    errors = figure.axes[2].images[0]
+    assert list(CALLS) == ["right: negative", "right: positive", "false alarm", "missed"]
+    assert errors.get_array().tolist() == [[0, 1, 2, 3, None]]
+    assert errors.get_clim() == (0, 3)
+    shown = figure.axes[1].images[0]
+    assert shown.get_clim() == (0, 1) and shown.get_array()[0, 2] == 0.9
+    assert figure.axes[0].get_ylabel() == "a"
+    assert legend_of(figure.legends[0])[2:] == list(CALLS)
+    alone = plots.probability_maps({"a": probability}, {"a": truth})
+    assert [axes.get_title() for axes in alone.axes[:2]] == ["truth", "probability"]
+    assert legend_of(alone.legends[0]) == ["negative", "positive"]
+
+
+POINTS = binary.operating_points([1, 1, 0, 1, 0], [0.9, 0.8, 0.6, 0.5, 0.1])
+
+
+def test_curves_tell_their_areas_and_mark_the_threshold():
+    figure = plots.precision_recall_roc(POINTS, thresholds=0.7)
+    left, right = figure.axes
+    # Positives rank 1, 2 and 4 of five.
+    assert legend_of(left.get_legend()) == ["AP 0.917", "chance", "chosen threshold"]
+    assert legend_of(right.get_legend()) == ["AUC 0.833"]
+    np.testing.assert_allclose(left.collections[0].get_offsets(), [[2 / 3, 1]])
+    np.testing.assert_allclose(right.collections[0].get_offsets(), [[0, 2 / 3]])
+    assert left.lines[1].get_ydata()[0] == pytest.approx(3 / 5)  # the prevalence
+    both = plots.precision_recall_roc({"a": POINTS, "b": POINTS})
+    assert legend_of(both.axes[1].get_legend()) == ["a: AUC 0.833", "b: AUC 0.833"]
+
+
+def test_bands_lie_around_their_curve():
+    band = {"precision_low": 0.1, "precision_high": 0.4, "recall_low": 0.5, "recall_high": 0.8}
+    band = pd.DataFrame({"at": [0, 0.5, 1], **band})
+    left, right = plots.precision_recall_roc({"a": POINTS, "b": POINTS}, bands={"b": band}).axes
+    for axes, low, high in ((left, 0.1, 0.4), (right, 0.5, 0.8)):
+        (shade,) = axes.collections
+        assert set(shade.get_paths()[0].vertices[:, 1]) == {low, high}
+        np.testing.assert_allclose(shade.get_facecolor()[0, :3], PALETTE[1], atol=1e-6)
+
+
+def test_sweep_over_thresholds_holds_between_two_probabilities():
+    axes = plots.threshold_sweep(POINTS, chosen=0.7).axes[0]
+    precision = axes.lines[0]
+    np.testing.assert_allclose(precision.get_xdata(), [0.1, 0.5, 0.6, 0.8, 0.9])
+    np.testing.assert_allclose(precision.get_ydata(), [60, 75, 200 / 3, 100, 100])
+    assert precision.get_drawstyle() == "steps-pre"
+    assert legend_of(axes.get_legend())[3] == "chosen: 0.700\n(F1 80.0 %)"
+
+
+def test_forest_writes_values_and_intervals():
+    table = pd.DataFrame(
+        {"value": [0.8, np.nan], "low": [0.7, np.nan], "high": [0.85, np.nan]},
+        pd.Index(["f1", "roc_auc"], name="metric"),
+    )
+    axes = plots.forest_plot(table).axes[0]
+    assert texts(axes) == ["80.0  (70.0 to 85.0)", "not defined"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["F1", "ROC AUC"]
+    assert axes.yaxis_inverted()
+    (bars,) = axes.containers[0].lines[2]
+    np.testing.assert_allclose(bars.get_segments()[0], [[70, 0], [85, 0]])
+
+
+def test_forest_of_differences_leaves_the_reference_out():
+    table = pd.DataFrame(
+        {
+            "method": ["none", "focal"],
+            "metric": "f1",
+            "difference": [0, 0.02],
+            "difference_low": [0, -0.01],
+            "difference_high": [0, 0.05],
+        }
+    )
+    axes = plots.forest_plot(table, "method", "metric", differences=True).axes[0]
+    assert texts(axes) == ["+2.0  (-1.0 to +5.0)"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["focal"]
+    with pytest.raises(DataError, match="All differences are 0"):
+        plots.forest_plot(table[:1], "method", differences=True)
+    with pytest.raises(DataError, match="no column value"):
+        plots.forest_plot(table, "method")
+
+
+def test_patients_without_a_score_stand_at_the_right():
+    table = pd.DataFrame(
+        {
+            "patches": [5, 6, 7],
+            "positives": [0, 2, 3],
+            "f1": [np.nan, 0.5, 0.8],
+            "recall": [np.nan, 0.4, 0.9],
+            "specificity": [0.6, 0.7, 0.5],
+        },
+        index=["a", "b", "c"],
+    )
+    upper, lower = plots.patient_scores(table).axes
+    assert names_below(lower) == ["c", "b", "a"]
+    recall, specificity, f1 = (dots.get_offsets() for dots in upper.collections[:3])
+    np.testing.assert_allclose(f1.compressed().reshape(-1, 2), [[0, 80], [1, 50]])
+    np.testing.assert_allclose(specificity, [[0, 50], [1, 70], [2, 60]])
+    assert legend_of(upper.get_legend()) == ["recall", "specificity", "F1"]
+    assert [bar.get_height() for bar in lower.patches] == [3, 2, 0, 4, 4, 5]
+
+
+def test_randomisation_has_a_line_per_method():
+    table = pd.DataFrame(
+        {"layer": ["unchanged", "head"], "similarity": [1, 0.2], "low": [1, 0], "high": [1, 0.4]}
+    )
+    axes = plots.randomisation_curves({"gradient": table, "edges": table}, limit=0.7).axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0, 1], [1, 0.2]])
+    assert names_below(axes) == ["unchanged", "head"]
+    assert legend_of(axes.get_legend())[2].startswith("refused from 0.7")
+    other = table.assign(layer=["unchanged", "stem"])
+    with pytest.raises(DataError, match="'edges' is of another model"):
+        plots.randomisation_curves({"gradient": table, "edges": other})
+    with pytest.raises(DataError, match="no method"):
+        plots.randomisation_curves({})

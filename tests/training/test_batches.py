@@ -4,8 +4,10 @@ import pytest
 from keras import ops
 from small import small_data, small_network
 
+from common.errors import ConfigError, DataError
 from common.layers.batch_transforms import AlternatingFlip, MixUp
 from common.training.batches import BatchTransformed, ImageBatches
+from common.training.losses import FocalLoss
 
 
 def order(batches):
@@ -29,6 +31,59 @@ def test_without_seed_the_order_is_the_data_s_and_the_last_batch_short():
     np.testing.assert_array_equal(order(batches), np.arange(50))
     assert len(batches) == 4 and len(batches[3][1]) == 2
     assert len(ImageBatches(small_data(50), 16, drop_remainder=True)) == 3
+
+
+def uneven(classes=2, small=6, large=44):
+    """`large` images of class 0 and `small` of each other."""
+    data = small_data(classes * large, classes=classes)
+    members = [np.flatnonzero(data.labels == label) for label in range(classes)]
+    return data.subset([*members[0], *(i for m in members[1:] for i in m[:small])])
+
+
+@pytest.mark.parametrize(("classes", "batch_size"), [(2, 10), (3, 10), (4, 8)])
+def test_balanced_batches_have_every_class_equally_often(classes, batch_size):
+    data = uneven(classes)
+    plain = ImageBatches(data, batch_size, seed=3)
+    batches = ImageBatches(data, batch_size, seed=3, balance=True)
+    assert len(batches) == len(plain) and len(order(batches)) == len(data)
+    for i in range(len(batches)):
+        labels = batches[i][1]
+        counts = np.bincount(labels, minlength=classes)
+        assert counts.max() - counts.min() == (0 if len(labels) % classes == 0 else 1)
+    # Nothing of a small class is left out, nothing of the large one comes twice.
+    seen = np.bincount(order(batches), minlength=len(data))
+    assert seen[:44].max() == 1
+    for label in range(1, classes):
+        times = seen[data.labels == label]
+        assert times.min() >= 1 and times.max() - times.min() <= 1
+
+
+def test_balanced_batches_follow_from_seed_and_epoch_alone():
+    data = uneven()
+    first, second = (ImageBatches(data, 10, seed=3, balance=True) for _ in range(2))
+    first.start_epoch(4)
+    second.start_epoch(1)
+    second.start_epoch(4)
+    np.testing.assert_array_equal(order(first), order(second))
+    left_out = set(range(44)) - set(order(first))
+    second.start_epoch(5)
+    assert left_out & set(order(second)), "other images each time"
+    other = ImageBatches(data, 10, seed=4, epoch=4, balance=True)
+    assert (order(other) != order(first)).any()
+
+
+def test_balanced_batches_are_in_random_order_within():
+    """Else mixup, which pairs the ends of a batch, would always pair different classes."""
+    batches = ImageBatches(uneven(large=400, small=100), 100, seed=0, balance=True)
+    pairs = np.concatenate([batches[i][1] == batches[i][1][::-1] for i in range(len(batches))])
+    assert 0.4 < pairs.mean() < 0.6
+
+
+def test_batches_that_cannot_be_balanced_are_told():
+    with pytest.raises(ConfigError, match="need a seed"):
+        ImageBatches(uneven(), 10, balance=True)
+    with pytest.raises(DataError, match=r"small \(train\) has no image of class1 to balance"):
+        ImageBatches(uneven().subset(range(44)), 10, seed=0, balance=True)
 
 
 def test_alternating_flip_shows_each_image_once_either_way_in_two_epochs():
@@ -81,6 +136,17 @@ def test_transforms_act_in_training_only_and_loss_is_smoothed_cross_entropy():
     )
     loss = model.compute_loss(y=labels, y_pred=training)
     assert float(ops.convert_to_numpy(loss)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_another_loss_is_for_training_alone():
+    data = small_data(8)
+    inputs, labels = ImageBatches(data, 8)[0]
+    model = BatchTransformed(small_network(), 4, loss=FocalLoss(2))
+    outputs = model(inputs, training=False)
+    for loss, training in ((FocalLoss(2), True), (model.cross_entropy, False)):
+        expected = loss(np.eye(4)[labels], outputs["logits"])
+        ours = model.compute_loss(y=labels, y_pred=outputs, training=training)
+        assert float(ops.convert_to_numpy(ours)) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_keras_trains_on_the_batches_of_each_epoch_in_their_order():

@@ -1,13 +1,22 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small import small_data
 
 from common.errors import ConfigError
-from common.models.resnet import ResNetConfig
+from common.layers import PatchWhitening, RandomStain, RandomSymmetry
+from common.models.resnet import ResNetConfig, preset, with_pixel_statistics
 from common.training.backend import device_settings
-from common.training.experiment import ablations, run_config, train_resnet, trained_config
+from common.training.experiment import (
+    ablations,
+    build,
+    run_config,
+    train_resnet,
+    trained_config,
+)
 from common.training.finder import learning_rate_range_test
-from common.training.recipes import Recipe
+from common.training.recipes import Recipe, recipe
 from common.training.released import load_model
 from common.training.runs import Run
 
@@ -17,9 +26,10 @@ PLAN = Recipe(epochs=2, batch_size=16, optimizer="sgd", learning_rate=0.1, momen
 SETTINGS = device_settings(precision="float32")
 
 
-def make_run(root):
-    config = run_config(CONFIG, PLAN, SETTINGS, phase="phase1_cifar", dataset="small",
-                        profile="smoke", seed=0, classes=small_data().classes)  # fmt: skip
+def make_run(root, network=CONFIG, plan=PLAN, classes=4):
+    config = run_config(network, plan, SETTINGS, phase="phase1_cifar", dataset="small",
+                        profile="smoke", seed=0,
+                        classes=small_data(classes=classes).classes)  # fmt: skip
     return Run("experiment", config, root)
 
 
@@ -50,6 +60,39 @@ def test_a_finished_run_is_loaded_by_name_or_folder(tmp_path, monkeypatch):
     assert model.predict(small_data().images[:2], verbose=0).shape == (2, 4)
     with pytest.raises(ConfigError, match="no run 'missing'"):
         load_model("missing")
+
+
+def test_phase_2_from_recipe_to_the_model_of_its_record(tmp_path):
+    data = small_data(32, classes=2)
+    network = with_pixel_statistics(CONFIG, data.images)
+    plan = recipe("smoke", phase="phase2_histopathology", epochs=1, batch_size=16, shift=0,
+                  colour=0.0, imbalance="class_weights", sizes=((1.0, 6),))  # fmt: skip
+    run = make_run(tmp_path, network, plan, classes=2)
+    trained = train_resnet(network, plan, data, None, SETTINGS, run=run, progress=False)
+    assert trained.network.get_layer("scaling").mean == network.mean != CONFIG.mean
+    kinds = [type(layer) for layer in trained.network.layers[2:4]]
+    assert kinds == [RandomSymmetry, RandomStain]
+    assert trained.network.layers[3].std == network.std
+    run.save_record()
+    model, record = load_model(str(run.folder))
+    assert record["network"]["mean"] == list(network.mean)
+    np.testing.assert_allclose(
+        model.predict_on_batch(data.images),
+        trained.network.predict_on_batch(data.images),
+        atol=1e-5,
+    )
+
+
+def test_whitening_is_adapted_to_all_groups(monkeypatch):
+    """Where images stand patient by patient, the first ones would be those of a few patients."""
+    data = small_data(24)
+    seen = []
+    monkeypatch.setattr(PatchWhitening, "adapt", lambda self, images: seen.append(len(images)))
+    monkeypatch.setattr("common.training.experiment.spread", lambda images: images[::2])
+    network = preset("fast_small", widths=(8, 8, 8))
+    build(network, PLAN, data)
+    build(network, PLAN, replace(data, groups=np.repeat(["a", "b"], 12)))
+    assert seen == [24, 12]
 
 
 def test_the_network_ends_at_the_size_that_training_ended_with():

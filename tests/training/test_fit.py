@@ -39,6 +39,9 @@ class KillAt(keras.callbacks.Callback):
             raise KilledError
 
 
+BALANCED = dataclasses.replace(RECIPE, imbalance="balanced_batches")
+
+
 def train(folder=None, recipe=RECIPE, dropout=0.2, **options):
     network = small_network(dropout=dropout)
     result = fit(
@@ -58,12 +61,15 @@ def test_it_learns_and_keeps_a_row_per_epoch(tmp_path):
     assert len((tmp_path / "history.csv").read_text().splitlines()) == 13
 
 
-@pytest.mark.parametrize("at", [(0, 1), (1, 3), (2, 0), (3, 2)])
-def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path, at):
-    undisturbed, expected = train()
+@pytest.mark.parametrize(
+    ("at", "recipe"),
+    [((0, 1), RECIPE), ((1, 3), RECIPE), ((2, 0), RECIPE), ((3, 2), RECIPE), ((2, 1), BALANCED)],
+)
+def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path, at, recipe):
+    undisturbed, expected = train(recipe=recipe)
     with pytest.raises(KilledError):
-        train(tmp_path, callbacks=(KillAt(*at),))
-    network, result = train(tmp_path)
+        train(tmp_path, recipe, callbacks=(KillAt(*at),))
+    network, result = train(tmp_path, recipe)
     assert result.history["epoch"].tolist() == [1, 2, 3, 4]
     np.testing.assert_allclose(
         result.history.drop(columns="seconds"), expected.history.drop(columns="seconds"), atol=1e-4
@@ -102,6 +108,33 @@ def test_each_phase_trains_at_its_size():
     network = keras.Model(pixels, keras.layers.Dense(4)(keras.layers.GlobalMaxPooling2D()(x)))
     fit(network, small_data(), None, RECIPE, SETTINGS, progress=False)
     assert set(seen[:1]) == {6} and set(seen[-1:]) == {8} and set(seen) == {6, 8}
+
+
+def share_of_the_rare_class(imbalance):
+    """What a network that can learn nothing else predicts for the class of one image in eight."""
+    noise = small_data(128, classes=2)
+    noise = dataclasses.replace(noise, labels=(np.arange(128) % 8 == 7).astype("int32"))
+    recipe = Recipe(epochs=6, batch_size=16, optimizer="sgd", learning_rate=0.3, momentum=0.9,
+                    label_smoothing=0.0, shift=0, flip="none", imbalance=imbalance)  # fmt: skip
+    pixels = keras.Input((None, None, 3), dtype="uint8")
+    blind = keras.layers.Rescaling(0.0)(keras.layers.GlobalAveragePooling2D()(pixels))
+    network = keras.Model(pixels, keras.layers.Dense(2, dtype="float32")(blind))
+    result = fit(network, noise, noise, recipe, SETTINGS, progress=False)
+    logits = network.predict(noise.images, verbose=0)
+    assert np.isfinite(result.history["loss"]).all()
+    # Validation is scored with plain cross-entropy, whatever the network was trained on.
+    p = 1 / (1 + np.exp(logits[0, 0] - logits[0, 1]))
+    entropy = -(7 / 8 * np.log(1 - p) + 1 / 8 * np.log(p))
+    assert result.history["val_loss"].iloc[-1] == pytest.approx(entropy, rel=1e-4)
+    return p
+
+
+def test_each_method_against_imbalance_does_its_part():
+    assert share_of_the_rare_class("none") == pytest.approx(1 / 8, abs=0.03)
+    assert share_of_the_rare_class("class_weights") == pytest.approx(1 / 2, abs=0.1)
+    assert share_of_the_rare_class("balanced_batches") == pytest.approx(1 / 2, abs=0.05)
+    # Where (1 - p)^2 ln p / 8 + 7 p^2 ln(1 - p) / 8 is largest.
+    assert share_of_the_rare_class("focal") == pytest.approx(0.326, abs=0.05)
 
 
 def test_keep_best_ends_with_the_best_epoch(tmp_path):

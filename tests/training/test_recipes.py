@@ -1,18 +1,57 @@
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
+from small import small_data
 
 from common.errors import ConfigError
-from common.training.recipes import PROFILES, RECIPES, Recipe, recipe
+from common.models import PRESETS
+from common.training.losses import FocalLoss, WeightedCrossEntropy
+from common.training.recipes import (
+    NETWORKS,
+    PHASE2_NETWORKS,
+    PHASE2_RECIPES,
+    PHASE2_TEST_IMAGES,
+    PHASE2_TRAIN_IMAGES,
+    PROFILES,
+    RECIPES,
+    TEST_IMAGES,
+    TRAIN_IMAGES,
+    Recipe,
+    recipe,
+)
+
+RELEASED = Path(__file__).parents[2] / "phase1_cifar" / "weights" / "record.json"
 
 
-def test_every_profile_has_a_recipe_that_is_plain_json():
-    assert set(RECIPES) == set(PROFILES)
-    for value in RECIPES.values():
+def test_every_profile_has_its_values_in_each_phase():
+    phase1 = (RECIPES, NETWORKS, TRAIN_IMAGES, TEST_IMAGES)
+    phase2 = (PHASE2_RECIPES, PHASE2_NETWORKS, PHASE2_TRAIN_IMAGES, PHASE2_TEST_IMAGES)
+    assert all(set(table) == set(PROFILES) for table in phase1 + phase2)
+    assert set(NETWORKS.values()) | set(PHASE2_NETWORKS.values()) <= set(PRESETS)
+    for value in (*RECIPES.values(), *PHASE2_RECIPES.values()):
         json.dumps(value.to_dict())
+
+
+def test_a_recipe_is_that_of_its_phase():
+    assert recipe("laptop") == RECIPES["laptop"]
+    assert recipe("laptop", phase="phase2_histopathology") == PHASE2_RECIPES["laptop"]
+    changed = recipe("smoke", phase="phase2_histopathology", imbalance="focal")
+    assert changed == replace(PHASE2_RECIPES["smoke"], imbalance="focal")
+    with pytest.raises(ConfigError, match="'phase3' has no recipes.*phase2_histopathology"):
+        recipe("smoke", phase="phase3")
+
+
+def test_phase_1_is_described_as_it_was_before_phase_2():
+    """Else a run that is half done could not be gone on with."""
+    released = json.loads(RELEASED.read_text())["recipe"]
+    assert json.loads(json.dumps(recipe("laptop").to_dict())) == released
+    changed = recipe("laptop", stain=0.1, imbalance="focal", focal_gamma=1.0).to_dict()
+    assert set(changed) - set(released) == {"stain", "imbalance", "focal_gamma"}
 
 
 def test_phases_cover_every_epoch_once():
@@ -40,6 +79,25 @@ def test_layers_and_transforms_follow_the_recipe():
     names = [type(layer).__name__ for layer in rich.augmentation_layers()]
     assert names == ["RandomFlip", "RandomShift", "RandomColour", "RandomCutout"]
     assert [type(t).__name__ for t in rich.batch_transforms()] == ["MixUp"]
+    tissue = replace(rich, flip="symmetries", stain=0.1)
+    layers = tissue.augmentation_layers(7, mean=(0.7, 0.5, 0.6), std=(0.2, 0.2, 0.2))
+    names = [type(layer).__name__ for layer in layers]
+    assert names == ["RandomSymmetry", "RandomShift", "RandomStain", "RandomColour", "RandomCutout"]
+    assert (layers[2].strength, layers[2].mean) == (0.1, (0.7, 0.5, 0.6))
+    seeds = [layer.seed for layer in layers]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_the_loss_follows_the_recipe():
+    data = small_data(12).subset([0, 4, 8, 1, 2, 3])  # 3, 1, 1 and 1
+    weighted = Recipe(epochs=1, imbalance="class_weights").make_loss(data)
+    assert isinstance(weighted, WeightedCrossEntropy)
+    assert weighted.weights == (0.5, 1.5, 1.5, 1.5)
+    focal = Recipe(epochs=1, imbalance="focal", focal_gamma=1.5).make_loss(data)
+    assert isinstance(focal, FocalLoss) and focal.gamma == 1.5
+    for imbalance in ("none", "balanced_batches"):
+        loss = Recipe(epochs=1, imbalance=imbalance).make_loss(data)
+        assert isinstance(loss, keras.losses.CategoricalCrossentropy)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +107,9 @@ def test_layers_and_transforms_follow_the_recipe():
         {"epochs": 1, "optimizer": "adam"},
         {"epochs": 1, "flip": "maybe"},
         {"epochs": 1, "sizes": ((0.5, 16),)},
+        {"epochs": 1, "stain": 1.5},
+        {"epochs": 1, "imbalance": "weights"},
+        {"epochs": 1, "focal_gamma": -1.0},
     ],
 )
 def test_bad_values_are_told(bad):

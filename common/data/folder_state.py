@@ -1,0 +1,83 @@
+"""Whether anything in folders with very many files has changed, told quickly.
+
+Stands alone, without imports of the course: helper processes run this file as a script.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from array import array
+from collections.abc import Sequence
+
+
+def list_folder(folder: str) -> tuple[list[bytes], array, array]:
+    """The names in a folder but for hidden ones, in the system's own order, with their sizes in
+    bytes and times of last change in nanoseconds.
+
+    Raises:
+        OSError: if the folder cannot be read, or a link in it leads nowhere.
+    """
+    # As bytes: to make text of every name and back would take a tenth of the time.
+    path = os.fsencode(folder)
+    names = [name for name in os.listdir(path) if not name.startswith(b".")]
+    if os.stat in os.supports_dir_fd:
+        # A relative name spares the system the walk down to the folder for every file.
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            found = [os.stat(name, dir_fd=handle) for name in names]
+        finally:
+            os.close(handle)
+    else:
+        found = [os.stat(os.path.join(path, name)) for name in names]
+    return names, array("q", [s.st_size for s in found]), array("q", [s.st_mtime_ns for s in found])
+
+
+def listing_digest(names: Sequence[bytes], sizes: array, times: array) -> str:
+    """A digest of what `list_folder` gives."""
+    digest = hashlib.blake2b(b"\0".join(names), digest_size=16)
+    digest.update(sizes)
+    digest.update(times)
+    return digest.hexdigest()
+
+
+def folder_digests(folders: Sequence[str], processes: int = 0) -> list[str]:
+    """The digest of each folder's listing, the work shared by helper processes (0: none).
+
+    Not by threads: asking for one file's state is so short that they would only wait for each
+    other.
+
+    Raises:
+        OSError: as `list_folder`.
+    """
+    if not processes:
+        return [_folder_digest(folder) for folder in folders]
+    # Without site-packages, Python starts in some 20 ms.
+    command = [sys.executable, "-I", "-S", __file__]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    helpers = []
+    for i in range(processes):
+        share = folders[len(folders) * i // processes : len(folders) * (i + 1) // processes]
+        helper = subprocess.Popen(command, text=True, **pipes)
+        helper.stdin.write(json.dumps(share))
+        helper.stdin.close()
+        helpers.append(helper)
+    digests, failed = [], False
+    for helper in helpers:
+        with helper:
+            answer = helper.stdout.read()
+        if helper.returncode:
+            failed = True
+        else:
+            digests += json.loads(answer)
+    # What a helper met, this process will meet too, and can report.
+    return folder_digests(folders) if failed else digests
+
+
+def _folder_digest(folder: str) -> str:
+    return listing_digest(*list_folder(folder))
+
+
+if __name__ == "__main__":
+    json.dump([_folder_digest(folder) for folder in json.load(sys.stdin)], sys.stdout)

@@ -1,0 +1,65 @@
+"""What a network is worth on patches of patients: threshold from some, intervals from others."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pandas as pd
+
+from common.data.images import ImageData
+from common.evaluation.binary import (
+    best_threshold,
+    patient_bootstrap,
+    what_is_missing,
+)
+from common.evaluation.classification import predict
+
+
+@dataclass(frozen=True)
+class PatchScores:
+    """What a predictor is worth.
+
+    Attributes:
+        probability: Of class 1, (N,), of the patches that were scored.
+        threshold: From which on a patch is called positive; one number, or one per patch.
+        table: From `patient_bootstrap`: a row per metric with `value`, `low`, `high`.
+        missing: Why a metric cannot be computed, by its name.
+    """
+
+    probability: np.ndarray
+    threshold: float | np.ndarray
+    table: pd.DataFrame
+    missing: dict[str, str]
+
+    def metrics(self, prefix: str = "test_") -> dict[str, float]:
+        """Flat, as records keep them: `test_f1`, `test_f1_low`, `test_f1_high`, ..."""
+        return {
+            f"{prefix}{name}{suffix}": float(row[column])
+            for name, row in self.table.iterrows()
+            for suffix, column in (("", "value"), ("_low", "low"), ("_high", "high"))
+            if np.isfinite(row[column])
+        }
+
+
+def score_network(
+    network: keras.Model, validation: ImageData, test: ImageData, samples: int = 1000
+) -> PatchScores:
+    """Scores on `test`, at the threshold with the best F1 on `validation`.
+
+    Raises:
+        DataError: if the validation patches are of one class, or the test's of one patient.
+    """
+    threshold = best_threshold(validation.labels, predict(network, validation.images)[:, 1])
+    return score_predictions(test, predict(network, test.images)[:, 1], threshold, samples)
+
+
+def score_predictions(
+    data: ImageData,
+    probability: np.ndarray,
+    threshold: float | np.ndarray,
+    samples: int = 1000,
+) -> PatchScores:
+    """Scores of predictions that are there already; arguments as in `PatchScores`."""
+    table = patient_bootstrap(data.labels, probability, data.groups, threshold, samples=samples)
+    missing = what_is_missing(data.labels, probability, threshold)
+    return PatchScores(probability, threshold, table, missing)
