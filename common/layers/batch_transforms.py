@@ -26,7 +26,8 @@ class AlternatingFlip(keras.layers.Layer):
 
     def call(self, images, targets, index, epoch):
         mirrored = (_hashed_bit(index, self.seed) + epoch) % 2 == 1
-        return ops.where(mirrored[:, None, None, None], images[:, :, ::-1], images), targets
+        mirrored = mirrored[:, None, None, None]
+        return ops.where(mirrored, ops.flip(images, axis=2), images), targets
 
     def get_config(self):
         return {**super().get_config(), "seed": self.seed}
@@ -58,8 +59,8 @@ class MixUp(keras.layers.Layer):
     def call(self, images, targets, index, epoch):
         share = keras.random.beta((1,), self.alpha, self.alpha, seed=self.seed_generator)[0]
         blend = ops.cast(images, "float32")
-        blend = share * blend + (1 - share) * blend[::-1]
-        targets = share * targets + (1 - share) * targets[::-1]
+        blend = share * blend + (1 - share) * ops.flip(blend, axis=0)
+        targets = share * targets + (1 - share) * ops.flip(targets, axis=0)
         return ops.cast(ops.round(blend), images.dtype), targets
 
     def get_config(self):

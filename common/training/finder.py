@@ -50,14 +50,21 @@ def learning_rate_range_test(
     Returns:
         A row per step: `learning_rate`, `loss` and `smooth_loss` (exponential mean).
     """
-    batches = ImageBatches(train, recipe.batch_size, seed, drop_remainder=True)
+    batches = ImageBatches(
+        train,
+        recipe.batch_size,
+        seed,
+        drop_remainder=True,
+        balance=recipe.imbalance == "balanced_batches",
+    )
+    loss = recipe.make_loss(train)
     steps_per_epoch = min(steps, len(batches))
     rise = keras.optimizers.schedules.ExponentialDecay(low, steps, high / low)
     losses = _LossPerStep(diverged=5.0)
     with device_scope(settings):
         network = build(config, recipe, train, seed)
         optimizer = recipe.make_optimizer(steps, rise)
-        model = compiled(network, len(train.classes), recipe, optimizer, settings, seed)
+        model = compiled(network, len(train.classes), recipe, optimizer, settings, seed, loss)
         while len(losses.losses) < steps and not model.stop_training:
             losses._sum = 0.0
             model.fit(

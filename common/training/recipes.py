@@ -7,7 +7,7 @@ with `dataclasses.replace`.
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 import keras
 
@@ -30,8 +30,6 @@ from common.training.schedules import OneCycle
 PROFILES = ("smoke", "laptop", "full")
 FLIPS = ("alternating", "random", "symmetries", "none")
 IMBALANCES = ("none", "class_weights", "balanced_batches", "focal")
-# Values that came with phase 2.
-_NEWER = ("stain", "imbalance", "focal_gamma")
 
 
 @dataclass(frozen=True)
@@ -115,15 +113,8 @@ class Recipe:
             raise ConfigError(f"The shares in sizes must sum to 1. Received: {self.sizes}")
 
     def to_dict(self) -> dict:
-        """All values, those of `_NEWER` only where they differ from their defaults.
-
-        So a run that was begun before there were such values has the same configuration today.
-        """
-        values = asdict(self)
-        for field in fields(self):
-            if field.name in _NEWER and values[field.name] == field.default:
-                del values[field.name]
-        return values
+        """All values, as records keep them."""
+        return asdict(self)
 
     def phases(self) -> list[tuple[int, int, int | None]]:
         """`(first epoch, end epoch, size)` for each image size, in order."""
@@ -242,6 +233,26 @@ def recipe(profile: str, classic: bool = False, phase: str = "phase1_cifar", **o
         raise ConfigError(f"Unknown hyper-parameter in {overrides}. There are: {known}.") from error
 
 
+def augmented(recipe: Recipe, kind: str) -> Recipe:
+    """The recipe with one kind of its augmentation alone, with all of it, or with none.
+
+    Args:
+        recipe: With every kind of `AUGMENTATIONS`.
+        kind: One of `AUGMENTATIONS`, "all" or "none".
+
+    Raises:
+        ConfigError: for another kind.
+    """
+    if kind == "all":
+        return recipe
+    if kind != "none" and kind not in AUGMENTATIONS:
+        known = ", ".join(("all", "none", *AUGMENTATIONS))
+        raise ConfigError(f"There is no augmentation {kind!r}. Choose one of: {known}.")
+    off = {name: "none" if name == "flip" else 0 for name in AUGMENTATIONS.values()}
+    off.pop(AUGMENTATIONS.get(kind), None)
+    return replace(recipe, **off)
+
+
 # Phase 1. The network of each profile: a preset of `common.models.resnet`.
 NETWORKS = {"smoke": "fast_small", "laptop": "fast", "full": "fast_large"}
 
@@ -282,31 +293,39 @@ RECIPES = {
     "full": Recipe(epochs=24, batch_size=1000, learning_rate=0.17, cutout=8, ema_momentum=0.99),
 }
 
-# Phase 2. The same kinds of values; training images are drawn from the training patients.
+# Phase 2. `None` for all patients there are.
 PHASE2_NETWORKS = {"smoke": "fast_small", "laptop": "fast_small", "full": "fast_large"}
-PHASE2_TRAIN_IMAGES = {"smoke": 2000, "laptop": None, "full": None}
-PHASE2_TEST_IMAGES = {"smoke": 1000, "laptop": None, "full": None}
+PATIENTS = {"smoke": 10, "laptop": None, "full": None}
 
 # Tissue has no up and no left, so all symmetries; stains differ from laboratory to laboratory, so
-# their jitter, as strong as in Tellez et al. (2018). Learning rates are phase 1's. Not tuned yet.
+# their jitter, as strong as in Tellez et al. (2018). Learning rates are phase 1's.
 _TISSUE = Recipe(
     epochs=10,
     sizes=((0.4, 24), (0.3, 36), (0.3, 50)),
     label_smoothing=0.1,
     flip="symmetries",
     shift=2,
+    cutout=8,
     colour=0.1,
+    mixup=0.2,
     stain=0.05,
 )
 PHASE2_RECIPES = {
     "smoke": replace(
         _TISSUE, epochs=4, batch_size=100, learning_rate=0.06, sizes=((0.5, 24), (0.5, 32))
     ),
-    "laptop": replace(_TISSUE, cutout=8),
+    "laptop": _TISSUE,
     # A GPU. About 160,000 training patches: few epochs are many steps.
-    "full": replace(
-        _TISSUE, epochs=12, batch_size=1000, learning_rate=0.17, cutout=8, ema_momentum=0.99
-    ),
+    "full": replace(_TISSUE, epochs=12, batch_size=1000, learning_rate=0.17, ema_momentum=0.99),
+}
+# What `augmented` chooses from: each kind of augmentation, and what a recipe calls it.
+AUGMENTATIONS = {
+    "symmetries": "flip",
+    "stain": "stain",
+    "colour": "colour",
+    "shift": "shift",
+    "cutout": "cutout",
+    "mixup": "mixup",
 }
 
 # He et al. (2015) with a one-cycle schedule: for networks with an ordinary head.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small import small_data
 
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
 from common.layers import PatchWhitening, RandomStain, RandomSymmetry
 from common.models.resnet import ResNetConfig, preset, with_pixel_statistics
 from common.training.backend import device_settings
@@ -107,6 +107,21 @@ def test_range_test_raises_the_rate_step_by_step():
     assert len(table) == 6
     np.testing.assert_allclose(table["learning_rate"].iloc[[0, 3]], [1e-3, 1e-2], rtol=1e-6)
     assert (table["loss"] > 0).all()
+
+
+def test_range_test_minimises_what_the_recipe_minimises():
+    def first_loss(**changes):
+        table = learning_rate_range_test(
+            CONFIG, replace(PLAN, **changes), small_data(), SETTINGS, low=1e-6, steps=1
+        )
+        return table["loss"].iloc[0]
+
+    assert first_loss(imbalance="focal") < 0.9 * first_loss()
+    with pytest.raises(DataError, match="to balance batches"):
+        one_class = small_data().subset([0, 4])
+        learning_rate_range_test(
+            CONFIG, replace(PLAN, imbalance="balanced_batches"), one_class, SETTINGS
+        )
 
 
 def test_each_ablation_changes_the_recipe():

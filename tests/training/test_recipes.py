@@ -12,16 +12,17 @@ from common.errors import ConfigError
 from common.models import PRESETS
 from common.training.losses import FocalLoss, WeightedCrossEntropy
 from common.training.recipes import (
+    AUGMENTATIONS,
     NETWORKS,
+    PATIENTS,
     PHASE2_NETWORKS,
     PHASE2_RECIPES,
-    PHASE2_TEST_IMAGES,
-    PHASE2_TRAIN_IMAGES,
     PROFILES,
     RECIPES,
     TEST_IMAGES,
     TRAIN_IMAGES,
     Recipe,
+    augmented,
     recipe,
 )
 
@@ -30,7 +31,7 @@ RELEASED = Path(__file__).parents[2] / "phase1_cifar" / "weights" / "record.json
 
 def test_every_profile_has_its_values_in_each_phase():
     phase1 = (RECIPES, NETWORKS, TRAIN_IMAGES, TEST_IMAGES)
-    phase2 = (PHASE2_RECIPES, PHASE2_NETWORKS, PHASE2_TRAIN_IMAGES, PHASE2_TEST_IMAGES)
+    phase2 = (PHASE2_RECIPES, PHASE2_NETWORKS, PATIENTS)
     assert all(set(table) == set(PROFILES) for table in phase1 + phase2)
     assert set(NETWORKS.values()) | set(PHASE2_NETWORKS.values()) <= set(PRESETS)
     for value in (*RECIPES.values(), *PHASE2_RECIPES.values()):
@@ -46,12 +47,19 @@ def test_a_recipe_is_that_of_its_phase():
         recipe("smoke", phase="phase3")
 
 
-def test_phase_1_is_described_as_it_was_before_phase_2():
-    """Else a run that is half done could not be gone on with."""
-    released = json.loads(RELEASED.read_text())["recipe"]
-    assert json.loads(json.dumps(recipe("laptop").to_dict())) == released
-    changed = recipe("laptop", stain=0.1, imbalance="focal", focal_gamma=1.0).to_dict()
-    assert set(changed) - set(released) == {"stain", "imbalance", "focal_gamma"}
+@pytest.mark.parametrize("profile", PROFILES)
+def test_augmentation_is_taken_apart_kind_by_kind(profile):
+    """Each kind alone differs from none, and in nothing else from the whole recipe."""
+    whole = recipe(profile, phase="phase2_histopathology")
+    assert augmented(whole, "all") == whole
+    none = augmented(whole, "none")
+    assert none.augmentation_layers() == [] and none.batch_transforms() == []
+    for kind, name in AUGMENTATIONS.items():
+        alone = augmented(whole, kind)
+        assert replace(none, **{name: getattr(whole, name)}) == alone != none
+        assert len(alone.augmentation_layers()) + len(alone.batch_transforms()) == 1
+    with pytest.raises(ConfigError, match="'blur'.*symmetries"):
+        augmented(whole, "blur")
 
 
 def test_phases_cover_every_epoch_once():
