@@ -17,6 +17,10 @@ PATCH = 50  # pixels
 _ROWS, _COLUMNS = 25, 28
 # Optical density of haematoxylin and eosin in red, green and blue: Ruifrok and Johnston (2001).
 _STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]], np.float32)
+# Of benign and of malignant tissue: how far nuclei differ in size (standard deviation of the
+# logarithm of the radius), and the share of nuclei with a prominent nucleolus.
+_SPREAD = (0.08, 0.34)
+_NUCLEOLI = (0.04, 0.35)
 _SUBPIXEL = 4  # bits behind the point in the coordinates of OpenCV's drawing
 
 
@@ -77,16 +81,16 @@ def synthetic_slides(patients: int = PATIENTS, *, seed: int = 0) -> ImageData:
 
 
 def _draw_patient(rng: np.random.Generator) -> _Patient:
-    stains = _STAINS + rng.normal(0, 0.05, (2, 3)).astype(np.float32)
+    stains = _STAINS + rng.normal(0, 0.045, (2, 3)).astype(np.float32)
     return _Patient(
         stains=stains / np.linalg.norm(stains, axis=1, keepdims=True),
-        haematoxylin=rng.uniform(0.7, 1.3),
-        eosin=rng.uniform(0.35, 0.75),
-        radius=rng.uniform(2.5, 4.5),
-        spacing=rng.uniform(9.0, 14.0),
+        haematoxylin=rng.uniform(0.75, 1.25),
+        eosin=rng.uniform(0.35, 0.7),
+        radius=rng.uniform(2.6, 4.4),
+        spacing=rng.uniform(9.5, 13.5),
         angle=rng.uniform(0, np.pi),
         wavelength=rng.uniform(4.0, 12.0),
-        malignant=min(rng.gamma(1.6, 0.18), 0.85),
+        malignant=min(rng.gamma(1.6, 0.22), 0.85),
     )
 
 
@@ -153,19 +157,27 @@ def _nuclei(rng, patient, allowed, tumour) -> np.ndarray:
     y, x, inside = y[kept], x[kept], inside[kept]
     count = len(y)
     # In tumours nuclei are larger on average, vary in size and shape, and lie in all directions.
-    spread = np.where(inside, 0.26, 0.12)
-    radius = patient.radius * np.where(inside, 1.25, 1.0) * np.exp(spread * rng.normal(size=count))
+    spread = np.where(inside, _SPREAD[1], _SPREAD[0])
+    radius = patient.radius * np.where(inside, 1.2, 1.0) * np.exp(spread * rng.normal(size=count))
     longer = np.exp(
-        np.where(inside, rng.normal(0.15, 0.15, count), rng.normal(0.3, 0.1, count)) / 2
+        np.where(inside, rng.normal(0.15, 0.2, count), rng.normal(0.3, 0.1, count)) / 2
     )
-    angle = patient.angle + np.where(inside, 1.5, 0.35) * rng.normal(size=count)
+    angle = patient.angle + np.where(inside, 1.5, 0.25) * rng.normal(size=count)
     depth = np.clip(rng.normal(0.72, 0.1, count), 0.35, 1.0)
+    # Prominent nucleoli: the nucleus pale, with a dark spot.
+    nucleolus = rng.random(count) < np.where(inside, _NUCLEOLI[1], _NUCLEOLI[0])
+    depth *= np.where(nucleolus, 0.7, 1.0)
     scale = 1 << _SUBPIXEL
     centres = np.rint(np.stack([x, y], 1) * scale).astype(int).tolist()
     axes = np.rint(np.stack([radius * longer, radius / longer], 1) * scale).astype(int).tolist()
     degrees, grey = np.rint(np.degrees(angle)).tolist(), np.rint(255 * depth).tolist()
-    for centre, axis, turn, value in zip(centres, axes, degrees, grey, strict=True):
+    spots = np.where(nucleolus, np.rint(0.4 * radius * scale), 0).astype(int).tolist()
+    for centre, axis, turn, value, spot in zip(
+        centres, axes, degrees, grey, spots, strict=True
+    ):
         cv2.ellipse(canvas, centre, axis, turn, 0, 360, value, -1, cv2.LINE_AA, _SUBPIXEL)
+        if spot:
+            cv2.circle(canvas, centre, spot, 255, -1, cv2.LINE_AA, _SUBPIXEL)
     chromatin = rng.standard_normal((height, width)).astype(np.float32)
     chromatin = cv2.GaussianBlur(chromatin, (0, 0), 0.8)
     soft = cv2.GaussianBlur(canvas.astype(np.float32) / 255, (0, 0), 0.7)
