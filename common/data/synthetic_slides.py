@@ -159,9 +159,7 @@ def _nuclei(rng, patient, allowed, tumour) -> np.ndarray:
     # In tumours nuclei are larger on average, vary in size and shape, and lie in all directions.
     spread = np.where(inside, _SPREAD[1], _SPREAD[0])
     radius = patient.radius * np.where(inside, 1.2, 1.0) * np.exp(spread * rng.normal(size=count))
-    longer = np.exp(
-        np.where(inside, rng.normal(0.15, 0.2, count), rng.normal(0.3, 0.1, count)) / 2
-    )
+    longer = np.exp(np.where(inside, rng.normal(0.15, 0.2, count), rng.normal(0.3, 0.1, count)) / 2)
     angle = patient.angle + np.where(inside, 1.5, 0.25) * rng.normal(size=count)
     depth = np.clip(rng.normal(0.72, 0.1, count), 0.35, 1.0)
     # Prominent nucleoli: the nucleus pale, with a dark spot.
@@ -172,9 +170,7 @@ def _nuclei(rng, patient, allowed, tumour) -> np.ndarray:
     axes = np.rint(np.stack([radius * longer, radius / longer], 1) * scale).astype(int).tolist()
     degrees, grey = np.rint(np.degrees(angle)).tolist(), np.rint(255 * depth).tolist()
     spots = np.where(nucleolus, np.rint(0.4 * radius * scale), 0).astype(int).tolist()
-    for centre, axis, turn, value, spot in zip(
-        centres, axes, degrees, grey, spots, strict=True
-    ):
+    for centre, axis, turn, value, spot in zip(centres, axes, degrees, grey, spots, strict=True):
         cv2.ellipse(canvas, centre, axis, turn, 0, 360, value, -1, cv2.LINE_AA, _SUBPIXEL)
         if spot:
             cv2.circle(canvas, centre, spot, 255, -1, cv2.LINE_AA, _SUBPIXEL)

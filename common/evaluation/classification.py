@@ -1,5 +1,7 @@
 """Predictions of a classifier, with test-time augmentation, and their scores."""
 
+from typing import Literal
+
 import keras
 import numpy as np
 import pandas as pd
@@ -41,8 +43,25 @@ def test_time_views(images: np.ndarray) -> list[np.ndarray]:
 test_time_views.__test__ = False  # its name says "test", and it is none
 
 
+def symmetric_views(images: np.ndarray) -> list[np.ndarray]:
+    """The eight symmetries of each image: quarter turns, and the same of its mirror image.
+
+    For images that mean the same however they lie, such as tissue.
+
+    Args:
+        images: (N, H, W, channels), as high as wide.
+    """
+    if images.shape[1] != images.shape[2]:
+        raise DataError(f"Only square images can be turned. Received: {images.shape[1:]}")
+    turned = (np.rot90(images, turns, axes=(1, 2)) for turns in range(4))
+    return [np.ascontiguousarray(v) for view in turned for v in (view, view[:, :, ::-1])]
+
+
 def predict(
-    model: keras.Model, images: np.ndarray, batch_size: int = 500, tta: bool = False
+    model: keras.Model,
+    images: np.ndarray,
+    batch_size: int = 500,
+    tta: bool | Literal["symmetries"] = False,
 ) -> np.ndarray:
     """Probabilities float32 (N, classes) of raw `uint8` images (N, H, W, 3).
 
@@ -50,21 +69,30 @@ def predict(
         model: Takes raw pixels, gives logits.
         images: At the size that the model takes.
         batch_size: Images computed at once.
-        tta: Average the logits over the six views of `test_time_views`; six times the cost.
+        tta: Average the logits over views of each image: `True` for the six of `test_time_views`,
+            "symmetries" for the eight of `symmetric_views`. So many times the cost.
 
     Raises:
-        ConfigError: for a batch size below 1, or a model that gives no logits (N, classes).
+        ConfigError: for a batch size below 1, an unknown `tta`, or a model that gives no logits
+            (N, classes).
         DataError: for images of another type or size than the model takes.
     """
     return softmax(predict_logits(model, images, batch_size, tta), axis=1)
 
 
 def predict_logits(
-    model: keras.Model, images: np.ndarray, batch_size: int = 500, tta: bool = False
+    model: keras.Model,
+    images: np.ndarray,
+    batch_size: int = 500,
+    tta: bool | Literal["symmetries"] = False,
 ) -> np.ndarray:
     """Logits float32 (N, classes); arguments and errors as in `predict`."""
-    if tta:
+    if tta is True:
         return average_views(predict_views(model, images, batch_size))
+    if tta == "symmetries":
+        return _logits(model, images, batch_size, symmetric_views).mean(axis=1)
+    if tta:
+        raise ConfigError(f"tta={tta!r} is unknown. Choose True, False or 'symmetries'.")
     return _logits(model, images, batch_size, lambda batch: [batch])[:, 0]
 
 

@@ -1,6 +1,7 @@
 """What a network is worth on patches of patients: threshold from some, intervals from others."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import keras
 import numpy as np
@@ -42,15 +43,25 @@ class PatchScores:
 
 
 def score_network(
-    network: keras.Model, validation: ImageData, test: ImageData, samples: int = 1000
+    network: keras.Model,
+    validation: ImageData,
+    test: ImageData,
+    samples: int = 1000,
+    tta: bool | Literal["symmetries"] = False,
 ) -> PatchScores:
     """Scores on `test`, at the threshold with the best F1 on `validation`.
+
+    Args:
+        samples: Draws of the bootstrap over patients.
+        tta: See `common.evaluation.classification.predict`.
 
     Raises:
         DataError: if the validation patches are of one class, or the test's of one patient.
     """
-    threshold = best_threshold(validation.labels, predict(network, validation.images)[:, 1])
-    return score_predictions(test, predict(network, test.images)[:, 1], threshold, samples)
+    held = predict(network, validation.images, tta=tta)[:, 1]
+    threshold = best_threshold(validation.labels, held)
+    probability = held if test is validation else predict(network, test.images, tta=tta)[:, 1]
+    return score_predictions(test, probability, threshold, samples)
 
 
 def score_predictions(

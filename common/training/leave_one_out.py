@@ -1,6 +1,7 @@
 """Leave-one-patient-out: as many trainings as patients, each tested on the one it has not seen."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ def predict_left_out(
     *,
     seed: int = 0,
     folder: Path | None = None,
+    tta: bool | Literal["symmetries"] = False,
     progress: bool = True,
 ) -> np.ndarray:
     """The probability of class 1 of each patch, from a network that has not seen its patient.
@@ -41,6 +43,7 @@ def predict_left_out(
         folder: Where each patient's predictions are kept once they are made, so that a killed
             call goes on with the next patient; for this configuration and data alone. `None` keeps
             nothing.
+        tta: See `common.evaluation.classification.predict`.
         progress: Show a progress bar over the patients.
 
     Returns:
@@ -58,7 +61,7 @@ def predict_left_out(
             found = np.load(path, allow_pickle=False)
         else:
             trained = train_resnet(config, recipe, train, None, settings, seed=seed, progress=False)
-            found = predict(trained.network, test.images)[:, 1]
+            found = predict(trained.network, test.images, tta=tta)[:, 1]
             if path is not None:
                 with write_atomically(path) as temporary:
                     np.save(temporary, found)

@@ -14,10 +14,10 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from small_slides import add, png, tissue
 
 from common.data import histopathology
 from common.data.histopathology import (
@@ -26,7 +26,6 @@ from common.data.histopathology import (
     list_patches,
     load_histopathology,
     patch_facts,
-    patch_name,
     read_patches,
     slide_image,
     slide_map,
@@ -34,29 +33,7 @@ from common.data.histopathology import (
 from common.data.images import ImageData
 from common.errors import ConfigError, CourseError, DataError
 
-RNG = np.random.default_rng(0)
 REPOSITORY = Path(__file__).parents[2]
-
-
-def tissue(height=50, width=50):
-    """Pink with violet spots, so noisy that no two are alike."""
-    image = np.full((height, width, 3), (225, 170, 200), np.uint8)
-    for x, y in RNG.integers(0, 50, (6, 2)).tolist():
-        cv2.circle(image, (x, y), 4, (110, 60, 140), -1)
-    return np.clip(image + RNG.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
-
-
-def png(image):
-    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def add(root, patient, x, y, label, data=None, idx=5):
-    """Writes a patch; returns its path."""
-    path = root / patient / str(label) / patch_name(patient, x, y, label, idx)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(tissue()) if data is None else data)
-    return path
-
 
 # Not in the order in which they should come; (x, y, class).
 PLACES = {

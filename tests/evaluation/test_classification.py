@@ -14,6 +14,7 @@ from common.evaluation.classification import (
     predict,
     predict_logits,
     predict_views,
+    symmetric_views,
     test_time_views,
     tta_table,
 )
@@ -88,6 +89,27 @@ def test_tta_weighs_the_logits_of_six_views(linear):
     probabilities = predict(model, images, batch_size=2, tta=True)
     np.testing.assert_allclose(probabilities, softmax(expected, axis=1), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(predict_views(model, images)[:, 3], views[3], rtol=1e-4, atol=1e-5)
+
+
+def test_the_eight_symmetries_are_each_there_once():
+    image = np.arange(1, 5, dtype="uint8").reshape(1, 2, 2, 1)
+    views = [tuple(view.ravel().tolist()) for view in symmetric_views(image)]
+    assert views[:4] == [(1, 2, 3, 4), (2, 1, 4, 3), (2, 4, 1, 3), (4, 2, 3, 1)]
+    assert len(set(views)) == 8
+    with pytest.raises(DataError, match="square"):
+        symmetric_views(np.zeros((1, 2, 3, 3), "uint8"))
+
+
+def test_averaged_over_symmetries_a_turned_image_gets_the_same_answer(linear):
+    model, by_hand = linear
+    images = random_images(5)
+    expected = np.mean([by_hand(view) for view in symmetric_views(images)], axis=0)
+    for view in symmetric_views(images):
+        got = predict_logits(model, view, batch_size=2, tta="symmetries")
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(predict_logits(model, images) - expected).max() > 0.01
+    with pytest.raises(ConfigError, match="tta='turns'.*symmetries"):
+        predict(model, images, tta="turns")
 
 
 class CountsTraces(keras.layers.Layer):

@@ -1,0 +1,189 @@
+"""`predict phase2`: a table of many slides."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_slides import add, png
+from typer.testing import CliRunner
+
+from common.course import predict
+from common.course.cli import app
+from common.data import histopathology
+
+CLASSES = ["benign", "malignant"]
+
+
+class Brightness:
+    """A network that finds patches the more malignant the brighter they are."""
+
+    name = "brightness"
+    compiled = True
+    input_shape = (None, 50, 50, 3)
+
+    def __init__(self, bias=-100.0):
+        self.bias = bias
+        self.seen = 0
+
+    def get_weights(self):
+        return [np.array(self.bias)]
+
+    def predict_on_batch(self, images):
+        self.seen += len(images)
+        logit = (images.mean(axis=(1, 2, 3)) + self.bias) / 20
+        return np.stack([np.zeros_like(logit), logit], axis=1)
+
+
+@pytest.fixture
+def network(monkeypatch):
+    model = Brightness()
+    record = {"classes": CLASSES, "run_name": "first", "threshold": 0.5}
+
+    def load_model(run, phase):
+        assert phase == "phase2_histopathology"
+        return model, record
+
+    monkeypatch.setattr("common.training.released.load_model", load_model)
+    return model
+
+
+@pytest.fixture
+def slides(tmp_path):
+    """Two patients: "10" is right but for one patch; "9" has one class and is written first."""
+    root = tmp_path / "slides"
+    for patient, x, y, label, value in (
+        ("9", 51, 1, 0, 20),
+        ("10", 1, 51, 1, 220),
+        ("10", 51, 1, 0, 30),
+        ("10", 1, 1, 0, 150),
+    ):
+        add(root, patient, x, y, label, png(np.full((50, 50, 3), value, np.uint8)))
+    return root
+
+
+def call(slides, output, *more):
+    return CliRunner().invoke(
+        app, ["predict", "phase2", "--data", str(slides), "--output", str(output), *more]
+    )
+
+
+def test_a_row_per_patch(slides, network, tmp_path):
+    output = tmp_path / "tables" / "table.parquet"
+    result = call(slides, output)
+    assert result.exit_code == 0, result.output
+    table = pd.read_parquet(output)
+    assert table.columns.tolist() == ["patient", "x", "y", "label", "probability"]
+    assert table.dtypes[1:].tolist() == ["int32", "int32", "int32", "float32"]
+    rows = table[["patient", "x", "y", "label"]].to_numpy().tolist()
+    assert rows == [["10", 1, 1, 0], ["10", 51, 1, 0], ["10", 1, 51, 1], ["9", 51, 1, 0]]
+    expected = 1 / (1 + np.exp(-(np.array([150, 30, 220, 20]) - 100) / 20))
+    np.testing.assert_allclose(table["probability"], expected, rtol=1e-5)
+    assert [path.name for path in output.parent.iterdir()] == ["table.parquet"]  # no parts left
+
+    scores = json.loads(result.stdout.splitlines()[-1])
+    assert (scores["n"], scores["patients"]) == (4, 2)
+    assert scores["f1"] == pytest.approx(2 / 3) and scores["roc_auc"] == 1
+
+
+def test_symmetries_are_averaged_where_the_record_says_so(slides, tmp_path, monkeypatch, network):
+    record = {"classes": CLASSES, "run_name": "r", "threshold": 0.5, "tta": "symmetries"}
+    monkeypatch.setattr("common.training.released.load_model", lambda *_: (network, record))
+    assert call(slides, tmp_path / "t.parquet").exit_code == 0
+    assert network.seen == 4 * 8
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_only_is_no_failure(tmp_path, network, label):
+    root = tmp_path / "slides"
+    add(root, "7", 1, 1, label)
+    add(root, "7", 51, 1, label)
+    result = call(root, tmp_path / "table.parquet")
+    assert result.exit_code == 0, result.output
+    assert "roc_auc cannot be computed:" in result.stdout
+    scores = json.loads(result.stdout.splitlines()[-1])
+    assert scores["n"] == 2 and scores["roc_auc"] is None and scores["accuracy"] is not None
+
+
+def test_patients_that_are_done_are_kept(slides, network, tmp_path, monkeypatch):
+    output = tmp_path / "table.parquet"
+    monkeypatch.setattr(predict, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert call(slides, output).exit_code != 0
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        "common.training.released.load_model",
+        lambda *_: (network, {"classes": CLASSES, "run_name": "first", "threshold": 0.5}),
+    )
+    network.seen = 0
+    # One patient is changed, the other is taken as it was.
+    add(slides, "9", 101, 1, 1)
+    assert call(slides, output).exit_code == 0
+    assert network.seen == 2
+    assert len(pd.read_parquet(output)) == 5
+
+
+def test_parts_of_other_weights_are_not_taken(slides, network, tmp_path):
+    output = tmp_path / "table.parquet"
+    assert call(slides, output).exit_code == 0
+    before = pd.read_parquet(output)
+    network.bias = -150.0
+    assert call(slides, output).exit_code == 0  # a table that is there is replaced
+    assert (pd.read_parquet(output)["probability"] < before["probability"]).all()
+
+
+def test_damaged_patches_are_named_and_the_rest_is_kept(slides, network, tmp_path):
+    damaged = next((slides / "9").rglob("*.png"))
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    output = tmp_path / "table.parquet"
+    result = call(slides, output)
+    assert result.exit_code == 2
+    assert damaged.name in result.stderr and "run the same again" in result.stderr
+    assert not output.exists() and network.seen == 3
+    add(slides, "9", 51, 1, 0)
+    assert call(slides, output).exit_code == 0
+    assert network.seen == 4
+
+
+def test_large_patients_are_read_in_blocks(tmp_path, network, monkeypatch):
+    root = tmp_path / "slides"
+    for i in range(7):
+        add(root, "1", 1 + 50 * i, 1, 0, png(np.full((50, 50, 3), 30 * i, np.uint8)))
+    sizes = []
+    read = histopathology.PatchList.read
+
+    def watched(self, start, stop):
+        sizes.append(stop - start)
+        return read(self, start, stop)
+
+    monkeypatch.setattr(histopathology.PatchList, "read", watched)
+    monkeypatch.setattr(predict, "_BLOCK", 3)
+    assert call(root, tmp_path / "table.parquet").exit_code == 0
+    assert sizes == [3, 3, 1]
+    assert pd.read_parquet(tmp_path / "table.parquet")["probability"].is_monotonic_increasing
+
+
+def test_a_network_of_another_kind_is_refused(slides, network, tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "input_shape", (None, 32, 32, 3), raising=False)
+    result = call(slides, tmp_path / "table.parquet")
+    assert result.exit_code == 2
+    assert "32 x 32" in result.stderr and "50 x 50" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--output", "table.csv"], "ends in .parquet"),
+        (["--output", "t.parquet", "--batch-size", "0"], "--batch-size"),
+    ],
+)
+def test_wrong_options(slides, network, tmp_path, monkeypatch, arguments, problem):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["predict", "phase2", "--data", str(slides), *arguments])
+    assert result.exit_code == 2 and problem in result.stderr
+
+
+def test_only_phase_2_predicts(slides, tmp_path):
+    result = CliRunner().invoke(
+        app, ["predict", "phase1", "--data", str(slides), "--output", str(tmp_path / "t.parquet")]
+    )
+    assert result.exit_code == 2 and "phase2" in result.stderr

@@ -1,0 +1,73 @@
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from common.data.images import ImageData
+from common.evaluation.binary import patient_bootstrap
+from common.evaluation.classification import predict
+from common.evaluation.patches import score_network, score_predictions
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Logits from the brightness of the upper half: what it says depends on how a patch lies."""
+    pixels = keras.Input((4, 4, 3), dtype="uint8")
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
+    model = keras.Model(pixels, keras.layers.Dense(2)(x))
+    kernel = np.zeros((48, 2), "float32")
+    kernel[:24, 1] = 0.5
+    model.set_weights([kernel, np.array([3.0, 0.0], "float32")])
+    return model
+
+
+def patches(seed, count=60):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count).astype("int32")
+    images = rng.integers(0, 200, (count, 4, 4, 3)) + 20 * labels[:, None, None, None]
+    return ImageData(
+        images=images.astype("uint8"),
+        labels=labels,
+        classes=("benign", "malignant"),
+        name="small",
+        split="all",
+        groups=np.array(["a", "b", "c", "d"])[np.arange(count) % 4],
+    )
+
+
+def test_the_threshold_comes_from_validation_and_the_scores_from_test(network):
+    validation, test = patches(0), patches(1)
+    scores = score_network(network, validation, test, samples=50)
+    probability = predict(network, test.images)[:, 1]
+    np.testing.assert_array_equal(scores.probability, probability)
+    expected = patient_bootstrap(
+        test.labels, probability, test.groups, scores.threshold, samples=50
+    )
+    np.testing.assert_array_equal(scores.table["value"], expected["value"])
+    assert scores.threshold == score_network(network, validation, validation, 2).threshold
+    assert scores.threshold != score_network(network, test, validation, 2).threshold
+
+
+def test_tta_is_in_the_threshold_and_in_the_scores(network):
+    validation, test = patches(0), patches(1)
+    alone = score_network(network, validation, test, samples=2)
+    averaged = score_network(network, validation, test, samples=2, tta="symmetries")
+    np.testing.assert_array_equal(
+        averaged.probability, predict(network, test.images, tta="symmetries")[:, 1]
+    )
+    assert averaged.threshold != alone.threshold
+    # The whole patch tells more than its upper half.
+    assert averaged.table.loc["roc_auc", "value"] > alone.table.loc["roc_auc", "value"]
+
+
+def test_metrics_are_flat_and_leave_out_what_there_is_not(network):
+    test = patches(1)
+    scores = score_predictions(test, np.linspace(0, 1, len(test)), 0.5, samples=20)
+    metrics = scores.metrics("val_")
+    assert {"val_f1", "val_f1_low", "val_f1_high", "val_roc_auc"} <= set(metrics)
+    assert metrics["val_f1_low"] <= metrics["val_f1"] <= metrics["val_f1_high"]
+    one_class = replace(test, labels=np.zeros(len(test), "int32"))
+    scores = score_predictions(one_class, np.linspace(0, 1, len(test)), 0.5, samples=20)
+    assert "roc_auc" in scores.missing and "test_roc_auc" not in scores.metrics()
+    assert np.isfinite(list(scores.metrics().values())).all()
