@@ -1,6 +1,7 @@
 """Images per second: our training step against plain Keras `fit`, side by side in one run.
 
     python benchmarks/throughput.py [--models fast resnet20] [--rounds 8]
+    python benchmarks/throughput.py --phase phase2_histopathology --models fast_small
 
 Plain: the same network, `model.compile(optimizer, loss)` and `model.fit(x, y)` with Keras's
 defaults, no augmentation, in a process in which nothing of the course is set. Ours: what `fit` of
@@ -31,23 +32,26 @@ import numpy as np
 
 BATCH = 256
 IMAGES = BATCH * 4
+# Side of the images and number of classes.
+SHAPES = {"phase1_cifar": (32, 10), "phase2_histopathology": (50, 2)}
 
 
-def noise():
+def noise(phase: str):
     """Random images with random labels: speed does not depend on what they show."""
     from common.data.images import ImageData
 
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
-    labels = rng.integers(0, 10, IMAGES).astype("int32")
-    classes = tuple(str(i) for i in range(10))
+    side, count = SHAPES[phase]
+    images = rng.integers(0, 256, (IMAGES, side, side, 3), dtype=np.uint8)
+    labels = rng.integers(0, count, IMAGES).astype("int32")
+    classes = tuple(str(i) for i in range(count))
     return ImageData(images=images, labels=labels, classes=classes, name="noise", split="train")
 
 
 # What runs in the process of a variant ---------------------------------------------------------
 
 
-def child(variant: str, model: str) -> None:
+def child(variant: str, model: str, phase: str) -> None:
     """Trains for an epoch at each line of standard input; answers with images per second."""
     if variant == "plain":
         import tensorflow  # noqa: F401  before `common`, which sets TensorFlow's environment
@@ -59,7 +63,8 @@ def child(variant: str, model: str) -> None:
     from common.training.recipes import recipe
 
     if variant == "plain":
-        data, network = noise(), resnet(preset(model))
+        data = noise(phase)
+        network = resnet(preset(model), len(data.classes))
         network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 
         def epoch():
@@ -69,8 +74,9 @@ def child(variant: str, model: str) -> None:
 
         parts = [(1.0, epoch)]
     else:
-        sizes = recipe("laptop").sizes if variant == "recipe" else ((1.0, 32),)
-        parts = [(share, Ours(model, size)) for share, size in sizes]
+        whole = ((1.0, SHAPES[phase][0]),)
+        sizes = recipe("laptop", phase=phase).sizes if variant == "recipe" else whole
+        parts = [(share, Ours(model, phase, size)) for share, size in sizes]
     for _, epoch in parts:
         epoch()  # compiles
     answer({"ready": True})
@@ -106,7 +112,7 @@ def steps_timer():
 class Ours:
     """The course's training of a network, an epoch per call."""
 
-    def __init__(self, model: str, size: int):
+    def __init__(self, model: str, phase: str, size: int):
         from common.models.resnet import preset
         from common.training.backend import device_scope, device_settings
         from common.training.batches import ImageBatches
@@ -114,15 +120,18 @@ class Ours:
         from common.training.fit import compiled
         from common.training.recipes import recipe
 
-        self.data = noise()
+        self.data = noise(phase)
         config = preset(model)
         classic = config.head_scale is None
-        self.recipe = recipe("laptop", classic=classic, batch_size=BATCH, sizes=((1.0, size),))
+        changes = {"batch_size": BATCH, "sizes": ((1.0, size),)}
+        self.recipe = recipe("laptop", classic=classic, phase=phase, **changes)
         settings = device_settings()
         with device_scope(settings):
             self.network = build(config, self.recipe, self.data)
             optimizer = self.recipe.make_optimizer(10_000)
-            self.model = compiled(self.network, 10, self.recipe, optimizer, settings)
+            self.model = compiled(
+                self.network, len(self.data.classes), self.recipe, optimizer, settings
+            )
         self.batches = ImageBatches(self.data, BATCH, seed=0)
 
     def __call__(self) -> float:
@@ -139,7 +148,9 @@ class Ours:
 
         first = next(layer for layer in self.network.layers if layer.weights)
         front = keras.Model(self.network.inputs, first.input)
-        model = BatchTransformed(front, 10, transforms=self.recipe.batch_transforms())
+        model = BatchTransformed(
+            front, len(self.data.classes), transforms=self.recipe.batch_transforms()
+        )
         step = tf.function(lambda inputs: model(inputs, training=True))
         step(self.batches[0][0])
         start = time.perf_counter()
@@ -178,10 +189,10 @@ class Ours:
 class Variant:
     """A process that does what `child` says."""
 
-    def __init__(self, variant: str, model: str):
+    def __init__(self, variant: str, model: str, phase: str):
         environment = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--child", variant, "--models", model],
+            [sys.executable, __file__, "--child", variant, "--models", model, "--phase", phase],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -204,10 +215,10 @@ class Variant:
         self.process.wait()
 
 
-def compare(model: str, rounds: int) -> None:
+def compare(model: str, phase: str, rounds: int) -> None:
     """Prints the rates of all variants in each round, and what follows from them."""
     names = ["plain", "ours"] + (["recipe"] if model.startswith("fast") else [])
-    variants = {name: Variant(name, model) for name in names}
+    variants = {name: Variant(name, model, phase) for name in names}
     rates: dict[str, list[float]] = {name: [] for name in names}
     shares = []
     for i in range(rounds):
@@ -231,15 +242,16 @@ def compare(model: str, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--phase", choices=SHAPES, default="phase1_cifar")
     parser.add_argument("--models", nargs="+", default=["fast", "resnet20"])
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        child(arguments.child, arguments.models[0])
+        child(arguments.child, arguments.models[0], arguments.phase)
         return
     for model in arguments.models:
-        compare(model, arguments.rounds)
+        compare(model, arguments.phase, arguments.rounds)
 
 
 if __name__ == "__main__":

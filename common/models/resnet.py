@@ -221,36 +221,6 @@ FAST = ResNetConfig(
     kernel_init="dirac",
 )
 
-PRESETS: dict[str, ResNetConfig] = {
-    # He et al. (2015), section 4.2: 6 n + 2 layers, shortcut A.
-    **{f"resnet{6 * n + 2}": ResNetConfig(blocks=(n, n, n)) for n in (3, 5, 7, 9, 18)},
-    # He et al. (2015), table 1, with the stem that suits 32x32 images.
-    "resnet18": ResNetConfig(blocks=(2, 2, 2, 2), widths=(64, 128, 256, 512), shortcut="B"),
-    # The course's own: the stem, transitions, initialisation and head of Jordan (2024), and in
-    # each stage a residual block.
-    "fast": FAST,
-    "fast_small": replace(FAST, widths=(32, 64, 128), head_scale=128**-0.5 / 16),
-    "fast_large": replace(FAST, widths=(128, 384, 512), head_scale=512**-0.5 / 16),
-}
-
-
-def preset(name: str, **overrides) -> ResNetConfig:
-    """A configuration by its name in `PRESETS`, with some attributes changed.
-
-    Args:
-        name: Such as "resnet20" or "fast".
-        **overrides: Attributes of `ResNetConfig`, and `stages`; `stages`, `blocks` and `widths`
-            go through `with_depth`.
-
-    Raises:
-        ConfigError: for an unknown name or attribute.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"Model {name!r} is unknown. Choose one of {tuple(PRESETS)}.")
-    depth = {key: overrides.pop(key, None) for key in ("stages", "blocks", "widths")}
-    _check_names(overrides)
-    return replace(with_depth(PRESETS[name], **depth), **overrides)
-
 
 def with_depth(
     config: ResNetConfig,
@@ -292,6 +262,37 @@ def with_depth(
         return resized
     ratio = config.widths[-1] / resized.widths[-1]
     return replace(resized, head_scale=config.head_scale * ratio**0.5)
+
+
+PRESETS: dict[str, ResNetConfig] = {
+    # He et al. (2015), section 4.2: 6 n + 2 layers, shortcut A.
+    **{f"resnet{6 * n + 2}": ResNetConfig(blocks=(n, n, n)) for n in (3, 5, 7, 9, 18)},
+    # He et al. (2015), table 1, with the stem that suits 32x32 images.
+    "resnet18": ResNetConfig(blocks=(2, 2, 2, 2), widths=(64, 128, 256, 512), shortcut="B"),
+    # The course's own: the stem, transitions, initialisation and head of Jordan (2024), and in
+    # each stage a residual block.
+    "fast": FAST,
+    "fast_small": with_depth(FAST, widths=(32, 64, 128)),
+    "fast_large": with_depth(FAST, widths=(128, 384, 512)),
+}
+
+
+def preset(name: str, **overrides) -> ResNetConfig:
+    """A configuration by its name in `PRESETS`, with some attributes changed.
+
+    Args:
+        name: Such as "resnet20" or "fast".
+        **overrides: Attributes of `ResNetConfig`, and `stages`; `stages`, `blocks` and `widths`
+            go through `with_depth`.
+
+    Raises:
+        ConfigError: for an unknown name or attribute.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"Model {name!r} is unknown. Choose one of {tuple(PRESETS)}.")
+    depth = {key: overrides.pop(key, None) for key in ("stages", "blocks", "widths")}
+    _check_names(overrides)
+    return replace(with_depth(PRESETS[name], **depth), **overrides)
 
 
 def with_pixel_statistics(config: ResNetConfig, images: np.ndarray) -> ResNetConfig:

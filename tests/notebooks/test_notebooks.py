@@ -14,7 +14,8 @@ from common.errors import CourseError
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted(ROOT.glob("phase*_*/*.ipynb"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *NOTEBOOKS]
+CARDS = sorted(ROOT.glob("phase*_*/MODEL_CARD.md"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *CARDS, *NOTEBOOKS]
 
 each_notebook = pytest.mark.parametrize(
     "path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.stem}"
@@ -29,8 +30,9 @@ def code(path):
     return [cell for cell in read(path).cells if cell.cell_type == "code"]
 
 
-def test_there_are_notebooks():
-    assert [p.name for p in NOTEBOOKS if p.parent.name == "phase1_cifar"] == [
+@pytest.mark.parametrize("phase", ["phase1_cifar", "phase2_histopathology"])
+def test_there_are_notebooks(phase):
+    assert [p.name for p in NOTEBOOKS if p.parent.name == phase] == [
         "01_eda.ipynb",
         "02_model.ipynb",
         "03_training.ipynb",
