@@ -233,6 +233,28 @@ def recipe(profile: str, classic: bool = False, phase: str = "phase1_cifar", **o
         raise ConfigError(f"Unknown hyper-parameter in {overrides}. There are: {known}.") from error
 
 
+def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:
+    """The recipe with batches of another size, and the learning rate that goes with it.
+
+    In proportion to the batch size for SGD (Goyal et al. 2017), to its square root for Muon; its
+    other rates are per image already.
+    """
+    ratio = batch_size / recipe.batch_size
+    rate = recipe.learning_rate * (ratio**0.5 if recipe.optimizer == "muon" else ratio)
+    return replace(recipe, batch_size=batch_size, learning_rate=rate)
+
+
+def for_images(recipe: Recipe, count: int, steps: int = 20) -> Recipe:
+    """The recipe with smaller batches where an epoch would have fewer than so many steps.
+
+    Args:
+        count: Training images.
+        steps: Per epoch, at least; batches have 16 images or more all the same.
+    """
+    batch_size = min(recipe.batch_size, max(16, count // steps))
+    return recipe if batch_size == recipe.batch_size else with_batch_size(recipe, batch_size)
+
+
 def augmented(recipe: Recipe, kind: str) -> Recipe:
     """The recipe with one kind of its augmentation alone, with all of it, or with none.
 
@@ -295,7 +317,7 @@ RECIPES = {
 
 # Phase 2. `None` for all patients there are.
 PHASE2_NETWORKS = {"smoke": "fast_small", "laptop": "fast_small", "full": "fast_large"}
-PATIENTS = {"smoke": 10, "laptop": None, "full": None}
+PATIENTS = {"smoke": 15, "laptop": None, "full": None}
 
 # Tissue has no up and no left, so all symmetries; stains differ from laboratory to laboratory, so
 # their jitter, as strong as in Tellez et al. (2018). Learning rates are phase 1's.

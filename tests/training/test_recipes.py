@@ -23,7 +23,9 @@ from common.training.recipes import (
     TRAIN_IMAGES,
     Recipe,
     augmented,
+    for_images,
     recipe,
+    with_batch_size,
 )
 
 RELEASED = Path(__file__).parents[2] / "phase1_cifar" / "weights" / "record.json"
@@ -60,6 +62,21 @@ def test_augmentation_is_taken_apart_kind_by_kind(profile):
         assert len(alone.augmentation_layers()) + len(alone.batch_transforms()) == 1
     with pytest.raises(ConfigError, match="'blur'.*symmetries"):
         augmented(whole, "blur")
+
+
+def test_the_learning_rate_goes_with_the_batch_size():
+    muon = Recipe(epochs=1, batch_size=400, learning_rate=0.1)
+    assert with_batch_size(muon, 100) == replace(muon, batch_size=100, learning_rate=0.05)
+    sgd = replace(muon, optimizer="sgd")
+    assert with_batch_size(sgd, 100) == replace(sgd, batch_size=100, learning_rate=0.025)
+
+
+def test_few_images_come_in_small_batches():
+    plan = Recipe(epochs=1, batch_size=400)
+    assert for_images(plan, 8000) == plan
+    assert for_images(plan, 7999).batch_size == 399
+    assert for_images(plan, 768) == with_batch_size(plan, 38)
+    assert for_images(plan, 100).batch_size == 16
 
 
 def test_phases_cover_every_epoch_once():
