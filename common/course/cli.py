@@ -76,8 +76,9 @@ DatasetOption = Annotated[
     typer.Option(
         "--dataset",
         metavar="NAME",
-        help="synthetic, cifar10, or folder:DIR with DIR/train/<class>/ and DIR/test/<class>/. "
-        "Default: the lesson's own, synthetic.",
+        help="synthetic (the default); cifar10, or folder:DIR with DIR/train/<class>/ and "
+        "DIR/test/<class>/, for phase 1; histopathology, or folder:DIR with DIR/<patient>/<0|1>/, "
+        "for phase 2.",
     ),
 ]
 ProfileOption = Annotated[

@@ -15,6 +15,7 @@ from common.errors import ConfigError, DataError
 
 __all__ = [
     "DATASETS",
+    "PATCH_DATASETS",
     "ImageData",
     "load_images",
     "load_patches",
@@ -31,6 +32,11 @@ DATASETS = {
     "synthetic": "ten shapes drawn by code, no download",
     "cifar10": "CIFAR-10, found under COURSE_DATA or downloaded there",
     "folder:PATH": "images of your own in PATH/train/<class>/ and PATH/test/<class>/",
+}
+PATCH_DATASETS = {
+    "synthetic": "slides drawn by code, no download",
+    "histopathology": "the IDC set, found under COURSE_DATA or downloaded there",
+    "folder:PATH": "patches of your own in PATH/<patient>/<0|1>/",
 }
 
 
@@ -58,7 +64,7 @@ def load_images(
     if dataset == "cifar10":
         data = load_cifar10(split, size=size)
     else:
-        data = read_image_folder(_folder_of(dataset), split, size=size)
+        data = read_image_folder(_folder_of(dataset, DATASETS), split, size=size)
     return data if limit is None or limit >= len(data) else data.sample(limit, seed)
 
 
@@ -117,7 +123,7 @@ def load_patches(dataset: str | Path, *, patients: int | None = None, seed: int 
     if dataset == "histopathology":
         data = load_histopathology()
     else:
-        data = read_patches(_folder_of(dataset))
+        data = read_patches(_folder_of(dataset, PATCH_DATASETS))
     names = np.unique(data.groups)
     if patients is None or patients >= len(names):
         return data
@@ -125,12 +131,12 @@ def load_patches(dataset: str | Path, *, patients: int | None = None, seed: int 
     return data.subset(np.flatnonzero(np.isin(data.groups, drawn)))
 
 
-def _folder_of(dataset: str | Path) -> Path:
+def _folder_of(dataset: str | Path, datasets: dict[str, str]) -> Path:
     name = str(dataset)
     if name.startswith("folder:"):
         return Path(name.removeprefix("folder:")).expanduser()
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        known = "\n".join(f"  {key}: {what}" for key, what in DATASETS.items())
+        known = "\n".join(f"  {key}: {what}" for key, what in datasets.items())
         raise ConfigError(f"No data set and no folder is named {name!r}. There are:\n{known}")
     return folder

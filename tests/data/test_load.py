@@ -6,8 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from small_slides import add
 
-from common.data import load_images, load_splits
+from common.data import load_images, load_patches, load_splits
 from common.errors import ConfigError, DataError
 
 
@@ -83,3 +84,41 @@ def test_real_images():
     # Photographs, not noise: neighbouring pixels are alike.
     steps = np.abs(np.diff(data.images[:500].astype(int), axis=2)).mean()
     assert steps < 20 < data.images[:500].std()
+
+
+# --- patches ---
+
+
+@pytest.fixture
+def slides(tmp_path):
+    for patient in ("a", "b", "c"):
+        for x in (1, 51):
+            add(tmp_path / "slides", patient, x, 1, x // 51)
+    return tmp_path / "slides"
+
+
+@pytest.mark.parametrize("form", [str, Path, "folder:{}".format])
+def test_slides_in_three_forms(slides, form):
+    data = load_patches(form(slides))
+    assert data.groups.tolist() == ["a", "a", "b", "b", "c", "c"]
+    assert data.labels.tolist() == [0, 1] * 3
+
+
+def test_whole_patients_are_drawn(slides):
+    seen = set()
+    for seed in range(10):
+        groups = load_patches(slides, patients=2, seed=seed).groups
+        assert len(groups) == 4 and len(set(groups)) == 2
+        seen |= set(groups)
+    assert seen == {"a", "b", "c"}
+    assert len(load_patches(slides, patients=9)) == 6
+    with pytest.raises(ConfigError, match="patients must be at least 1"):
+        load_patches(slides, patients=0)
+
+
+def test_unknown_patches_name_what_there_is(monkeypatch, tmp_path):
+    with pytest.raises(ConfigError, match=r"'cifar10'(.|\n)*synthetic(.|\n)*histopathology"):
+        load_patches("cifar10")
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "missing"))
+    with pytest.raises(ConfigError, match="COURSE_DATA=.*missing"):
+        load_patches("histopathology")
