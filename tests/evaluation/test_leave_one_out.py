@@ -5,10 +5,10 @@ import pytest
 from small import small_data
 
 from common.errors import DataError
+from common.evaluation import leave_one_out
+from common.evaluation.leave_one_out import left_out_thresholds, predict_left_out
 from common.models.resnet import ResNetConfig
-from common.training import leave_one_out
 from common.training.backend import device_settings
-from common.training.leave_one_out import left_out_thresholds, predict_left_out
 from common.training.recipes import Recipe
 
 CONFIG = ResNetConfig(blocks=(1,), widths=(4,))
