@@ -34,12 +34,16 @@ def course_root() -> Path:
     return repository_root() or Path.cwd()
 
 
-PHASES = {"1": "phase1_cifar", "2": "phase2_histopathology", "3": "phase3_captioning"}
+PHASES = ("phase1_cifar", "phase2_histopathology", "phase3_captioning")
 
 
-def phase_name(phase: str) -> str:
+def phase_name(phase: str, phases: Iterable[str] = PHASES) -> str:
     """ "phase2_histopathology" of "phase2" or "2"; any other text as it is."""
-    return PHASES.get(phase.removeprefix("phase"), phase)
+    for name in phases:
+        short = name.split("_")[0]
+        if phase in (name, short, short.removeprefix("phase")):
+            return name
+    return phase
 
 
 def find_lessons(phase: str | None = None, lesson: str | None = None) -> list[Lesson]:
@@ -62,7 +66,7 @@ def find_lessons(phase: str | None = None, lesson: str | None = None) -> list[Le
         raise ConfigError(f"There are no lessons in {root}. Run this in the course's repository.")
     if phase is not None:
         phases = list(dict.fromkeys(item.phase for item in found))
-        wanted = phase_name(phase)
+        wanted = phase_name(phase, phases)
         if wanted not in phases:
             raise ConfigError(f"There is no phase {phase!r}. Choose one of: {', '.join(phases)}.")
         found = [item for item in found if item.phase == wanted]

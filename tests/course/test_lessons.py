@@ -10,6 +10,12 @@ def test_phase_by_any_of_its_names(course, phase):
     assert [item.name for item in found] == ["01_eda", "02_model", "03_training"]
 
 
+def test_names_of_the_courses_phases():
+    for name in ("phase2_histopathology", "phase2", "2"):
+        assert lessons.phase_name(name) == "phase2_histopathology"
+    assert lessons.phase_name("phase9") == "phase9"
+
+
 @pytest.mark.parametrize("lesson", ["03_training", "training", "03", "3"])
 def test_lesson_by_any_of_its_names(course, lesson):
     assert [str(item) for item in lessons.find_lessons("1", lesson)] == ["phase1_tiny/03_training"]
