@@ -72,7 +72,8 @@ def finished_run(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
     network = ResNetConfig(blocks=(1,), widths=(8,))
     classes = [f"class{i}" for i in range(10)]
-    config = {"network": network.to_dict(), "classes": classes, "dataset": "synthetic", "data": {}}
+    config = {"phase": "phase1_cifar", "dataset": "synthetic", "data": {}}
+    config |= {"network": network.to_dict(), "classes": classes}
     run = Run("first", config)
     keras.utils.set_random_seed(0)
     run.save_model(resnet(network))
@@ -106,3 +107,28 @@ def test_an_unfinished_run_is_not_released(finished_run, tmp_path):
     assert result.exit_code == 2
     assert "has not finished" in result.output
     assert not (tmp_path / "phase1_cifar").exists()
+
+
+def test_a_run_is_released_for_its_own_phase(finished_run, tmp_path):
+    result = CliRunner().invoke(app, ["release", "phase2", "--run", "first"])
+    assert result.exit_code == 2
+    assert "'first' is one of phase1_cifar, not of phase2_histopathology" in result.stderr
+    assert not (tmp_path / "phase2_histopathology").exists()
+
+
+def test_phase_2_is_released_with_the_figures_of_its_run(monkeypatch, tmp_path):
+    """Those of the patients left out: nobody is left to score the weights themselves on."""
+    monkeypatch.setattr("common.training.released.repository_root", lambda: tmp_path)
+    monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
+    network, classes = ResNetConfig(blocks=(1,), widths=(8,)), ["benign", "malignant"]
+    phase = "phase2_histopathology"
+    run = Run("tissue", {"phase": phase, "network": network.to_dict(), "classes": classes})
+    model = resnet(network, 2)
+    run.save_model(model)
+    run.save_record(metrics={"left_out_f1": 0.75}, threshold=0.4, tta="symmetries")
+    result = CliRunner().invoke(app, ["release", "phase2", "--run", "tissue"])
+    assert result.exit_code == 0, result.output
+    loaded, record = released.load_model(phase=phase)
+    assert (record["metrics"], record["threshold"]) == ({"left_out_f1": 0.75}, 0.4)
+    for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)
