@@ -338,8 +338,8 @@ PHASE2_RECIPES = {
     ),
     "laptop": _TISSUE,
     # A GPU; not measured by us. About 160,000 of the IDC set's 277,524 patches train (2.1 GB in
-    # the cache, mapped; the parts of the split are copies of together as much): 12 epochs of
-    # 1.34 times the pixels of 32 x 32 are 3.4 times the work of phase 1's `full`.
+    # the cache, mapped; the parts of a split are copies, together as much): 12 epochs are
+    # 2.1 times the pixels of phase 1's `full`.
     "full": replace(_TISSUE, epochs=12, batch_size=1000, learning_rate=0.17, ema_momentum=0.99),
 }
 # What `augmented` chooses from: each kind of augmentation, and what a recipe calls it.
