@@ -212,7 +212,7 @@ def sweep(
     Examples:
       python -m common.course sweep phase1 --grid stages=2,3,4 blocks=1,2,3
       python -m common.course sweep phase1 --grid stages=2,3 --grid blocks=1,2 --seeds 0,1,2
-      python -m common.course sweep phase1 --grid widths=[16,32],[24,48] --dataset cifar10
+      python -m common.course sweep phase1 --grid model=fast_small,resnet20 --dataset cifar10
 
     \b
     Exit codes: 0 all trained, 1 a combination failed, 2 a wrong option, name or parameter.
