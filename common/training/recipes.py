@@ -306,6 +306,7 @@ RECIPES = {
     #   3 at 20, 6 at 24, 7 at 28, random crops of 0.7 to 1 of the side, enlarged: 87.3 %, 88.4 %
     # In 69 minutes on two cores, widths 64-256-256:
     #   3 at 20, 5 at 24, 5 at 28, 5 at 32: 89.0 % (training accuracy 98.9 %)
+    #   the same on 49,000 images, mean of three seeds (n = 1,000): 89.5 %
     # So short trainings prefer small images and narrow nets, and long ones the whole detail.
     "laptop": Recipe(epochs=18, sizes=((3 / 18, 20), (5 / 18, 24), (5 / 18, 28), (5 / 18, 32))),
     # A GPU; meant to pass 94.29 % on the original CIFAR-10, and not measured by us. Evidence: the

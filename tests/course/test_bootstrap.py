@@ -87,7 +87,7 @@ def test_a_repository_that_cannot_be_reached_is_named(tmp_path):
     done = run_cell(tmp_path / "empty", "file:///no/such/place")
     assert done.returncode == 1
     assert "RuntimeError: Could not clone file:///no/such/place: " in done.stderr
-    assert "fatal: " in done.stderr.split("Could not clone")[1]  # git's own words
+    assert "fatal: " in done.stderr.split("RuntimeError: Could not clone")[-1]  # git's own words
 
 
 def test_only_packages_of_which_no_version_is_installed_are_missing(tmp_path):
