@@ -129,7 +129,8 @@ def mosaic_figure(
     rows = math.ceil(len(images) / columns)
     left = 14 + round(6.5 * max(map(len, row_labels))) if row_labels else 2
     lines = [line for text in titles or () for line in text.split("\n")]
-    text_width = round(5.8 * max(map(len, lines), default=0))
+    texts = [*lines, *(column_labels or ())]
+    text_width = round(5.8 * max(map(len, texts), default=0))
     above = 13 * (len(lines) // len(images)) + 5 * bool(lines)
     head = (24 if title else 2) + (18 if column_labels else 0)
     room = int((WIDTH * DPI - left) // columns) - _GAP
@@ -138,7 +139,7 @@ def mosaic_figure(
         size = (room, max(1, round(height * room / width)))
         images = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
         width, height = size
-    scale = max(1, min(room, 96) // width)
+    scale = max(1, min(room, 100) // width)
     step_x = max(width * scale, text_width) + _GAP
     step_y = height * scale + _GAP + above
     total = (left + columns * step_x, head + rows * step_y)

@@ -316,9 +316,10 @@ RECIPES = {
     "full": Recipe(epochs=24, batch_size=1000, learning_rate=0.17, cutout=8, ema_momentum=0.99),
 }
 
-# Phase 2. `None` for all patients there are.
+# Phase 2. `None` for all patients and all training patches there are.
 PHASE2_NETWORKS = {"smoke": "fast_small", "laptop": "fast_small", "full": "fast_large"}
 PATIENTS = {"smoke": 15, "laptop": None, "full": None}
+PATCHES = {"smoke": 3000, "laptop": None, "full": None}
 
 # Tissue has no up and no left, so all symmetries; stains differ from laboratory to laboratory, so
 # their jitter, as strong as in Tellez et al. (2018). Learning rates are phase 1's.
