@@ -83,9 +83,12 @@ def find_lessons(phase: str | None = None, lesson: str | None = None) -> list[Le
 def parse_value(text: str) -> Any:
     """A parameter's value as typed: a Python literal where it is one, else a string.
 
-    `16,32` is the list [16, 32]; `none`, `true` and `false` may be in small letters.
+    `16,32` is the list [16, 32]; `true` and `false` may be in small letters. `None` is no value,
+    and `none` a text: some parameters have a choice of that name.
     """
-    words = {"none": None, "true": True, "false": False}
+    words = {"true": True, "false": False}
+    if text == "None":
+        return None
     if text.lower() in words:
         return words[text.lower()]
     try:

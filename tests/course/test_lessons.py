@@ -44,7 +44,8 @@ def test_no_lessons_at_all(tmp_path, monkeypatch):
 
 
 def test_values_are_read_as_typed():
-    texts = ["a=3", "b=1e-3", "c=none", "d=True", "e=cifar10", "f=16,32", "g='3'", "h=folder:a=b"]
+    texts = ["a=3", "b=1e-3", "c=None", "d=True", "e=cifar10", "f=16,32", "g='3'", "h=folder:a=b"]
+    texts += ["i=none", "j=false"]
     assert lessons.parse_assignments(texts) == {
         "a": 3,
         "b": 1e-3,
@@ -54,6 +55,8 @@ def test_values_are_read_as_typed():
         "f": [16, 32],
         "g": "3",
         "h": "folder:a=b",
+        "i": "none",  # a choice of that name: imbalance=none
+        "j": False,
     }
 
 
