@@ -49,7 +49,9 @@ def synthetic_slides(patients: int = PATIENTS, *, seed: int = 0) -> ImageData:
     What is normal varies from patient to patient, so that large nuclei in one are small ones in
     another, and so do the stains and the texture of the fibres: a signature by which a network
     can recognise the patient. Where patches of one patient lie on both sides of a split, it pays
-    to learn it by heart, and the score is too good.
+    to learn it by heart, and the score is too good. All 40 patients, seed 0: the recipe of profile
+    `laptop` reaches 91.0 % F1 on unseen patients and 98.0 % on a random split, a linear model of
+    colour histograms 59.5 % and 73.5 % (the README's results; `benchmarks/images.py`).
 
     Args:
         patients: How many; the first ones are the same however many there are.
