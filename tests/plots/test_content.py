@@ -39,8 +39,8 @@ def test_gallery_has_a_row_per_class():
     figure = plots.class_gallery(images, np.array([0, 0, 1]), ("red", "blue"), per_class=2)
     canvas = pixels(figure)
     half = len(canvas) // 2
-    assert (canvas[:half] == (255, 0, 0)).all(axis=-1).sum() == 2 * 96**2
-    assert (canvas[half:] == (0, 0, 255)).all(axis=-1).sum() == 96**2  # the second place is empty
+    assert (canvas[:half] == (255, 0, 0)).all(axis=-1).sum() == 2 * 100**2
+    assert (canvas[half:] == (0, 0, 255)).all(axis=-1).sum() == 100**2  # the second place is empty
     assert texts(figure.axes[0])[:2] == ["red", "blue"]
 
 
@@ -93,7 +93,7 @@ def test_resolution_averages_areas():
     image[0, :, ::2] = 200
     canvas = pixels(plots.resolution_comparison(image, sizes=(4, 2)))
     assert (canvas == 200).all(axis=-1).any()
-    assert (canvas == 100).all(axis=-1).sum() == 96**2
+    assert (canvas == 100).all(axis=-1).sum() == 100**2
     with pytest.raises(ConfigError, match="1..4"):
         plots.resolution_comparison(image, sizes=(8, 4))
 
