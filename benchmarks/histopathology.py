@@ -1,24 +1,23 @@
 """Time and memory to read the IDC histopathology set, or a tree of the same shape.
 
     python benchmarks/histopathology.py tree DIR [--files 277524] [--patients 279]
-    python benchmarks/histopathology.py read DIR [--sample 20000]
+    python benchmarks/histopathology.py read DIR
 
 `tree` writes a tree of the official layout into DIR: patches of 5-6 kB that look
 like stained tissue (a few hundred different ones), every patient's tumour in one region, 28 %
 malignant. It takes the disk 8 kB a file (2.3 GB in all); cut off, it goes on with the next
 patient. Any other folder of that layout can be read as well.
 
-`read` makes each line in a process of its own, the imports not counted: a plain loop of
-`cv2.imread` over a random sample of the files, twice, of which the faster pass counts (the files
-then are in the system's memory); the first read of all, in files per second, with the largest
-anonymous memory of process and helpers (what is mapped from files is not counted); and three later
-opens, each of which compares every file's name, size and time with what was kept. The cache lies
-beside DIR for that time, 7.5 kB a file, and is removed; one that DIR has is left alone.
+`read` makes each line in a process of its own, the imports not counted: the first read of all, in
+files per second, with the largest anonymous memory of process and helpers (what is mapped from
+files is not counted); a plain loop of `cv2.imread` over all files, which now are in the system's
+memory, and the first read once more, under the same condition: their ratio; and three later opens,
+each of which compares every file's name, size and time with what was kept. The cache lies beside
+DIR for that time, 7.5 kB a file, and is removed; one that DIR has is left alone.
 """
 
 import argparse
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -92,25 +91,20 @@ def draw_slide(rng, count: int):
 # --- reading it; each of these in a process of its own ---
 
 
-def plain(root: Path, sample: int) -> tuple[int, float]:
+def plain(root: Path) -> tuple[int, float]:
     import cv2
 
     from common.data.histopathology import list_patches
 
     patches = list_patches(root)
-    sources = patches.sources(0, len(patches))
-    chosen = random.Random(0).sample(sources, min(sample, len(sources)))
-    paths = [str(root / source) for source in chosen]
-    times = []
-    for _ in range(2):
-        start = time.perf_counter()
-        for path in paths:
-            assert cv2.imread(path) is not None
-        times.append(time.perf_counter() - start)
-    return len(paths), min(times)
+    paths = [str(root / source) for source in patches.sources(0, len(patches))]
+    start = time.perf_counter()
+    for path in paths:
+        assert cv2.imread(path) is not None
+    return len(paths), time.perf_counter() - start
 
 
-def ours(root: Path, sample: int) -> tuple[int, float]:
+def ours(root: Path) -> tuple[int, float]:
     from common.data.histopathology import read_patches
 
     start = time.perf_counter()
@@ -121,9 +115,9 @@ def ours(root: Path, sample: int) -> tuple[int, float]:
 STEPS = {"plain": plain, "ours": ours}
 
 
-def measure(step: str, root: Path, sample: int) -> tuple[int, float, int]:
+def measure(step: str, root: Path) -> tuple[int, float, int]:
     """Number of files, seconds, and the largest anonymous memory in bytes."""
-    command = [sys.executable, __file__, step, str(root), "--sample", str(sample)]
+    command = [sys.executable, __file__, step, str(root)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peak, parent = 0, psutil.Process(process.pid)
     while process.poll() is None:
@@ -147,29 +141,35 @@ def anonymous_memory(process: psutil.Process) -> int:
     return 1024 * int(lines[0].split()[1]) if lines else 0
 
 
-def read(root: Path, sample: int) -> None:
+def read(root: Path) -> None:
     beside = root.resolve().parent
     with tempfile.TemporaryDirectory(prefix=".reading-", dir=beside) as folder:
-        fresh = Path(folder) / root.resolve().name  # The same patients, where no cache lies yet.
-        fresh.mkdir()
-        for entry in root.iterdir():
-            if not entry.name.startswith("."):
-                (fresh / entry.name).symlink_to(entry.resolve())
-        count, seconds, _ = measure("plain", fresh, sample)
-        rate = count / seconds
-        print(f"cv2.imread, plain loop    {count:>7} files {seconds:7.2f} s {rate:7.0f} files/s")
-        count, seconds, peak = measure("ours", fresh, sample)
-        print(
-            f"first read                {count:>7} files {seconds:7.2f} s "
-            f"{count / seconds:7.0f} files/s = {count / seconds / rate:.2f} x the plain loop, "
-            f"anonymous memory {peak / 1e6:.0f} MB at most"
-        )
+
+        def fresh(name: str) -> Path:  # The same patients, where no cache lies yet.
+            place = Path(folder) / name / root.resolve().name
+            place.mkdir(parents=True)
+            for entry in root.iterdir():
+                if not entry.name.startswith("."):
+                    (place / entry.name).symlink_to(entry.resolve())
+            return place
+
+        first = fresh("first")
+        report("first read", *measure("ours", first))
+        plain_rate = report("plain loop of cv2.imread", *measure("plain", first))
+        rate = report("first read once more", *measure("ours", fresh("again")))
+        print(f"{rate / plain_rate:.2f} x the plain loop")
         for _ in range(3):
-            count, seconds, peak = measure("ours", fresh, sample)
-            print(
-                f"later open                {count:>7} files {seconds:7.2f} s, "
-                f"anonymous memory {peak / 1e6:.0f} MB at most"
-            )
+            report("later open", *measure("ours", first))
+
+
+def report(what: str, count: int, seconds: float, peak: int) -> float:
+    rate = count / seconds
+    print(
+        f"{what:24} {count:>7} files {seconds:7.2f} s {rate:7.0f} files/s, "
+        f"anonymous memory {peak / 1e6:.0f} MB at most",
+        flush=True,
+    )
+    return rate
 
 
 def main() -> None:
@@ -178,16 +178,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the folder of the patients")
     parser.add_argument("--files", type=int, default=FILES, help="how many to write")
     parser.add_argument("--patients", type=int, default=PATIENTS, help="of how many patients")
-    parser.add_argument("--sample", type=int, default=20_000, help="files of the plain loop")
     arguments = parser.parse_args()
     root = arguments.folder
     if arguments.step == "tree":
         write_tree(root, arguments.files, arguments.patients)
     elif arguments.step == "read":
         print(f"{os.cpu_count()} cores", flush=True)
-        read(root, arguments.sample)
+        read(root)
     else:
-        print(*STEPS[arguments.step](root, arguments.sample))
+        print(*STEPS[arguments.step](root))
 
 
 if __name__ == "__main__":

@@ -371,7 +371,10 @@ def predict(
     with _settings(backend):
         table, record = predict.predict(data, output, run, batch_size)
         scores, missing = predict.score(table, record["threshold"])
-    typer.echo(f"{table}: {scores['n']:,} patches of {scores['patients']:,} patients")
+    typer.echo(
+        f"{table}: {scores['n']:,} patches of {scores['patients']:,} patients; scores at the "
+        f"run's threshold {record['threshold']:.3f}:"
+    )
     for name, reason in missing.items():
         typer.echo(f"{name} cannot be computed: {reason}")
     typer.echo(json.dumps(scores))

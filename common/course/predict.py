@@ -182,8 +182,8 @@ def score(table: Path, threshold: float) -> tuple[dict, dict[str, str]]:
     """Scores of a table's predictions against its labels, and why some cannot be computed.
 
     Returns:
-        `n`, `patients` and the scores of `binary_scores`, `None` where there is none; and the
-        reason for each of those.
+        `n`, `patients`, `threshold` and the scores of `binary_scores`, `None` where there is none;
+        and the reason for each of those.
     """
     import pandas as pd
 
@@ -194,5 +194,10 @@ def score(table: Path, threshold: float) -> tuple[dict, dict[str, str]]:
     scores = binary_scores(labels, probability, threshold)
     missing = what_is_missing(labels, probability, threshold)
     values = {name: None if name in missing else value for name, value in scores.items()}
-    found = {"n": values.pop("n"), "patients": int(columns["patient"].nunique()), **values}
+    found = {
+        "n": values.pop("n"),
+        "patients": int(columns["patient"].nunique()),
+        "threshold": threshold,
+        **values,
+    }
     return found, missing

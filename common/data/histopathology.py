@@ -68,7 +68,8 @@ _NAME = re.compile(rf"(.+)_idx{_NUMBER}_x{_NUMBER}_y{_NUMBER}_class([01])\.png",
 _PATCH_BYTES = SIZE * SIZE * 3
 # Patches decoded, kept and checked as one; never of two patients.
 _CHUNK = 1024
-_THREADS = 6
+# More would only wait for each other where the files are in the system's memory already.
+_THREADS = min(6, (os.cpu_count() or 1) + 1)
 # More files than this are looked at by several processes.
 _MANY_FILES = 20_000
 # To be raised when the same files would be read into other arrays.
@@ -545,27 +546,34 @@ class _Block(NamedTuple):
     problems: list[str]
 
 
-def _read_block(patches: PatchList, start: int, stop: int) -> _Block:
-    images = np.empty((stop - start, SIZE, SIZE, 3), np.uint8)
+def _read_block(
+    patches: PatchList, start: int, stop: int, images: np.ndarray | None = None
+) -> _Block:
+    """Patches `start` to `stop`, into the first of `images` if there are any."""
+    if images is None:
+        images = np.empty((stop - start, SIZE, SIZE, 3), np.uint8)
+    images = images[: stop - start]
     small, problems = [], []
-    copied = patches.rows["copied"][start:stop]
+    rows = patches.rows[start:stop]
+    sizes, copied = rows["bytes"].tolist(), rows["copied"].tolist()
     for i, source in enumerate(patches.sources(start, stop)):
         try:
-            data = _read_file(patches.root, source)
+            data = _read_file(patches.root, source, sizes[i])
             image = decode_rgb(data)
             images[i] = _pad(image)
             if image.shape[:2] != (SIZE, SIZE):
                 small.append((i, *image.shape[:2]))
-            if copied[i] and data != _read_file(patches.root, f"{NESTED}/{source}"):
+            if copied[i] and data != _read_file(patches.root, f"{NESTED}/{source}", sizes[i]):
                 raise DataError(f"differs from its second copy {NESTED}/{source}")
         except (DataError, OSError) as error:
             problems.append(f"{source}: {getattr(error, 'strerror', None) or error}")
     return _Block(images, small, problems)
 
 
-def _read_file(root: Path, source: str) -> bytes:
+def _read_file(root: Path, source: str, size: int) -> bytes:
+    """A file that had so many bytes when it was listed; one more if it has grown."""
     with open(f"{root}/{source}", "rb", buffering=0) as file:
-        return file.read()
+        return file.read(size + 1)
 
 
 def _unreadable(patches: PatchList, problems: list[str]) -> DataError:
@@ -589,8 +597,7 @@ def _read_into_memory(patches: PatchList) -> _Opened:
     small = []
 
     def read(chunk: _Chunk) -> list[str]:
-        block = _read_block(patches, chunk.start, chunk.stop)
-        images[chunk.start : chunk.stop] = block.images
+        block = _read_block(patches, chunk.start, chunk.stop, images[chunk.start :])
         small.extend((chunk.start + i, *size) for i, *size in block.small)
         return block.problems
 
@@ -775,6 +782,7 @@ def _fill(patches: PatchList, chunks: list[_Chunk], folder: Path, data: Path) ->
     missing = sum(chunk.stop - chunk.start for chunk in chunks if chunk.digest not in here)
     require_space(folder, missing * _PATCH_BYTES)
     lock, small = threading.Lock(), []
+    own = threading.local()  # Memory that each thread uses again and again: getting it costs.
     with (
         open(data, "r+b" if data.exists() else "w+b") as pixels,
         open(data.with_suffix(".chunks"), "ab") as log,
@@ -785,7 +793,9 @@ def _fill(patches: PatchList, chunks: list[_Chunk], folder: Path, data: Path) ->
             known = kept.get(chunk.digest)
             images = known.load() if known else None
             if images is None:
-                block = _read_block(patches, chunk.start, chunk.stop)
+                if not hasattr(own, "images"):
+                    own.images = np.empty((_CHUNK, SIZE, SIZE, 3), np.uint8)
+                block = _read_block(patches, chunk.start, chunk.stop, own.images)
                 if block.problems:
                     return block.problems
                 images, sizes, in_place = block.images, block.small, False
