@@ -336,9 +336,9 @@ def reads(monkeypatch):
     names = []
     original = histopathology._read_block
 
-    def read_block(patches, start, stop):
+    def read_block(patches, start, stop, *rest):
         names.extend(patches.sources(start, stop))
-        return original(patches, start, stop)
+        return original(patches, start, stop, *rest)
 
     monkeypatch.setattr(histopathology, "_read_block", read_block)
     return names
