@@ -5,13 +5,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # Processes that run unit tests side by side; each imports the backend once.
 WORKERS ?= 2
+PHASES := $(wildcard phase*_*)
 # Results of the tests' notebooks: beside those of `make run`, never among them.
 CHECKS := outputs/checks
 
 # Compiled modules are kept: else each notebook compiles TensorFlow anew, 15 s a time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test lint unit unit-jax nbval chain notebooks clean
+.PHONY: help run test lint unit unit-jax chain nbval notebooks clean
 .DEFAULT_GOAL := help
 
 help:
@@ -67,7 +68,7 @@ notebooks: $(VENV)/.installed
 
 # The tests --------------------------------------------------------------------------------------
 
-test: lint unit unit-jax nbval chain
+test: lint unit unit-jax chain nbval
 	@echo "All tests passed."
 
 lint: $(VENV)/.installed-dev
@@ -82,15 +83,22 @@ unit-jax: $(VENV)/.installed-dev
 	KERAS_BACKEND=jax PYTHONPATH=tests/no_tensorflow $(PY) -m pytest tests -q -n $(WORKERS) \
 	  --ignore=tests/course --ignore=tests/notebooks
 
-# Every cell of every notebook; cells marked NBVAL_CHECK_OUTPUT must give what is committed.
-nbval: $(VENV)/.installed-dev
-	COURSE_PROFILE=smoke COURSE_OUTPUTS=$(CURDIR)/$(CHECKS)/nbval $(PY) -m pytest -q \
-	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
-	  -n $(WORKERS) --dist loadfile phase*_*/*.ipynb
-
-# The lessons one after the other, as `make run` does.
+# The lessons one after the other, as `make run` does; phases side by side.
 chain: $(VENV)/.installed-dev
-	$(PY) -m common.course run --profile smoke --output $(CHECKS)/chain
+	rm -rf $(CHECKS)
+	+$(MAKE) --no-print-directory -j $(WORKERS) $(addprefix chain-,$(PHASES))
+
+chain-%:
+	$(PY) -m common.course run $* --profile smoke --output $(CHECKS)/$*
+
+# Every cell of every notebook; cells marked NBVAL_CHECK_OUTPUT must give what is committed.
+# Networks that the chain has trained are found again.
+nbval: $(VENV)/.installed-dev
+	+$(MAKE) --no-print-directory -j $(WORKERS) $(addprefix nbval-,$(PHASES))
+
+nbval-%:
+	COURSE_PROFILE=smoke COURSE_OUTPUTS=$(CURDIR)/$(CHECKS)/$* $(PY) -m pytest -q \
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 $*/*.ipynb
 
 clean:
 	rm -rf outputs .pytest_cache .ruff_cache build *.egg-info
