@@ -306,7 +306,9 @@ def _extract(archive: Path, dest: Path) -> None:
             with tarfile.open(archive) as file:
                 _check_tar(archive, file.getmembers())
                 _check_space(archive, dest, (member.size for member in file.getmembers()))
-                file.extractall(temporary, filter="data")
+                # Filters came with Python 3.11.4.
+                safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+                file.extractall(temporary, **safe)
         temporary.chmod(0o755)  # mkdtemp's folder is the owner's alone.
         temporary.rename(dest)
     finally:
