@@ -8,9 +8,9 @@ import pytest
 
 # Whatever ~/.keras/keras.json says.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-if os.environ["KERAS_BACKEND"] == "jax":
-    # On a CPU, XLA takes seconds to optimise each random initialiser: tests need them once.
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# On a CPU, XLA takes seconds to optimise each random initialiser: tests need them once. (With
+# TensorFlow, too: some tests start processes with JAX.)
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 # Helpers that stand beside their tests, as tests/training/small.py.
 for folder in sorted(Path(__file__).parent.iterdir()):

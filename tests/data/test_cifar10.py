@@ -78,7 +78,7 @@ def home(tmp_path, monkeypatch):
 
 def unpack(archive, folder):
     with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extractall(folder)
 
 
 def check(data, batches, names):

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import shutil
 
 import keras
@@ -61,12 +62,17 @@ def test_it_learns_and_keeps_a_row_per_epoch(tmp_path):
     assert len((tmp_path / "history.csv").read_text().splitlines()) == 13
 
 
+@functools.cache
+def undisturbed_training(recipe):
+    return train(recipe=recipe)
+
+
 @pytest.mark.parametrize(
     ("at", "recipe"),
     [((0, 1), RECIPE), ((1, 3), RECIPE), ((2, 0), RECIPE), ((3, 2), RECIPE), ((2, 1), BALANCED)],
 )
 def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path, at, recipe):
-    undisturbed, expected = train(recipe=recipe)
+    undisturbed, expected = undisturbed_training(recipe)
     with pytest.raises(KilledError):
         train(tmp_path, recipe, callbacks=(KillAt(*at),))
     network, result = train(tmp_path, recipe)
