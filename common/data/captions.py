@@ -1,0 +1,80 @@
+"""What every reader of captioned images returns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from common.data.vocabulary import normalise
+from common.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionData:
+    """Names of images with several captions each; checked when made.
+
+    Args:
+        names: One file name per image.
+        captions: For each image its captions as people wrote them, one or more.
+        name: Where the images come from, for tables and titles.
+        split: "train", "dev" or "test".
+        folder: Where the image files lie; `None` where images are not files.
+
+    Raises:
+        DataError: if there is no image, a name comes twice, or an image has no caption.
+    """
+
+    names: tuple[str, ...]
+    captions: tuple[tuple[str, ...], ...]
+    name: str
+    split: str
+    folder: Path | None = None
+
+    def __post_init__(self):
+        if problem := self._problem():
+            raise DataError(f"{self.name} ({self.split}): {problem}")
+
+    def _problem(self) -> str | None:
+        if not self.names:
+            return "there is no image."
+        if len(self.captions) != len(self.names):
+            return f"{len(self.names)} images, but captions of {len(self.captions)}"
+        if len(set(self.names)) != len(self.names):
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            return f"the image {twice} comes twice."
+        for name, captions in zip(self.names, self.captions, strict=True):
+            if not captions:
+                return f"the image {name} has no caption."
+        return None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def references(self) -> list[list[list[str]]]:
+        """The words of every caption, by image: what models learn and metrics compare with."""
+        return [[normalise(caption) for caption in captions] for captions in self.captions]
+
+    def path(self, i: int) -> Path:
+        """The file of image `i`."""
+        return self.folder / self.names[i]
+
+    def read_image(self, i: int) -> np.ndarray:
+        """The pixels of image `i`, uint8 (H, W, 3).
+
+        Raises:
+            DataError: if the file cannot be read.
+        """
+        from common.data.photos import read_photo
+
+        return read_photo(self.path(i))
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "CaptionData":
+        """The images at `indices`, in that order."""
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in indices),
+            captions=tuple(self.captions[i] for i in indices),
+        )

@@ -1,0 +1,133 @@
+"""Captions to words and words to numbers: one way for training and for metrics."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import ConfigError, DataError
+from common.files import read_json, write_json
+
+SPECIAL = ("<pad>", "<start>", "<end>", "<unk>")
+PAD, START, END, UNK = range(len(SPECIAL))
+
+# A word: letters or digits, with apostrophes inside, as in "dog's".
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+
+
+def normalise(caption: str) -> list[str]:
+    """The words of a caption in lower case, without punctuation.
+
+    "A black-and-white dog's ball ." gives `["a", "black", "and", "white", "dog's", "ball"]`.
+    """
+    return [word.replace("\u2019", "'") for word in _WORD.findall(caption.lower())]
+
+
+class Vocabulary:
+    """The words that a captioner knows, each with its number.
+
+    The numbers 0 to 3 stand for `<pad>`, `<start>`, `<end>` and `<unk>` (any unknown word).
+
+    Args:
+        words: The other words, the most frequent first.
+        min_count: How often a word had to occur, for the record.
+
+    Raises:
+        DataError: if a word is empty, comes twice, or is one of the special ones.
+    """
+
+    def __init__(self, words: Sequence[str], min_count: int = 1):
+        self.words = (*SPECIAL, *words)
+        self.min_count = min_count
+        self.ids = {word: i for i, word in enumerate(self.words)}
+        if len(self.ids) != len(self.words) or "" in self.ids:
+            counts = Counter(self.words)
+            wrong = [word for word, count in counts.items() if count > 1 or not word]
+            raise DataError(f"A vocabulary has each word once. Empty or repeated: {wrong[:5]}")
+
+    @classmethod
+    def build(cls, captions: Iterable[Sequence[str]], min_count: int = 5) -> "Vocabulary":
+        """The words that occur at least `min_count` times in captions (lists of words).
+
+        Build it from training captions only: a word that stands in test captions alone could not
+        have been learned, and must count as unknown.
+
+        Raises:
+            ConfigError: if no word occurs so often.
+        """
+        counts = Counter(word for caption in captions for word in caption)
+        # Sorted by count, then by letters: the same captions in any order give the same numbers.
+        frequent = sorted((-count, word) for word, count in counts.items() if count >= min_count)
+        if not frequent:
+            raise ConfigError(
+                f"No word occurs {min_count} times in the training captions. Lower min_count."
+            )
+        return cls([word for _, word in frequent], min_count)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: str) -> bool:
+        return word in self.ids
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Vocabulary) and self.words == other.words
+
+    def __hash__(self) -> int:
+        return hash(self.words)
+
+    def encode(self, captions: Sequence[Sequence[str]], length: int) -> np.ndarray:
+        """Numbers of captions (lists of words), int32 `(captions, length)`.
+
+        Each row is `<start>`, the words, `<end>`, and `<pad>` up to the length. What does not fit
+        is cut off, `<end>` with it: a caption that was cut did not end there.
+        """
+        tokens = np.full((len(captions), length), PAD, "int32")
+        for row, caption in zip(tokens, captions, strict=True):
+            ids = [START, *(self.ids.get(word, UNK) for word in caption), END][:length]
+            row[: len(ids)] = ids
+        return tokens
+
+    def decode(self, tokens: Sequence[int] | np.ndarray) -> list[str]:
+        """The words of one row of numbers up to `<end>`; `<start>` and `<pad>` are left out."""
+        words = []
+        for token in tokens:
+            if token == END:
+                break
+            if token not in (START, PAD):
+                words.append(self.words[int(token)])
+        return words
+
+    def to_dict(self) -> dict:
+        """Plain JSON values, special words left out."""
+        return {"min_count": self.min_count, "words": list(self.words[len(SPECIAL) :])}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Vocabulary":
+        """What `to_dict` gave.
+
+        Raises:
+            DataError: if it is no such thing.
+        """
+        words = values.get("words") if isinstance(values, dict) else None
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise DataError("A vocabulary is a JSON object whose `words` is a list of texts.")
+        return cls(words, values.get("min_count", 1))
+
+    def save(self, path: str | Path) -> None:
+        """Writes readable JSON."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Vocabulary":
+        """Reads what `save` wrote.
+
+        Raises:
+            DataError: if the file is missing or no vocabulary.
+        """
+        try:
+            return cls.from_dict(read_json(path))
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
