@@ -20,7 +20,7 @@ Caption = Sequence[str]
 References = Sequence[Sequence[Caption]]
 
 # A caption that stops at one of these has mostly been cut off. People end captions so, too ("a
-# dog with a collar on"): 1.0 % of Flickr8k's.
+# dog with a collar on"): about 1 % of Flickr8k's captions.
 BAD_ENDINGS = frozenset(
     "a an the this that these those some his her its their my your our "  # what comes before nouns
     "of in on at to for with from into onto by as near upon through during beside between "
