@@ -1,6 +1,7 @@
 """Custom Keras layers, written from scratch on `keras.ops`; importing this registers them all."""
 
 from common.layers.activations import gelu_tanh, get_activation
+from common.layers.attention import BahdanauAttention, MultiHeadAttention, causal_mask
 from common.layers.augmentation import (
     PixelScaling,
     RandomAugmentation,
@@ -12,7 +13,9 @@ from common.layers.augmentation import (
     RandomSymmetry,
 )
 from common.layers.batch_transforms import AlternatingFlip, MixUp
+from common.layers.embedding import PositionEmbedding, TiedEmbedding
 from common.layers.initializers import PartialDirac
+from common.layers.recurrent import LSTM, LSTMCell, SimpleRNN, SimpleRNNCell
 from common.layers.residual import (
     BasicBlock,
     BottleneckBlock,
@@ -28,13 +31,18 @@ from common.layers.whitening import PatchWhitening
 __all__ = [
     "AlternatingFlip",
     "AreaResize",
+    "BahdanauAttention",
     "BasicBlock",
     "BottleneckBlock",
+    "LSTM",
+    "LSTMCell",
     "MixUp",
+    "MultiHeadAttention",
     "PartialDirac",
     "PatchWhitening",
     "PixelScaling",
     "PooledTransition",
+    "PositionEmbedding",
     "RandomAugmentation",
     "RandomColour",
     "RandomCutout",
@@ -43,8 +51,12 @@ __all__ = [
     "RandomStain",
     "RandomSymmetry",
     "ResidualBlock",
+    "SimpleRNN",
+    "SimpleRNNCell",
     "SingleConvBlock",
     "SqueezeExcitation",
+    "TiedEmbedding",
+    "causal_mask",
     "gelu_tanh",
     "get_activation",
     "hed_to_rgb",

@@ -194,6 +194,30 @@ def gradient_function(function: Callable) -> Callable:
     return lambda *inputs: compiled(*map(tf.convert_to_tensor, inputs))
 
 
+def compiled_method(function: Callable, variables: list) -> Callable:
+    """Compiles a function that reads a model's weights, which may change between calls.
+
+    On JAX the weights are handed over at each call; a plain closure would freeze them.
+
+    Args:
+        function: Takes arrays, gives tensors.
+        variables: All Keras variables that it reads.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        @jax.jit
+        def stateless(values, *inputs):
+            with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):
+                return function(*inputs)
+
+        return lambda *inputs: stateless([variable.value for variable in variables], *inputs)
+    import tensorflow as tf
+
+    compiled = tf.function(function, jit_compile=False)
+    return lambda *inputs: compiled(*map(tf.convert_to_tensor, inputs))
+
+
 def tensorboard_available() -> bool:
     """Whether Keras's TensorBoard callback can write: it needs TensorFlow on every backend."""
     try:

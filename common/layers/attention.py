@@ -1,0 +1,186 @@
+"""Attention: weighted means whose weights depend on what is asked."""
+
+import math
+
+import keras
+from keras import ops
+
+
+def masked_softmax(scores, mask=None):
+    """Softmax over the last axis, in float32; places where `mask` is false get weight 0."""
+    scores = ops.cast(scores, "float32")
+    if mask is not None:
+        scores = ops.where(mask, scores, -1e9)
+    return ops.softmax(scores, axis=-1)
+
+
+@keras.saving.register_keras_serializable("course")
+class BahdanauAttention(keras.layers.Layer):
+    """Additive attention: a small network compares each query with each value.
+
+    1. Keys: `k_j = W_k v_j`, `(batch, values, units)`; they are the same for every query.
+    2. Scores: `e_ij = w . tanh(W_q q_i + k_j + b)`, `(batch, queries, values)`.
+    3. Weights: `a_i = softmax_j(e_ij)`: positive, with sum 1.
+    4. Context: `c_i = sum_j a_ij v_j`, `(batch, queries, dim)`.
+
+    Source: Bahdanau et al., "Neural Machine Translation by Jointly Learning to Align and
+    Translate" (2015). `keras.layers.AdditiveAttention` lacks `W_q` and `W_k`.
+
+    Args:
+        units: Size of the space in which queries and values are compared.
+
+    Call arguments:
+        query: `(batch, queries, query_dim)`.
+        value: `(batch, values, dim)`.
+        keys: What `project(value)` gave, to save computing it for every step; optional.
+        mask: Bool `(batch, values)`: which values may be looked at; optional.
+
+    Returns:
+        Context `(batch, queries, dim)` and weights `(batch, queries, values)`.
+    """
+
+    def __init__(self, units: int, **kwargs):
+        super().__init__(**kwargs)
+        if units < 1:
+            raise ValueError(f"`units` must be at least 1. Received: units={units}")
+        self.units = units
+
+    def build(self, query_shape, value_shape):
+        def weight(name, shape, initializer="glorot_uniform"):
+            return self.add_weight(name=name, shape=shape, initializer=initializer)
+
+        self.query_kernel = weight("query_kernel", (query_shape[-1], self.units))
+        self.key_kernel = weight("key_kernel", (value_shape[-1], self.units))
+        self.bias = weight("bias", (self.units,), "zeros")
+        self.score_kernel = weight("score_kernel", (self.units, 1))
+
+    def project(self, value):
+        """The keys of `value`: `(batch, values, units)`."""
+        return ops.matmul(value, self.key_kernel)
+
+    def call(self, query, value, keys=None, mask=None):
+        keys = self.project(value) if keys is None else keys
+        queries = ops.matmul(query, self.query_kernel) + self.bias
+        compared = ops.tanh(queries[:, :, None] + keys[:, None])  # (batch, queries, values, units)
+        scores = ops.squeeze(ops.matmul(compared, self.score_kernel), -1)
+        weights = masked_softmax(scores, None if mask is None else mask[:, None])
+        return ops.matmul(ops.cast(weights, value.dtype), value), weights
+
+    def compute_output_shape(self, query_shape, value_shape):
+        batch, queries, _ = query_shape
+        return (batch, queries, value_shape[-1]), (batch, queries, value_shape[1])
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable("course")
+class MultiHeadAttention(keras.layers.Layer):
+    """Scaled dot-product attention, several times side by side; with one head, the plain kind.
+
+    1. Project: `Q = X W_q + b_q`, `K = V W_k + b_k`, `U = V W_v + b_v`, each cut into `h` heads of
+       size `d`: `(batch, h, queries or values, d)`.
+    2. Weights: `A = softmax(Q K^T / sqrt(d))`, `(batch, h, queries, values)`. Without the root,
+       long vectors would make large scores, and the softmax would pick one place and not learn.
+    3. Each head's mean `A U`; all side by side, `(batch, queries, h * d)`.
+    4. `output = mean W_o + b_o`, `(batch, queries, dim)`.
+
+    Source: Vaswani et al., "Attention Is All You Need" (2017).
+
+    Args:
+        num_heads: Number of heads `h`.
+        key_dim: Size `d` of each.
+        dropout: Share of the weights set to 0 in training.
+        seed: Of the dropout.
+
+    Call arguments:
+        query: `(batch, queries, dim)`.
+        value: `(batch, values, value_dim)`.
+        mask: Bool `(batch, queries, values)` (or 1 in place of a size): what may be looked at.
+        use_causal_mask: Whether query `i` sees the values `0..i` only.
+        return_attention_scores: Whether to give the weights, too.
+
+    Returns:
+        `(batch, queries, dim)`; and the weights `(batch, h, queries, values)` if asked for.
+    """
+
+    def __init__(self, num_heads: int, key_dim: int, dropout=0.0, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if num_heads < 1 or key_dim < 1:
+            raise ValueError(
+                "`num_heads` and `key_dim` must be at least 1. "
+                f"Received: num_heads={num_heads}, key_dim={key_dim}"
+            )
+        self.num_heads = num_heads
+        self.key_dim = key_dim
+        self.dropout = dropout
+        self.seed = seed
+        self.drop = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy)
+
+    def build(self, query_shape, value_shape):
+        width, dim = self.num_heads * self.key_dim, query_shape[-1]
+        for name, rows, columns in (
+            ("query", dim, width),
+            ("key", value_shape[-1], width),
+            ("value", value_shape[-1], width),
+            ("output", width, dim),
+        ):
+            kernel = self.add_weight(name=f"{name}_kernel", shape=(rows, columns))
+            bias = self.add_weight(name=f"{name}_bias", shape=(columns,), initializer="zeros")
+            setattr(self, f"{name}_kernel", kernel)
+            setattr(self, f"{name}_bias", bias)
+
+    def _heads(self, x):
+        """`(batch, n, h * d)` to `(batch, h, n, d)`."""
+        x = ops.reshape(x, (-1, ops.shape(x)[1], self.num_heads, self.key_dim))
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def project(self, value):
+        """Keys and values of what is looked at, each `(batch, h, values, d)`, to be kept."""
+        keys = ops.matmul(value, self.key_kernel) + self.key_bias
+        values = ops.matmul(value, self.value_kernel) + self.value_bias
+        return self._heads(keys), self._heads(values)
+
+    def attend(self, query, keys, values, mask=None, training=False):
+        """Looks at projected keys and values: gives the output and the weights."""
+        # Scaling the queries is the same as scaling the scores, and cheaper.
+        queries = (ops.matmul(query, self.query_kernel) + self.query_bias) / math.sqrt(self.key_dim)
+        scores = ops.matmul(self._heads(queries), ops.transpose(keys, (0, 1, 3, 2)))
+        weights = masked_softmax(scores, None if mask is None else mask[:, None])
+        kept = self.drop(ops.cast(weights, values.dtype), training=training)
+        heads = ops.transpose(ops.matmul(kept, values), (0, 2, 1, 3))  # (batch, queries, h, d)
+        width = self.num_heads * self.key_dim
+        joined = ops.reshape(heads, (-1, ops.shape(query)[1], width))
+        return ops.matmul(joined, self.output_kernel) + self.output_bias, weights
+
+    def call(
+        self,
+        query,
+        value,
+        mask=None,
+        use_causal_mask=False,
+        return_attention_scores=False,
+        training=False,
+    ):
+        if use_causal_mask:
+            causal = causal_mask(query.shape[1], value.shape[1])
+            mask = causal if mask is None else ops.logical_and(mask, causal)
+        output, weights = self.attend(query, *self.project(value), mask, training)
+        return (output, weights) if return_attention_scores else output
+
+    def compute_output_shape(self, query_shape, value_shape):
+        return query_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "key_dim": self.key_dim,
+            "dropout": self.dropout,
+            "seed": self.seed,
+        }
+
+
+def causal_mask(queries: int, values: int):
+    """Bool `(1, queries, values)`: query `i` may look at the values `0..i`."""
+    return ops.arange(queries)[None, :, None] >= ops.arange(values)[None, None]

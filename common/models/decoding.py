@@ -1,0 +1,196 @@
+"""Writing captions word by word, once for all decoders: greedy, sampling, beam search.
+
+Everything is `keras.ops` on fixed shapes, the loop included, so that it can be compiled whole; the
+state never leaves the device. The loop ends when every caption has ended.
+"""
+
+import keras
+from keras import ops
+
+from common.data.vocabulary import END, PAD, START, UNK
+
+# Below every real logit, and finite: differences of infinities are no numbers.
+_NEVER = -1e9
+
+
+def sample(
+    decoder,
+    features,
+    length: int,
+    uniforms=None,
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    no_repeated_trigram: bool = False,
+):
+    """Captions whose words are drawn by their probabilities, or the most likely ones.
+
+    Args:
+        decoder: A `Decoder`.
+        features: `(B, N, channels)`.
+        length: The most words, `<end>` included.
+        uniforms: Numbers drawn from [0, 1), `(B, K, length)`: one per word of `K` captions of each
+            image. The same numbers give the same captions on every backend. `None` for greedy:
+            one caption, each word the most likely one.
+        temperature: Divides the logits: below 1 likely words become likelier.
+        top_p: Draw among the likeliest words which together have this probability (Holtzman et
+            al., "The Curious Case of Neural Text Degeneration", 2020).
+        no_repeated_trigram: Never the same three words twice in a caption.
+
+    Returns:
+        Tokens int32 `(B, K, length)`, `<end>` included and `<pad>` after it, and the sum of the
+        words' log probabilities `(B, K)` (without temperature and top-p).
+    """
+    captions = 1 if uniforms is None else uniforms.shape[1]
+    batch = ops.shape(features)[0]
+    rows = batch * captions
+    state = decoder.start(features, captions)
+    flat = None if uniforms is None else ops.reshape(uniforms, (rows, length))
+
+    def going_on(t, tokens, last, ended, total, words):
+        return ops.logical_and(t < length, ops.logical_not(ops.all(ended)))
+
+    def one_word(t, tokens, last, ended, total, words):
+        logits, after, _ = decoder.step(last, {"image": state["image"], "words": words})
+        logits = _possible(logits, tokens, t, no_repeated_trigram)
+        if flat is None:
+            word = ops.cast(ops.argmax(logits, axis=-1), "int32")
+        else:
+            word = _draw(logits / temperature, ops.take(flat, t, axis=1), top_p)
+        chosen = ops.take_along_axis(ops.log_softmax(logits, axis=-1), word[:, None], axis=-1)
+        total = total + ops.where(ended, 0.0, chosen[:, 0])
+        word = ops.where(ended, PAD, word)
+        tokens = _write(tokens, t, word)
+        return t + 1, tokens, word, ops.logical_or(ended, word == END), total, after["words"]
+
+    first = (
+        ops.zeros((), "int32"),
+        ops.full((rows, length), PAD, "int32"),
+        ops.full((rows,), START, "int32"),
+        ops.zeros((rows,), "bool"),
+        ops.zeros((rows,), "float32"),
+        state["words"],
+    )
+    _, tokens, _, _, total, _ = ops.while_loop(going_on, one_word, first)
+    return ops.reshape(tokens, (batch, captions, length)), ops.reshape(total, (batch, captions))
+
+
+def beam_search(
+    decoder,
+    features,
+    length: int,
+    beams: int = 3,
+    *,
+    length_penalty: float = 1.0,
+    no_repeated_trigram: bool = False,
+):
+    """The best captions found by keeping the `beams` best beginnings of each image.
+
+    A caption of `n` words (`<end>` included) scores `log p / n ** length_penalty`: with 0 long
+    captions lose, since each word makes a caption less likely; with 1 it is the mean per word.
+
+    Args:
+        decoder: A `Decoder`.
+        features: `(B, N, channels)`.
+        length: The most words, `<end>` included.
+        beams: Number of beginnings kept.
+        length_penalty: The exponent above, from Wu et al., "Google's Neural Machine Translation
+            System" (2016), in the simpler form that most libraries have.
+        no_repeated_trigram: Never the same three words twice in a caption.
+
+    Returns:
+        Tokens int32 `(B, beams, length)`, the best first, and their scores `(B, beams)`.
+    """
+    batch = ops.shape(features)[0]
+    rows = batch * beams
+    state = decoder.start(features, beams)
+    vocabulary = decoder.vocabulary_size
+    # At first all beams are equal: only the first one may go on.
+    alone = ops.where(ops.arange(beams) == 0, 0.0, _NEVER)
+    # What an ended caption may go on with: <pad>, at no cost.
+    rest = ops.where(ops.arange(vocabulary) == PAD, 0.0, 10 * _NEVER)
+
+    def score(total, words):
+        return total / ops.cast(ops.maximum(words, 1), "float32") ** length_penalty
+
+    def going_on(t, tokens, last, ended, total, count, words):
+        return ops.logical_and(t < length, ops.logical_not(ops.all(ended)))
+
+    def one_word(t, tokens, last, ended, total, count, words):
+        logits, after, _ = decoder.step(last, {"image": state["image"], "words": words})
+        logits = _possible(logits, tokens, t, no_repeated_trigram)
+        log_p = ops.where(ended[:, None], rest, ops.log_softmax(logits, axis=-1))
+        count = ops.where(ended, count, count + 1)
+        totals = total[:, None] + log_p  # (B * K, vocabulary)
+        ranked = ops.reshape(score(totals, count[:, None]), (batch, beams * vocabulary))
+        _, best = ops.top_k(ranked, beams)  # (B, K)
+        parents = best // vocabulary + ops.arange(batch, dtype="int32")[:, None] * beams
+        parents = ops.reshape(ops.cast(parents, "int32"), (rows,))
+        word = ops.reshape(ops.cast(best % vocabulary, "int32"), (rows,))
+        total = ops.take_along_axis(ops.take(totals, parents, axis=0), word[:, None], axis=1)[:, 0]
+        tokens = _write(ops.take(tokens, parents, axis=0), t, word)
+        ended = ops.logical_or(ops.take(ended, parents, axis=0), word == END)
+        count = ops.take(count, parents, axis=0)
+        words = keras.tree.map_structure(lambda x: ops.take(x, parents, axis=0), after["words"])
+        return t + 1, tokens, word, ended, total, count, words
+
+    first = (
+        ops.zeros((), "int32"),
+        ops.full((rows, length), PAD, "int32"),
+        ops.full((rows,), START, "int32"),
+        ops.zeros((rows,), "bool"),
+        ops.tile(alone, (batch,)),
+        ops.zeros((rows,), "int32"),
+        state["words"],
+    )
+    _, tokens, _, _, total, count, _ = ops.while_loop(going_on, one_word, first)
+    scores = ops.reshape(score(total, count), (batch, beams))
+    order = ops.argsort(-scores, axis=-1)
+    tokens = ops.reshape(tokens, (batch, beams, length))
+    return (
+        ops.take_along_axis(tokens, order[:, :, None], axis=1),
+        ops.take_along_axis(scores, order, axis=1),
+    )
+
+
+def _possible(logits, tokens, t, no_repeated_trigram):
+    """Logits without the words that no caption may have."""
+    vocabulary = ops.arange(logits.shape[-1])
+    special = (vocabulary == PAD) | (vocabulary == START) | (vocabulary == UNK)
+    logits = ops.where(special, _NEVER, ops.cast(logits, "float32"))
+    if not no_repeated_trigram:
+        return logits
+    # Where the last two words stood before, what came after them then.
+    last = ops.take(tokens, ops.maximum(t - 1, 0), axis=1)[:, None]
+    before = ops.take(tokens, ops.maximum(t - 2, 0), axis=1)[:, None]
+    again = (tokens[:, :-2] == before) & (tokens[:, 1:-1] == last)
+    again = again & (ops.arange(tokens.shape[1] - 2) + 2 < t)
+    followed = ops.where(again, tokens[:, 2:], PAD)  # <pad> is forbidden anyway
+    repeats = ops.any(followed[:, :, None] == vocabulary, axis=1)
+    return ops.where(repeats, _NEVER, logits)
+
+
+def _draw(logits, uniform, top_p):
+    """A word per row: where the cumulative probability passes a uniform number."""
+    probability = ops.softmax(logits, axis=-1)
+    if top_p >= 1.0:
+        return _pass(probability, uniform)
+    order = ops.argsort(-probability, axis=-1)
+    ordered = ops.take_along_axis(probability, order, axis=-1)
+    before = ops.cumsum(ordered, axis=-1) - ordered
+    kept = ops.where(before < top_p, ordered, 0.0)
+    place = _pass(kept / ops.sum(kept, axis=-1, keepdims=True), uniform)
+    return ops.cast(ops.take_along_axis(order, place[:, None], axis=-1)[:, 0], "int32")
+
+
+def _pass(probability, uniform):
+    cumulative = ops.cumsum(probability, axis=-1)
+    # The sum may end a little below 1: scale the number instead of overshooting.
+    target = uniform[:, None] * cumulative[:, -1:]
+    place = ops.sum(ops.cast(cumulative <= target, "int32"), axis=-1)
+    return ops.cast(ops.minimum(place, probability.shape[-1] - 1), "int32")
+
+
+def _write(tokens, t, word):
+    """`tokens` with `word` in column `t`."""
+    return ops.where(ops.arange(tokens.shape[1]) == t, word[:, None], tokens)
