@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from common.layers.linear import linear
+
 
 def masked_softmax(scores, mask=None):
     """Softmax over the last axis, in float32; places where `mask` is false get weight 0."""
@@ -56,13 +58,13 @@ class BahdanauAttention(keras.layers.Layer):
 
     def project(self, value):
         """The keys of `value`: `(batch, values, units)`."""
-        return ops.matmul(value, self.key_kernel)
+        return linear(value, self.key_kernel)
 
     def call(self, query, value, keys=None, mask=None):
         keys = self.project(value) if keys is None else keys
-        queries = ops.matmul(query, self.query_kernel) + self.bias
+        queries = linear(query, self.query_kernel, self.bias)
         compared = ops.tanh(queries[:, :, None] + keys[:, None])  # (batch, queries, values, units)
-        scores = ops.squeeze(ops.matmul(compared, self.score_kernel), -1)
+        scores = ops.squeeze(linear(compared, self.score_kernel), -1)
         weights = masked_softmax(scores, None if mask is None else mask[:, None])
         return ops.matmul(ops.cast(weights, value.dtype), value), weights
 
@@ -137,21 +139,21 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def project(self, value):
         """Keys and values of what is looked at, each `(batch, h, values, d)`, to be kept."""
-        keys = ops.matmul(value, self.key_kernel) + self.key_bias
-        values = ops.matmul(value, self.value_kernel) + self.value_bias
+        keys = linear(value, self.key_kernel, self.key_bias)
+        values = linear(value, self.value_kernel, self.value_bias)
         return self._heads(keys), self._heads(values)
 
     def attend(self, query, keys, values, mask=None, training=False):
         """Looks at projected keys and values: gives the output and the weights."""
         # Scaling the queries is the same as scaling the scores, and cheaper.
-        queries = (ops.matmul(query, self.query_kernel) + self.query_bias) / math.sqrt(self.key_dim)
+        queries = linear(query, self.query_kernel, self.query_bias) / math.sqrt(self.key_dim)
         scores = ops.matmul(self._heads(queries), ops.transpose(keys, (0, 1, 3, 2)))
         weights = masked_softmax(scores, None if mask is None else mask[:, None])
         kept = self.drop(ops.cast(weights, values.dtype), training=training)
         heads = ops.transpose(ops.matmul(kept, values), (0, 2, 1, 3))  # (batch, queries, h, d)
         width = self.num_heads * self.key_dim
         joined = ops.reshape(heads, (-1, ops.shape(query)[1], width))
-        return ops.matmul(joined, self.output_kernel) + self.output_bias, weights
+        return linear(joined, self.output_kernel, self.output_bias), weights
 
     def call(
         self,

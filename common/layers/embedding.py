@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from common.layers.linear import linear
+
 
 @keras.saving.register_keras_serializable("course")
 class TiedEmbedding(keras.layers.Layer):
@@ -52,7 +54,7 @@ class TiedEmbedding(keras.layers.Layer):
     def logits(self, x):
         """Scores of all words, float32 `(..., vocabulary)`."""
         x = ops.cast(x, self.compute_dtype)
-        scores = ops.matmul(x, ops.transpose(ops.cast(self.embeddings, self.compute_dtype)))
+        scores = linear(x, ops.transpose(self.embeddings))
         return ops.cast(scores, "float32") + ops.cast(self.bias, "float32")
 
     def compute_output_shape(self, input_shape):

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from common.layers.activations import get_activation
+from common.layers.linear import linear
 
 
 class _Cell(keras.layers.Layer):
@@ -41,7 +42,7 @@ class _Cell(keras.layers.Layer):
 
     def project(self, inputs):
         """The part of a step that comes from the input: `x W + b`, `(..., gates * units)`."""
-        return ops.matmul(inputs, self.kernel) + self.bias
+        return linear(inputs, self.kernel, self.bias)
 
     def call(self, inputs, states, training=False):
         return self.step(self.project(inputs), states)
@@ -90,7 +91,7 @@ class SimpleRNNCell(_Cell):
 
     def step(self, projected, states):
         """The rest of a step, from what `project` gave."""
-        h = self.activation(projected + ops.matmul(states[0], self.recurrent_kernel))
+        h = self.activation(projected + linear(states[0], self.recurrent_kernel))
         return h, [h]
 
     def get_config(self):
@@ -142,7 +143,7 @@ class LSTMCell(_Cell):
     def step(self, projected, states):
         """The rest of a step, from what `project` gave."""
         h, c = states
-        i, f, g, o = ops.split(projected + ops.matmul(h, self.recurrent_kernel), 4, axis=-1)
+        i, f, g, o = ops.split(projected + linear(h, self.recurrent_kernel), 4, axis=-1)
         c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
         h = ops.sigmoid(o) * ops.tanh(c)
         return h, [h, c]

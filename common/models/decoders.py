@@ -237,7 +237,7 @@ class AttentionLSTMDecoder(LSTMDecoder):
     3. How much it matters: `z_t = sigmoid(W h_{t-1} + b) * z_t`, a gate per number: "of" needs no
        image.
     4. `h_t, c_t = LSTM([word_t, z_t], h_{t-1}, c_{t-1})`.
-    5. Logits: `E (word_t + W_h h_t + W_z z_t + b)`.
+    5. Logits: `E (W_w word_t + W_h h_t + W_z z_t + b)`.
 
     Source: Xu et al., "Show, Attend and Tell" (2015).
     """
@@ -251,6 +251,7 @@ class AttentionLSTMDecoder(LSTMDecoder):
             4 * self.units, use_bias=False, name="context_input"
         )
         self.context_output = keras.layers.Dense(self.width, use_bias=False, name="context_output")
+        self.word_output = keras.layers.Dense(self.width, use_bias=False, name="word_output")
 
     def build_words(self, regions):
         super().build_words(regions)
@@ -258,6 +259,7 @@ class AttentionLSTMDecoder(LSTMDecoder):
         self.gate.build((None, self.units))
         self.context_input.build((None, self.width))
         self.context_output.build((None, self.width))
+        self.word_output.build((None, self.width))
 
     def look(self, features, training=False):
         image = super().look(features, training)
@@ -293,7 +295,7 @@ class AttentionLSTMDecoder(LSTMDecoder):
         return self._deep_logits(words, states["h"], context), states, attention
 
     def _deep_logits(self, words, h, context, training=False):
-        x = words + self.output_words(h) + self.context_output(context)
+        x = self.word_output(words) + self.output_words(h) + self.context_output(context)
         return self.embedding.logits(self.drop_output(x, training=training))
 
 

@@ -10,7 +10,69 @@ from common.data.images import ImageData
 from common.errors import ConfigError, DataError
 
 
-class ImageBatches(keras.utils.PyDataset):
+class Batches(keras.utils.PyDataset):
+    """Batches in an order that only seed and epoch decide; a subclass gives them as NumPy arrays.
+
+    Args:
+        count: Number of images.
+        batch_size: Images per batch.
+        seed: With `epoch` it decides the order; `None` keeps the order of the data.
+        drop_remainder: Leave out the last batch if it is not full; training does, so that every
+            step costs and weighs the same.
+        epoch: The first epoch: `fit` may fetch ahead before any callback can tell it.
+    """
+
+    def __init__(self, count, batch_size, seed=None, drop_remainder=False, epoch=0):
+        super().__init__()
+        self.count = count
+        self.batch_size = min(batch_size, count)
+        self.seed = seed
+        self.drop_remainder = drop_remainder
+        self.start_epoch(epoch)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Draws the order of this epoch, the same whenever it is asked for."""
+        self.epoch = epoch
+        if self.seed is None:
+            self._order = np.arange(self.count)
+        else:
+            self._order = self._draw_order(np.random.default_rng([self.seed, epoch]))
+
+    def _draw_order(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(self.count)
+
+    def __len__(self) -> int:
+        count = self.count / self.batch_size
+        return math.floor(count) if self.drop_remainder else math.ceil(count)
+
+    def indices(self, i: int) -> np.ndarray:
+        """Which images batch `i` has."""
+        return self._order[i * self.batch_size : (i + 1) * self.batch_size]
+
+    def for_fit(self):
+        """What to hand to `model.fit`: on TensorFlow a `tf.data.Dataset`, elsewhere this object.
+
+        Keras would make a data set of its own, with autotuning: its thread keeps the end of every
+        epoch waiting until it next wakes (10 ms, 20 ms, 40 ms, ... at last a minute after the time
+        before; seen with TensorFlow 2.20 and 2.21).
+        """
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        signature = keras.tree.map_structure(
+            lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), self[0]
+        )
+        batches = tf.data.Dataset.from_generator(
+            lambda: (self[i] for i in range(len(self))), output_signature=signature
+        )
+        batches = batches.apply(tf.data.experimental.assert_cardinality(len(self))).prefetch(2)
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return batches.with_options(options)
+
+
+class ImageBatches(Batches):
     """Batches of `uint8` images with what batch transforms need: labels, index and epoch.
 
     Each item is `(inputs, labels)`, with `inputs` a dict of `images` (B, H, W, 3) `uint8`,
@@ -42,28 +104,17 @@ class ImageBatches(keras.utils.PyDataset):
         epoch: int = 0,
         balance: bool = False,
     ):
-        super().__init__()
         self.images = data.images
         self.labels = data.labels
-        self.batch_size = min(batch_size, len(data))
-        self.seed = seed
-        self.drop_remainder = drop_remainder
         self.balance = balance
         if balance and seed is None:
             raise ConfigError("Balanced batches are drawn at random: they need a seed.")
         if balance:
             self.members = _members(data)
-        self.start_epoch(epoch)
+        super().__init__(len(data), batch_size, seed, drop_remainder, epoch)
 
-    def start_epoch(self, epoch: int) -> None:
-        """Draws the order of this epoch, the same whenever it is asked for."""
-        self.epoch = epoch
-        count = len(self.labels)
-        if self.seed is None:
-            self._order = np.arange(count)
-            return
-        rng = np.random.default_rng([self.seed, epoch])
-        self._order = self._balanced_order(rng) if self.balance else rng.permutation(count)
+    def _draw_order(self, rng):
+        return self._balanced_order(rng) if self.balance else super()._draw_order(rng)
 
     def _balanced_order(self, rng: np.random.Generator) -> np.ndarray:
         count = len(self.labels)
@@ -79,12 +130,8 @@ class ImageBatches(keras.utils.PyDataset):
             rng.shuffle(order[start : start + self.batch_size])
         return order
 
-    def __len__(self) -> int:
-        count = len(self.labels) / self.batch_size
-        return math.floor(count) if self.drop_remainder else math.ceil(count)
-
     def __getitem__(self, i: int):
-        index = self._order[i * self.batch_size : (i + 1) * self.batch_size]
+        index = self.indices(i)
         labels = self.labels[index]
         inputs = {
             "images": self.images[index],
@@ -94,27 +141,45 @@ class ImageBatches(keras.utils.PyDataset):
         }
         return inputs, labels
 
-    def for_fit(self):
-        """What to hand to `model.fit`: on TensorFlow a `tf.data.Dataset`, elsewhere this object.
 
-        Keras would make a data set of its own, with autotuning: its thread keeps the end of every
-        epoch waiting until it next wakes (10 ms, 20 ms, 40 ms, ... at last a minute after the time
-        before; seen with TensorFlow 2.20 and 2.21).
-        """
-        if keras.backend.backend() != "tensorflow":
-            return self
-        import tensorflow as tf
+class CaptionBatches(Batches):
+    """Batches of image features with all captions of each image.
 
-        signature = keras.tree.map_structure(
-            lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), self[0]
-        )
-        batches = tf.data.Dataset.from_generator(
-            lambda: (self[i] for i in range(len(self))), output_signature=signature
-        )
-        batches = batches.apply(tf.data.experimental.assert_cardinality(len(self))).prefetch(2)
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return batches.with_options(options)
+    Each item is `(inputs, tokens)`, with `inputs` a dict of `features` (B, N, channels) and
+    `tokens` (B, K, T), which are the targets, too.
+
+    Args:
+        features: `(images, N, channels)`, float16; may be a memory map.
+        tokens: int32 `(images, K, T)`; an image with fewer captions has rows of `<pad>`.
+        batch_size, seed, drop_remainder, epoch: See `Batches`.
+        mirrored: Features of the same images mirrored: each time one of the two is drawn.
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        tokens: np.ndarray,
+        batch_size: int,
+        seed: int | None = None,
+        drop_remainder: bool = False,
+        epoch: int = 0,
+        mirrored: np.ndarray | None = None,
+    ):
+        self.features = features
+        self.mirrored = mirrored
+        self.tokens = tokens
+        super().__init__(len(tokens), batch_size, seed, drop_remainder, epoch)
+
+    def __getitem__(self, i: int):
+        index = self.indices(i)
+        features = self.features[index]
+        if self.mirrored is not None and self.seed is not None:
+            # From seed, epoch and batch: the same however often the batch is asked for.
+            rng = np.random.default_rng([self.seed, self.epoch, i, 1])
+            turned = rng.random(len(index)) < 0.5
+            features = np.where(turned[:, None, None], self.mirrored[index], features)
+        tokens = self.tokens[index]
+        return {"features": features, "tokens": tokens}, tokens
 
 
 def _members(data: ImageData) -> list[np.ndarray]:

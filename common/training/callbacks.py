@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from common.errors import DataError
 from common.files import require_space, write_atomically, write_text
-from common.training.batches import ImageBatches
+from common.training.batches import Batches
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -113,7 +113,7 @@ class SeedEpochs(keras.callbacks.Callback):
     So an epoch that is run again after a kill is the same epoch.
     """
 
-    def __init__(self, batches: ImageBatches, seed: int):
+    def __init__(self, batches: Batches, seed: int):
         super().__init__()
         self.batches = batches
         self.seed = seed
@@ -151,7 +151,7 @@ class Progress(keras.callbacks.Callback):
         self.bar.update(1)
 
     def on_epoch_end(self, epoch, logs=None):
-        shown = ("loss", "accuracy", "val_accuracy")
+        shown = ("loss", "accuracy", "val_accuracy", "val_score")
         self.bar.set_postfix({name: f"{logs[name]:.3f}" for name in shown if name in logs})
 
         if epoch + 1 == self.epochs:

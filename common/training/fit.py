@@ -87,7 +87,7 @@ def fit(
     start = checkpoint.restore(model)
     extra = list(callbacks)
     if folder is not None and tensorboard:
-        extra += _tensorboard(folder)
+        extra += tensorboard_callbacks(folder)
     if progress:
         extra.append(Progress(recipe.epochs, steps_per_epoch, network.name))
     scored = ImageBatches(validation, 1000).for_fit() if validation else None
@@ -146,7 +146,8 @@ def compiled(
     return model
 
 
-def _tensorboard(folder: str | Path) -> list[keras.callbacks.Callback]:
+def tensorboard_callbacks(folder: str | Path) -> list[keras.callbacks.Callback]:
+    """Keras's TensorBoard callback where TensorFlow is installed; else none, and a notice."""
     if backend.tensorboard_available():
         return [keras.callbacks.TensorBoard(Path(folder) / "tensorboard", write_graph=False)]
     print("TensorFlow is not installed: no TensorBoard logs; history.csv has the same values.")

@@ -1,0 +1,148 @@
+"""Captions for many images, by a compiled decoder, batch by batch."""
+
+import numpy as np
+from keras import ops
+
+from common.data.vocabulary import PAD, START, Vocabulary
+from common.errors import ConfigError, DataError
+from common.models import decoding
+from common.models.decoders import Decoder
+from common.training.backend import compiled_method
+
+METHODS = ("greedy", "beam", "sample")
+
+
+class Generator:
+    """Writes captions with a decoder; each way of writing is compiled once.
+
+    The decoder's weights may change between two calls.
+
+    Args:
+        decoder: A decoder that has been built.
+        vocabulary: Its words.
+        batch_size: Images at a time; all batches have this size, the last one is filled up.
+
+    Raises:
+        DataError: if the vocabulary is not the decoder's.
+    """
+
+    def __init__(self, decoder: Decoder, vocabulary: Vocabulary, batch_size: int = 64):
+        if len(vocabulary) != decoder.vocabulary_size:
+            raise DataError(
+                f"The vocabulary has {len(vocabulary)} words, the decoder {decoder.name!r} was "
+                f"made for {decoder.vocabulary_size}. Use the one saved with the model."
+            )
+        self.decoder = decoder
+        self.vocabulary = vocabulary
+        self.batch_size = batch_size
+        # Without `<start>`, which is given.
+        self.length = decoder.max_length - 1
+        self._compiled = {}
+
+    def tokens(
+        self,
+        features: np.ndarray,
+        method: str = "greedy",
+        *,
+        beams: int = 3,
+        captions: int = 1,
+        seed: int = 0,
+        **options,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens int32 `(images, K, length)` and their scores `(images, K)`.
+
+        Args:
+            features: `(images, N, channels)`.
+            method: One of `METHODS`.
+            beams: Beginnings kept by "beam"; so many captions are given, the best first.
+            captions: Captions of each image for "sample".
+            seed: Of "sample".
+            **options: Those of `decoding.beam_search` ("beam") or `decoding.sample`.
+        """
+        function = self._function(method, beams, options)
+        rng = np.random.default_rng(seed)
+        tokens, scores = [], []
+        for start in range(0, len(features), self.batch_size):
+            batch = self._full(np.asarray(features[start : start + self.batch_size], "float32"))
+            inputs = [batch]
+            if method == "sample":
+                shape = (self.batch_size, captions, self.length)
+                inputs.append(rng.random(shape, dtype="float32"))
+            found, score = function(*inputs)
+            tokens.append(ops.convert_to_numpy(found))
+            scores.append(ops.convert_to_numpy(score))
+        count = len(features)
+        return np.concatenate(tokens)[:count], np.concatenate(scores)[:count]
+
+    def captions(self, features: np.ndarray, method: str = "greedy", **options) -> list[list[str]]:
+        """The best caption of each image as a list of words; options as for `tokens`."""
+        tokens, _ = self.tokens(features, method, **options)
+        return [self.vocabulary.decode(row) for row in tokens[:, 0]]
+
+    def attention(self, features: np.ndarray, tokens: np.ndarray) -> np.ndarray | None:
+        """Where the decoder looked at each word of given captions.
+
+        Args:
+            features: `(images, N, channels)`.
+            tokens: int32 `(images, length)`, without `<start>`.
+
+        Returns:
+            float32 `(images, length, N)`, or `None` for a decoder without attention.
+        """
+        given = np.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=START)
+        key = ("attention",)
+        if key not in self._compiled:
+
+            def teach(images, words):
+                _, attention = self.decoder(images, words, return_attention=True)
+                return ops.zeros(()) if attention is None else attention
+
+            self._compiled[key] = compiled_method(teach, self.decoder.variables)
+        parts = []
+        for start in range(0, len(features), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            found = self._compiled[key](
+                self._full(np.asarray(features[part], "float32")), self._full(given[part])
+            )
+            if not found.shape:
+                return None
+            parts.append(ops.convert_to_numpy(found))
+        return np.concatenate(parts)[: len(features)]
+
+    def _full(self, batch: np.ndarray) -> np.ndarray:
+        missing = self.batch_size - len(batch)
+        return np.pad(batch, ((0, missing), *((0, 0),) * (batch.ndim - 1))) if missing else batch
+
+    def _function(self, method: str, beams: int, options: dict):
+        if method not in METHODS:
+            raise ConfigError(f"method={method!r} is unknown. Choose one of {METHODS}.")
+        key = (method, beams if method == "beam" else 0, *sorted(options.items()))
+        if key not in self._compiled:
+            if method == "beam":
+
+                def function(x):
+                    return decoding.beam_search(self.decoder, x, self.length, beams, **options)
+            else:
+
+                def function(x, uniforms=None):
+                    return decoding.sample(self.decoder, x, self.length, uniforms, **options)
+
+            self._compiled[key] = compiled_method(function, self.decoder.variables)
+        return self._compiled[key]
+
+
+def caption_tokens(
+    references: list[list[list[str]]], vocabulary: Vocabulary, length: int
+) -> np.ndarray:
+    """Numbers of all captions, int32 `(images, K, length)`; where an image has fewer, `<pad>`."""
+    most = max(len(captions) for captions in references)
+    tokens = np.full((len(references), most, length), PAD, "int32")
+    for rows, captions in zip(tokens, references, strict=True):
+        rows[: len(captions)] = vocabulary.encode(captions, length)
+    return tokens
+
+
+def build_decoder(decoder: Decoder, regions: int, channels: int) -> Decoder:
+    """Makes the decoder's weights, for features of this shape, from Keras's global seed."""
+    decoder.build((None, regions, channels), (None, None, decoder.max_length))
+    return decoder
