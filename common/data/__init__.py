@@ -1,22 +1,30 @@
-"""Data sets: one reader each, all of them giving `ImageData`."""
+"""Data sets: one reader each, giving `ImageData`, or `CaptionData` for captioned images."""
 
 from pathlib import Path
 
 import numpy as np
 
+from common.data.captions import CaptionData
 from common.data.cifar10 import load_cifar10
 from common.data.duplicates import near_duplicates
+from common.data.flickr8k import load_flickr8k
 from common.data.histopathology import load_histopathology, read_patches
 from common.data.image_folder import SPLITS, read_image_folder
 from common.data.images import ImageData, split_validation
 from common.data.synthetic import synthetic_images
+from common.data.synthetic_scenes import synthetic_scenes
 from common.data.synthetic_slides import PATIENTS, synthetic_slides
+from common.data.vocabulary import Vocabulary
 from common.errors import ConfigError, DataError
 
 __all__ = [
+    "CAPTION_DATASETS",
     "DATASETS",
     "PATCH_DATASETS",
+    "CaptionData",
     "ImageData",
+    "Vocabulary",
+    "load_captions",
     "load_images",
     "load_patches",
     "load_splits",
@@ -25,6 +33,7 @@ __all__ = [
     "read_patches",
     "split_validation",
     "synthetic_images",
+    "synthetic_scenes",
     "synthetic_slides",
 ]
 
@@ -37,6 +46,10 @@ PATCH_DATASETS = {
     "synthetic": "slides drawn by code, no download",
     "histopathology": "the IDC set, found under COURSE_DATA or downloaded there",
     "folder:PATH": "patches of your own in PATH/<patient>/<0|1>/",
+}
+CAPTION_DATASETS = {
+    "synthetic": "scenes of coloured shapes drawn by code, no download",
+    "flickr8k": "Flickr8k, found under COURSE_DATA or downloaded there",
 }
 
 
@@ -129,6 +142,27 @@ def load_patches(dataset: str | Path, *, patients: int | None = None, seed: int 
         return data
     drawn = np.random.default_rng(seed).choice(names, patients, replace=False)
     return data.subset(np.flatnonzero(np.isin(data.groups, drawn)))
+
+
+def load_captions(dataset: str, split: str, limit: int | None = None) -> CaptionData:
+    """Loads one split of a data set of captioned images.
+
+    Args:
+        dataset: One of `CAPTION_DATASETS`.
+        split: "train", "dev" or "test".
+        limit: Take at most so many images, the first ones.
+
+    Raises:
+        ConfigError: if the data set or split is unknown.
+        DataError: if its files are missing or cannot be used.
+    """
+    if dataset == "synthetic":
+        return synthetic_scenes(split, limit)
+    if dataset != "flickr8k":
+        known = "\n".join(f"  {key}: {what}" for key, what in CAPTION_DATASETS.items())
+        raise ConfigError(f"No captioned data set is named {dataset!r}. There are:\n{known}")
+    data = load_flickr8k(split)
+    return data if limit is None else data.subset(range(min(limit, len(data))))
 
 
 def _folder_of(dataset: str | Path, datasets: dict[str, str]) -> Path:

@@ -225,7 +225,7 @@ def decode_rgb(data: bytes) -> np.ndarray:
     """
     kind = _check_whole(data)
     # Only reading in colour turns a photo as its camera noted; only "unchanged" keeps alpha.
-    with_alpha = kind in ("PNG", "WebP")
+    with_alpha = kind in ("PNG", "WebP", "GIF")
     flags = cv2.IMREAD_UNCHANGED if with_alpha else cv2.IMREAD_COLOR
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -267,7 +267,7 @@ def _check_whole(data: bytes) -> str:
             if not is_whole(data):
                 raise DataError(f"truncated or damaged {kind} file")
             return kind
-    raise DataError("not a JPEG, PNG, BMP or WebP file, whatever its name says")
+    raise DataError("not a JPEG, PNG, BMP, WebP or GIF file, whatever its name says")
 
 
 # In JPEG's compressed data, FF is followed by 00 or by a restart marker.
@@ -309,11 +309,16 @@ def _webp_is_whole(data: bytes) -> bool:
     return int.from_bytes(data[4:8], "little") + 8 <= len(data)
 
 
+def _gif_is_whole(data: bytes) -> bool:
+    return data.rstrip(b"\0").endswith(b"\x3b")
+
+
 _FORMATS = (
     ("JPEG", re.compile(rb"\xff\xd8\xff"), _jpeg_is_whole),
     ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), _png_is_whole),
     ("BMP", re.compile(rb"BM"), _bmp_is_whole),
     ("WebP", re.compile(rb"RIFF.{4}WEBP", re.DOTALL), _webp_is_whole),
+    ("GIF", re.compile(rb"GIF8[79]a"), _gif_is_whole),
 )
 
 
