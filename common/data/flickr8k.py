@@ -19,7 +19,13 @@ from common.paths import data_dir
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "dev", "test")
-IMAGE_FOLDERS = ("Images", "Flicker8k_Dataset", "Flickr8k_Dataset")  # official: misspelt
+# The official name is misspelt; the last is where the archive is unpacked, with all it has.
+IMAGE_FOLDERS = (
+    "Images",
+    "Flicker8k_Dataset",
+    "Flickr8k_Dataset",
+    "Flickr8k_Dataset/Flicker8k_Dataset",
+)
 TEXT_FOLDERS = (".", "Flickr8k_text")
 TOKENS = "Flickr8k.token.txt"
 KAGGLE = "captions.txt"
@@ -122,9 +128,14 @@ def read_flickr8k(
 
 def _find(folder: Path) -> tuple[Path | None, Path | None]:
     """The folder of the images and the file of the captions, as far as they are there."""
-    images = next((folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()), None)
+    places = [folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()]
+    images = next((place for place in places if _has_images(place)), None)
     texts = [folder / place / name for name in (TOKENS, KAGGLE) for place in TEXT_FOLDERS]
     return images, next((path for path in texts if path.is_file()), None)
+
+
+def _has_images(folder: Path) -> bool:
+    return any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
 
 
 def _download(folder: Path) -> None:
@@ -138,7 +149,7 @@ def _download(folder: Path) -> None:
                 f"Put the images into {folder / IMAGE_FOLDERS[0]}, and {TOKENS} with the lists "
                 f"Flickr_8k.*Images.txt (or Kaggle's {KAGGLE}) beside that folder."
             ) from error
-        extract(archive, folder / "Flickr8k_text" if "text" in name else folder)
+        extract(archive, folder / archive.stem)
 
 
 def _lines(path: Path) -> list[str]:

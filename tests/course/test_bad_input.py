@@ -86,7 +86,7 @@ BAD_TREES = {
     ),
     "text": (
         lambda tree: (tree / "test/cat/notes.png").write_text("dear diary"),
-        ("test/cat/notes.png: not a JPEG, PNG, BMP or WebP file",),
+        ("test/cat/notes.png: not a JPEG, PNG, BMP, WebP or GIF file",),
     ),
     "empty class": (
         lambda tree: [(tree / split / "bird").mkdir() for split in ("train", "test")],

@@ -179,7 +179,7 @@ def test_all_bad_files_are_named(tree):
     bad = {
         "train/cat/cut.jpg": (whole[: len(whole) // 2], "truncated or damaged JPEG"),
         "train/cat/zero.png": (b"", "empty file"),
-        "train/dog/text.png": (b"dear diary", "not a JPEG, PNG, BMP or WebP"),
+        "train/dog/text.png": (b"dear diary", "not a JPEG, PNG, BMP, WebP or GIF"),
     }
     for name, (data, _) in bad.items():
         (tree / name).write_bytes(data)
