@@ -15,6 +15,7 @@ from common.layers.augmentation import (
 from common.layers.batch_transforms import AlternatingFlip, MixUp
 from common.layers.embedding import PositionEmbedding, TiedEmbedding
 from common.layers.initializers import PartialDirac
+from common.layers.pixels import PixelRange
 from common.layers.recurrent import LSTM, LSTMCell, SimpleRNN, SimpleRNNCell
 from common.layers.residual import (
     BasicBlock,
@@ -40,6 +41,7 @@ __all__ = [
     "MultiHeadAttention",
     "PartialDirac",
     "PatchWhitening",
+    "PixelRange",
     "PixelScaling",
     "PooledTransition",
     "PositionEmbedding",

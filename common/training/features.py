@@ -1,0 +1,316 @@
+"""Features of all images of a data set, extracted once into a memory map on disk."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from common.data.captions import CaptionData
+from common.data.image_folder import in_lines, one_opencv_thread
+from common.errors import DataError
+from common.files import read_json, require_space, write_json
+from common.models.backbones import weights_hash
+from common.paths import outputs_dir
+from common.training.backend import compiled_method
+
+logger = logging.getLogger(__name__)
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class FeatureKey:
+    """What features are of; two sets with the same key are the same, byte by byte.
+
+    Attributes:
+        backbone: Its name.
+        weights: `weights_hash` of it.
+        shape: Regions in height and width, channels.
+        images: Hash of the names of the images, in their order.
+        mirrored: Whether of the mirrored images.
+    """
+
+    backbone: str
+    weights: str
+    shape: tuple[int, int, int]
+    images: str
+    mirrored: bool = False
+
+    def to_dict(self) -> dict:
+        return {**vars(self), "shape": list(self.shape)}
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features of images, with where they come from.
+
+    Attributes:
+        array: float16 `(images, height * width, channels)`; a read-only memory map.
+        key: What they are of.
+        folder: Where they are kept.
+        bad: Reasons why images could not be read, by name; their rows are 0.
+        names: Of the images.
+    """
+
+    array: np.ndarray
+    key: FeatureKey
+    folder: Path
+    names: tuple[str, ...]
+    bad: dict[str, str] = field(default_factory=dict)
+
+    def usable(self) -> np.ndarray:
+        """Numbers of the images that could be read."""
+        return np.array([i for i, name in enumerate(self.names) if name not in self.bad], int)
+
+    def require(self, backbone: str, weights: str) -> None:
+        """Makes sure that the features are of this backbone and these weights.
+
+        Raises:
+            DataError: if they are not.
+        """
+        require_backbone((self.key.backbone, self.key.weights), (backbone, weights))
+
+
+def require_backbone(found: tuple[str, str], wanted: tuple[str, str]) -> None:
+    """Compares names and weight hashes of two backbones.
+
+    Raises:
+        DataError: if they differ: a decoder cannot read the features of another backbone.
+    """
+    if found[0] != wanted[0]:
+        raise DataError(
+            f"The features are of the backbone {found[0]}, but those of {wanted[0]} are wanted: "
+            "extract them with that backbone."
+        )
+    if found[1] != wanted[1]:
+        raise DataError(
+            f"The features are of {found[0]} with other weights (hash {found[1]}) than those "
+            f"wanted ({wanted[1]}): a decoder only understands what it was trained on. Load the "
+            "same weights, or train anew."
+        )
+
+
+def to_input(image: np.ndarray, size: int) -> np.ndarray:
+    """An image of any size as a backbone takes it: squashed to a square, nothing cut off.
+
+    Args:
+        image: uint8 `(H, W, 3)`.
+        size: Height and width of the result in pixels.
+    """
+    height, width = image.shape[:2]
+    if (height, width) == (size, size):
+        return image
+    # Averages over areas keep fine patterns from turning into coarse ones.
+    shrinks = height > size or width > size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (size, size), interpolation=method)
+
+
+class Extractor:
+    """A backbone, compiled for batches of one size.
+
+    Args:
+        backbone: From uint8 `(B, size, size, 3)` to `(B, h, w, channels)`.
+        batch_size: Images at a time; the last batch is filled up, so that a feature does not
+            depend on how many images there are.
+    """
+
+    def __init__(self, backbone: keras.Model, batch_size: int = BATCH):
+        self.backbone = backbone
+        self.size = backbone.input_shape[1]
+        self.shape = tuple(backbone.output_shape[1:])
+        self.batch_size = batch_size
+        self._compiled = compiled_method(
+            lambda images: backbone(images, training=False), backbone.variables
+        )
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Features float32 `(n, h * w, channels)` of at most `batch_size` images."""
+        count = len(images)
+        missing = self.batch_size - count
+        if missing:
+            images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        found = keras.ops.convert_to_numpy(self._compiled(images))[:count]
+        return found.reshape(count, -1, found.shape[-1]).astype("float32")
+
+
+def extract_features(
+    data: CaptionData,
+    backbone: keras.Model,
+    name: str | None = None,
+    *,
+    mirrored: bool = False,
+    root: Path | None = None,
+    batch_size: int = BATCH,
+    progress: bool = True,
+) -> Features:
+    """Features of all images of a data set; what is extracted already is not done again.
+
+    They are kept under `outputs/features`. A call that was killed is gone on with at the batch
+    where it stopped. Images that cannot be read are passed over and listed at the end; the next
+    call tries them again.
+
+    Args:
+        data: The images.
+        backbone: From `common.models.backbones` or one like it.
+        name: Of the backbone; by default the model's own.
+        mirrored: Of the images mirrored left to right.
+        root: Where to keep them.
+        batch_size: Images at a time.
+        progress: Show a progress bar.
+
+    Raises:
+        DataError: if what is kept is damaged, or not one image can be read.
+        CourseError: if the disk is too small.
+    """
+    extractor = Extractor(backbone, batch_size)
+    key = FeatureKey(
+        name or backbone.name,
+        weights_hash(backbone),
+        extractor.shape,
+        _hash(data.names),
+        mirrored,
+    )
+    root = outputs_dir() / "features" if root is None else Path(root)
+    folder = root / (
+        f"{data.name}-{data.split}-{key.backbone}-"
+        f"{_hash([json.dumps(key.to_dict(), sort_keys=True)])}"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    # Two processes that want the same features: the second one waits and finds them.
+    with FileLock(folder / ".lock"):
+        state = _state(folder, key, data)
+        array = _memory_map(folder, key, len(data), new=not state["done"])
+        _extract(data, extractor, array, state, folder, mirrored, progress)
+        del array
+    features = Features(
+        np.load(folder / "features.npy", mmap_mode="r"), key, folder, data.names, state["bad"]
+    )
+    if features.bad:
+        listed = [f"{image}: {why}" for image, why in features.bad.items()]
+        what = f"{data.name} ({data.split}): {len(listed)} of {len(data)} images have no features:"
+        if len(listed) == len(data):
+            raise DataError(in_lines(what, listed) + "\nRestore the files and run the same again.")
+        advice = "They are left out. Restore the files and run the same again."
+        logger.warning("%s\n%s", in_lines(what, listed), advice)
+    return features
+
+
+def _hash(texts) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+def _state(folder: Path, key: FeatureKey, data: CaptionData) -> dict:
+    """How many images are done, and which could not be read."""
+    path = folder / "state.json"
+    if not path.exists():
+        return {"key": key.to_dict(), "images": len(data), "done": 0, "bad": {}}
+    state = read_json(path)
+    whole = isinstance(state, dict) and {"key", "done", "bad"} <= state.keys()
+    if not whole or state["key"] != key.to_dict() or not 0 <= state["done"] <= len(data):
+        raise DataError(f"{path} is not of these features. Delete {folder} to extract them anew.")
+    return state
+
+
+def _memory_map(folder: Path, key: FeatureKey, count: int, new: bool) -> np.ndarray:
+    path = folder / "features.npy"
+    height, width, channels = key.shape
+    shape = (count, height * width, channels)
+    if new or not path.exists():
+        require_space(folder, 2 * int(np.prod(shape)) + 2**20)
+        return np.lib.format.open_memmap(path, "w+", "float16", shape)
+    try:
+        array = np.lib.format.open_memmap(path, "r+")
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} is damaged ({error}). Delete {folder} to extract anew.") from error
+    if array.shape != shape or array.dtype != np.float16:
+        raise DataError(f"{path} has another shape than it should. Delete {folder}.")
+    return array
+
+
+def _extract(data, extractor, array, state, folder, mirrored, progress) -> None:
+    # Whole batches from a multiple of their size: killed or not, each image meets the same ones.
+    batches = [
+        range(start, min(start + extractor.batch_size, len(data)))
+        for start in range(state["done"], len(data), extractor.batch_size)
+    ]
+    position = {image: i for i, image in enumerate(data.names)}
+    again = [position[image] for image in state["bad"] if position[image] < state["done"]]
+    with one_opencv_thread(), ThreadPoolExecutor(2) as pool:
+        if again:
+            state["bad"] = {n: why for n, why in state["bad"].items() if position[n] not in again}
+            _write(data, extractor, array, state, again, mirrored, pool)
+        bar = tqdm(
+            total=len(data),
+            initial=state["done"],
+            desc=f"features of {data.name} ({data.split})",
+            unit=" images",
+            disable=not progress or not batches,
+        )
+        with bar:
+            for batch, (images, problems) in _ahead(data, extractor.size, batches, mirrored, pool):
+                _keep(data, extractor, array, state, batch, images, problems)
+                array.flush()
+                state["done"] = batch[-1] + 1
+                write_json(folder / "state.json", state)
+                bar.update(len(batch))
+        if again and not batches:
+            array.flush()
+            write_json(folder / "state.json", state)
+
+
+def _write(data, extractor, array, state, numbers, mirrored, pool) -> None:
+    for start in range(0, len(numbers), extractor.batch_size):
+        batch = numbers[start : start + extractor.batch_size]
+        images, problems = _read(data, extractor.size, batch, mirrored, pool)
+        _keep(data, extractor, array, state, batch, images, problems)
+
+
+def _keep(data, extractor, array, state, batch, images, problems) -> None:
+    array[list(batch)] = extractor(images).astype("float16")
+    for i, why in problems.items():
+        array[i] = 0
+        state["bad"][data.names[i]] = why
+
+
+def _ahead(data, size, batches, mirrored, pool) -> Iterator:
+    """Each batch with its images; the next one is read while this one is computed."""
+    with ThreadPoolExecutor(1) as reader:
+        futures = []
+        for batch in batches[:2]:
+            futures.append(reader.submit(_read, data, size, batch, mirrored, pool))
+        for i, batch in enumerate(batches):
+            result = futures.pop(0).result()
+            if i + 2 < len(batches):
+                futures.append(reader.submit(_read, data, size, batches[i + 2], mirrored, pool))
+            yield batch, result
+
+
+def _read(data, size, numbers, mirrored, pool) -> tuple[np.ndarray, dict[int, str]]:
+    images = np.zeros((len(numbers), size, size, 3), "uint8")
+    problems = {}
+
+    def read(place: int) -> None:
+        i = numbers[place]
+        try:
+            image = to_input(data.read_image(i), size)
+        except DataError as error:
+            problems[i] = str(error).removeprefix(f"{_path_of(data, i)}: ")
+        else:
+            images[place] = image[:, ::-1] if mirrored else image
+
+    list(pool.map(read, range(len(numbers))))
+    return images, problems
+
+
+def _path_of(data, i):
+    return data.folder / data.names[i] if data.folder is not None else data.names[i]
