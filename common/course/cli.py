@@ -55,7 +55,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help=f"""Run the course's lessons, sweep over hyper-parameters, report, evaluate and predict.
+    help=f"""Run the course's lessons, sweep, report, evaluate, predict and caption.
 
 \b
 Examples:
@@ -65,6 +65,7 @@ Examples:
   python -m common.course report --markdown
   python -m common.course evaluate phase1 --data my_images
   python -m common.course predict phase2 --data my_slides --output table.parquet
+  python -m common.course caption holidays/ --output captions.json
 
 COMMAND --help says more about each.
 
@@ -78,7 +79,7 @@ DatasetOption = Annotated[
         metavar="NAME",
         help="synthetic (the default); cifar10, or folder:DIR with DIR/train/<class>/ and "
         "DIR/test/<class>/, for phase 1; histopathology, or folder:DIR with DIR/<patient>/<0|1>/, "
-        "for phase 2.",
+        "for phase 2; flickr8k for phase 3.",
     ),
 ]
 ProfileOption = Annotated[
@@ -378,6 +379,66 @@ def predict(
     for name, reason in missing.items():
         typer.echo(f"{name} cannot be computed: {reason}")
     typer.echo(json.dumps(scores))
+
+
+@app.command()
+def caption(
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO_OR_FOLDER...", help="Image files and folders.")
+    ],
+    beam: Annotated[
+        int | None,
+        typer.Option("--beam", help="Width of the beam; 1: greedy. Default: the run's own."),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run", metavar="RUN", help="A run's name or folder. Default: the course's weights."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="CAPTIONS.json", help="Write all captions there, too."),
+    ] = None,
+    attention: Annotated[
+        Path | None,
+        typer.Option("--attention", metavar="DIR", help="Draw where each word looked, into DIR."),
+    ] = None,
+    no_repeated_trigram: Annotated[
+        bool,
+        typer.Option("--no-repeated-trigram", help="Never the same three words twice."),
+    ] = False,
+    backend: BackendOption = None,
+) -> None:
+    """Tell what photos show, a caption each.
+
+    Any size; jpg, png, bmp, webp or gif. The file that --output names gets a JSON list of
+    {"image": file name, "caption": text}. Photos that cannot be read are told of at the end, and
+    the others are still captioned. The backbone's weights come from COURSE_DATA/weights or are
+    downloaded.
+
+    \b
+    Examples:
+      python -m common.course caption photo.jpg holidays/
+      python -m common.course caption holidays/ --beam 5 --output captions.json --attention figures
+
+    \b
+    Exit codes: 0 all captioned, 1 a photo could not be read, 2 a wrong option, run or path.
+    """
+    from common.course.caption import caption
+    from common.files import write_json
+
+    def tell(file: Path, text: str) -> None:
+        typer.echo(f"{file}: {text}")
+
+    with _settings(backend):
+        results, problems = caption(photos, run, beam, no_repeated_trigram, attention, tell)
+    if output is not None and results:
+        write_json(output, results)
+    for problem in problems:
+        typer.echo(f"Left out: {problem}", err=True)
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command()

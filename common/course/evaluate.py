@@ -39,8 +39,8 @@ def evaluate(phase: str, data: Path, run: str | None, batch_size: int) -> dict:
 def release(phase: str, run: str) -> tuple[Path, dict]:
     """Writes a run's weights in half precision into the repository, with its record.
 
-    For phase 1, the test metrics in the record are those of the written file, in float32, on all
-    test images of the run's data set.
+    For phases 1 and 3, the test metrics in the record are those of the written file, in float32,
+    on all test images of the run's data set.
 
     Returns:
         The folder, and the record.
@@ -51,6 +51,8 @@ def release(phase: str, run: str) -> tuple[Path, dict]:
     from common.training import released
 
     phase = phase_name(phase)
+    if phase == "phase3_captioning":
+        return _release_captioner(run)
     model, record = released.load_model(run, phase)
     if record["phase"] != phase:
         raise ConfigError(f"The run {run!r} is one of {record['phase']}, not of {phase}.")
@@ -65,6 +67,31 @@ def release(phase: str, run: str) -> tuple[Path, dict]:
         record["metrics"] |= found
         record["data"] |= {"n_test": scores["n"]}
         released.write_record(record)
+    return folder, record
+
+
+def _release_captioner(run: str) -> tuple[Path, dict]:
+    """The same for phase 3: the test metrics are of the file's captions, by the record's way."""
+    from common.training import captioner, released
+
+    folder, record = captioner.release_captioner(run)
+    backbone = record["backbone"]
+    task = captioner.caption_task(
+        record["dataset"],
+        record["profile"],
+        backbone=backbone["name"],
+        weights=backbone["weights"],
+        min_count=record["min_count"],
+    )
+    trained, _ = captioner.read_captioner(folder)
+    table, _ = captioner.judge(trained, task, "test", {"chosen": record["decoding"]})
+    found = table.loc["chosen"]
+    record["metrics"] |= {
+        name: float(found[name.removeprefix("test_")])
+        for name in record["metrics"]
+        if name.startswith("test_")
+    }
+    released.write_record(record, captioner.PHASE)
     return folder, record
 
 

@@ -1,0 +1,420 @@
+"""Captioners from data to run folder, and back: photos in, captions out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from common.data import load_captions
+from common.data.captions import CaptionData
+from common.data.vocabulary import Vocabulary
+from common.errors import ConfigError, DataError
+from common.files import read_json, write_atomically
+from common.models.backbones import backbone as pretrained
+from common.models.backbones import weights_hash
+from common.models.decoders import Decoder, decoder
+from common.training.backend import DeviceSettings, device_scope, dtype_policy
+from common.training.captioning import CaptionedFeatures, CaptionRecipe, fit_captioner
+from common.training.features import BATCH, Extractor, extract_features, require_backbone, to_input
+from common.training.generation import Generator, build_decoder
+from common.training.recipes import resolve_profile
+from common.training.released import released_folder, write_record
+from common.training.runs import Run, read_model, runs_dir
+from common.training.scene_backbone import scene_backbone
+
+PHASE = "phase3_captioning"
+SPLITS = ("train", "dev", "test")
+SCENES = "scenes"  # the backbone of the data set that is drawn by code
+BACKBONE = "mobilenet_0.75"  # of photos
+
+# By data set ("photos" for all but the one drawn by code) and profile.
+RECIPES = {
+    ("synthetic", "smoke"): CaptionRecipe(epochs=6, learning_rate=2e-3),
+    ("synthetic", "laptop"): CaptionRecipe(epochs=20, learning_rate=2e-3),
+    ("synthetic", "full"): CaptionRecipe(epochs=20, learning_rate=2e-3),
+    ("photos", "smoke"): CaptionRecipe(epochs=2),
+    ("photos", "laptop"): CaptionRecipe(epochs=12, batch_size=32, mirrored=True),
+    ("photos", "full"): CaptionRecipe(epochs=20, batch_size=64, mirrored=True, patience=4),
+}
+SIZES = {
+    "synthetic": {"width": 128, "dropout": 0.1, "max_length": 18},
+    "photos": {"width": 256, "dropout": 0.3, "max_length": 24},
+}
+UNITS = {"synthetic": 256, "photos": 512}  # of the recurrent decoders
+MIN_COUNT = {"synthetic": 1, "photos": 5}
+# Images used in profile `smoke`.
+SMOKE = {"train": 600, "dev": 100, "test": 100}
+
+
+def kind_of(dataset: str) -> str:
+    """Which of the tables above holds for a data set."""
+    return "synthetic" if dataset == "synthetic" else "photos"
+
+
+def caption_recipe(profile: str, dataset: str, **overrides) -> CaptionRecipe:
+    """The recipe of a profile for a data set, with some values replaced.
+
+    Raises:
+        ConfigError: for an unknown profile or hyper-parameter.
+    """
+    values = {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return replace(RECIPES[kind_of(dataset), resolve_profile(profile)], **values)
+    except TypeError as error:
+        known = ", ".join(CaptionRecipe.__dataclass_fields__)
+        raise ConfigError(f"{error}. A caption recipe has: {known}.") from error
+
+
+def decoder_arguments(name: str, dataset: str) -> dict:
+    """What a decoder of the ladder is made with for a data set, beside its vocabulary."""
+    kind = kind_of(dataset)
+    recurrent = name in ("rnn", "lstm", "attention_lstm")
+    return SIZES[kind] | ({"units": UNITS[kind]} if recurrent else {})
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionTask:
+    """All that a captioner is trained and judged on.
+
+    Attributes:
+        dataset: Name of the data set.
+        data: The captioned images by split; those that could not be read are left out.
+        features: Their features by split, in the same order.
+        vocabulary: Of the training captions.
+        backbone: `name`, `weights`, `hash` and `shape` (regions in height and width, channels).
+    """
+
+    dataset: str
+    data: dict[str, CaptionData]
+    features: dict[str, CaptionedFeatures]
+    vocabulary: Vocabulary
+    backbone: dict
+
+    def build(self, name: str, seed: int = 0, **arguments) -> Decoder:
+        """An untrained decoder of the ladder for this task, its weights from `seed`."""
+        keras.utils.set_random_seed(seed)
+        made = decoder(name, len(self.vocabulary), seed=seed, **arguments)
+        height, width, channels = self.backbone["shape"]
+        return build_decoder(made, height * width, channels)
+
+
+def image_backbone(name: str, weights: str | Path = "imagenet") -> keras.Model:
+    """A backbone by name: one of `common.models.backbones`, or "scenes", the course's own."""
+    return scene_backbone() if name == SCENES else pretrained(name, weights)
+
+
+def caption_task(
+    dataset: str,
+    profile: str | None = None,
+    *,
+    backbone: str | None = None,
+    weights: str | Path = "imagenet",
+    mirrored: bool = False,
+    min_count: int | None = None,
+    limits: dict[str, int] | None = None,
+    progress: bool = True,
+) -> CaptionTask:
+    """Loads a data set and extracts the features that are not there yet.
+
+    Args:
+        dataset: One of `CAPTION_DATASETS`.
+        profile: In `smoke` a part of the photos is used.
+        backbone: By default "scenes" for what is drawn by code, `BACKBONE` for photos.
+        weights: Of the backbone: "imagenet", "random", or a file.
+        mirrored: Features of the mirrored training images, too.
+        min_count: How often a word has to occur in the training captions.
+        limits: Images used by split, the first ones.
+        progress: Show progress bars.
+    """
+    kind = kind_of(dataset)
+    if limits is None:
+        limits = SMOKE if kind == "photos" and resolve_profile(profile) == "smoke" else {}
+    name = backbone or (SCENES if kind == "synthetic" else BACKBONE)
+    network = image_backbone(name, weights)
+    data, features = {}, {}
+    for split in SPLITS:
+        images = load_captions(dataset, split, limits.get(split))
+        plain = extract_features(images, network, name, progress=progress)
+        arrays = [plain]
+        if mirrored and split == "train":
+            arrays.append(extract_features(images, network, name, mirrored=True, progress=progress))
+        usable = [
+            i for i, image in enumerate(images.names) if not any(image in a.bad for a in arrays)
+        ]
+        whole = len(usable) == len(images)
+        data[split] = images if whole else images.subset(usable)
+        maps = [part.array if whole else part.array[usable] for part in arrays]
+        features[split] = CaptionedFeatures(maps[0], data[split].references, *maps[1:])
+    words = (caption for captions in features["train"].references for caption in captions)
+    vocabulary = Vocabulary.build(words, min_count or MIN_COUNT[kind])
+    described = {
+        "name": name,
+        "weights": str(weights) if name != SCENES else "released",
+        "hash": weights_hash(network),
+        "shape": list(network.output_shape[1:]),
+    }
+    return CaptionTask(dataset, data, features, vocabulary, described)
+
+
+@dataclass(frozen=True)
+class TrainedCaptioner:
+    """A trained decoder with its `history` (a row per epoch), `seconds`, and run, if kept."""
+
+    decoder: Decoder
+    history: pd.DataFrame
+    seconds: float
+    run: Run | None
+
+
+def captioner_config(
+    name: str,
+    arguments: dict,
+    task: CaptionTask,
+    recipe: CaptionRecipe,
+    settings: DeviceSettings,
+    *,
+    profile: str,
+    seed: int,
+    **more,
+) -> dict:
+    """What makes a run what it is, as `Run` keeps it and records show it."""
+    return {
+        "phase": PHASE,
+        "dataset": task.dataset,
+        "profile": profile,
+        "seed": seed,
+        "decoder": {"name": name, "vocabulary_size": len(task.vocabulary), **arguments},
+        "backbone": task.backbone,
+        "recipe": recipe.to_dict(),
+        "device": settings.to_dict(),
+        "data": {f"n_{split}": len(task.data[split]) for split in SPLITS},
+        **more,
+    }
+
+
+def train_captioner(
+    name: str,
+    task: CaptionTask,
+    recipe: CaptionRecipe,
+    settings: DeviceSettings,
+    *,
+    arguments: dict | None = None,
+    score: Callable | None = None,
+    seed: int = 0,
+    run: Run | None = None,
+    progress: bool = True,
+) -> TrainedCaptioner:
+    """Builds and trains a decoder; with a run, goes on where an earlier call was killed.
+
+    With a score and a run it ends with the best epoch, else with the last. A run that has its
+    model already is not trained again.
+
+    Args:
+        name: One of `common.models.decoders.DECODERS`.
+        task: Data and features.
+        recipe: The hyper-parameters.
+        settings: From `device_settings`.
+        arguments: Of the decoder; by default those of `decoder_arguments`.
+        score: Of captions of dev images and their references, after each epoch; such as
+            `common.evaluation.captioners.bleu_4`.
+        seed: Of everything random.
+        run: Where the training is kept; `None` keeps nothing.
+        progress: Show a progress bar.
+    """
+    arguments = decoder_arguments(name, task.dataset) if arguments is None else arguments
+    if run is not None and (run.folder / "model.keras").exists():
+        trained, _ = read_captioner(run.folder)
+        history = run.history
+        return TrainedCaptioner(trained, history, float(history["seconds"].sum()), run)
+    if run is not None:
+        task.vocabulary.save(run.folder / "vocabulary.json")
+    with device_scope(settings):
+        network = task.build(name, seed, **arguments)
+        result = fit_captioner(
+            network,
+            task.vocabulary,
+            task.features["train"],
+            task.features["dev"],
+            recipe,
+            settings,
+            score=score,
+            seed=seed,
+            folder=run.folder if run else None,
+            progress=progress,
+        )
+    if run is not None:
+        run.save_model(network)
+    return TrainedCaptioner(network, result.history, result.seconds, run)
+
+
+class Captioner:
+    """Photos in, captions out: a backbone and a trained decoder with its vocabulary.
+
+    Args:
+        decoder: The decoder.
+        vocabulary: Its words.
+        backbone: From uint8 images to features.
+        record: Of the training.
+        batch_size: Images at a time.
+
+    Raises:
+        DataError: if vocabulary or backbone are not those that the decoder was trained with.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        vocabulary: Vocabulary,
+        backbone: keras.Model,
+        record: dict,
+        batch_size: int = 32,
+    ):
+        described = record["backbone"]
+        require_backbone(
+            (described["name"], weights_hash(backbone)), (described["name"], described["hash"])
+        )
+        self.decoder = decoder
+        self.vocabulary = vocabulary
+        self.record = record
+        self.shape = tuple(described["shape"][:2])
+        self.generator = Generator(decoder, vocabulary, batch_size)
+        self.extractor = Extractor(backbone, min(batch_size, BATCH))
+
+    def features(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Features `(n, N, channels)` of images of any sizes, uint8 `(H, W, 3)` each.
+
+        Through float16, as in training.
+        """
+        size, step = self.extractor.size, self.extractor.batch_size
+        parts = []
+        for start in range(0, len(images), step):
+            batch = [to_input(image, size) for image in images[start : start + step]]
+            parts.append(self.extractor(np.stack(batch)).astype("float16"))
+        return np.concatenate(parts)
+
+    def captions(
+        self, images: Sequence[np.ndarray], beams: int | None = None, **options
+    ) -> list[list[str]]:
+        """The words of a caption of each image; see `caption_features`."""
+        return self.caption_features(self.features(images), beams, **options)
+
+    def caption_features(
+        self, features: np.ndarray, beams: int | None = None, **options
+    ) -> list[list[str]]:
+        """The words of a caption of each image, given its features.
+
+        Args:
+            features: `(n, N, channels)`.
+            beams: Width of the beam; 1 for greedy; `None` for what was best on dev images.
+            **options: Of `decoding.beam_search`, or of `decoding.sample` for greedy captions.
+        """
+        chosen = self.record["decoding"]
+        beams = beams or chosen["beams"]
+        if beams == 1:
+            return self.generator.captions(features, **options)
+        options = {"length_penalty": chosen["length_penalty"], **options}
+        return self.generator.captions(features, "beam", beams=beams, **options)
+
+    def attention(
+        self, features: np.ndarray, captions: Sequence[Sequence[str]]
+    ) -> list[np.ndarray] | None:
+        """Where the decoder looked at each word of captions, `(words, height, width)` each.
+
+        `None` for a decoder without attention.
+        """
+        tokens = self.vocabulary.encode(captions, self.generator.length + 1)[:, 1:]
+        found = self.generator.attention(features, tokens)
+        if found is None:
+            return None
+        return [
+            array[: len(caption)].reshape(-1, *self.shape)
+            for array, caption in zip(found, captions, strict=True)
+        ]
+
+
+def load_captioner(run: str | Path | None = None, batch_size: int = 32) -> Captioner:
+    """A trained captioner in float32, with its backbone.
+
+    Args:
+        run: Name of a finished run under `outputs/runs`, or the path of its folder; `None` for
+            the weights that the repository carries.
+        batch_size: Images at a time.
+
+    Raises:
+        ConfigError: if there is no such run, or it has not finished.
+        DataError: if its files are damaged, or the weights of the backbone cannot be had or are
+            not those of the training.
+    """
+    folder = released_folder(PHASE) if run is None else _run_folder(run)
+    record = read_json(folder / "record.json")
+    if record.get("phase") != PHASE:
+        raise ConfigError(f"The run in {folder} is one of {record.get('phase')}, not of {PHASE}.")
+    trained, vocabulary = read_captioner(folder)
+    described = record["backbone"]
+    network = image_backbone(described["name"], described["weights"])
+    return Captioner(trained, vocabulary, network, record, batch_size)
+
+
+def _run_folder(run: str | Path) -> Path:
+    folder = next((f for f in (runs_dir() / run, Path(run)) if f.is_dir()), None)
+    if folder is None:
+        raise ConfigError(f"There is no run {str(run)!r} under {runs_dir()}, nor such a folder.")
+    if not (folder / "record.json").exists():
+        raise ConfigError(f"The run in {folder} has not finished; run its notebook again.")
+    return folder
+
+
+def read_captioner(folder: Path) -> tuple[Decoder, Vocabulary]:
+    """Decoder, in float32, and vocabulary of a run's folder or of released weights.
+
+    Raises:
+        DataError: if files are missing or damaged, or do not fit together.
+    """
+    vocabulary = Vocabulary.load(folder / "vocabulary.json")
+    path = folder / "model.keras"
+    with dtype_policy("float32"):  # whatever precision it was trained in
+        if path.exists():
+            trained = read_model(path)
+        else:
+            path = folder / "model.weights.h5"
+            trained = _build(read_json(folder / "record.json"))
+            try:
+                trained.load_weights(path)
+            except (OSError, ValueError, KeyError) as error:
+                raise DataError(f"{path} is missing or damaged: {error}.") from error
+    if trained.vocabulary_size != len(vocabulary):
+        raise DataError(
+            f"{folder / 'vocabulary.json'} has {len(vocabulary)} words, the decoder in {path} was "
+            f"made for {trained.vocabulary_size}. Restore the files of one run."
+        )
+    return trained, vocabulary
+
+
+def release_captioner(run: str | Path) -> tuple[Path, dict]:
+    """Writes a run's weights in half precision into the repository, with vocabulary and record.
+
+    Returns:
+        The folder, and the record.
+    """
+    source = _run_folder(run)
+    record = read_json(source / "record.json")
+    trained, vocabulary = read_captioner(source)
+    folder = released_folder(PHASE)
+    with dtype_policy("float16"):
+        half = _build(record)
+    half.set_weights(trained.get_weights())
+    with write_atomically(folder / "model.weights.h5") as temporary:
+        half.save_weights(temporary, overwrite=True)
+    vocabulary.save(folder / "vocabulary.json")
+    write_record(record, PHASE)
+    return folder, record
+
+
+def _build(record: dict) -> Decoder:
+    arguments = dict(record["decoder"])
+    made = decoder(arguments.pop("name"), arguments.pop("vocabulary_size"), **arguments)
+    height, width, channels = record["backbone"]["shape"]
+    return build_decoder(made, height * width, channels)
