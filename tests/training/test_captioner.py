@@ -1,0 +1,231 @@
+"""From data to run folder to captions, on photos of one colour."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_photos import renamed, tiny_backbone, write_photos
+
+from common.errors import ConfigError, DataError
+from common.evaluation.captioners import bleu_4, choose_decoding, judge
+from common.training import captioner
+from common.training.backend import device_settings
+from common.training.captioner import (
+    caption_recipe,
+    caption_task,
+    captioner_config,
+    decoder_arguments,
+    load_captioner,
+    read_captioner,
+    release_captioner,
+    train_captioner,
+)
+from common.training.runs import Run
+
+SMALL = {"width": 16, "dropout": 0.0, "max_length": 8}
+RECIPE = caption_recipe("smoke", "photos", epochs=12, batch_size=4, learning_rate=0.02)
+SETTINGS = device_settings(precision="float32")
+DECODING = {"method": "beam", "beams": 2, "length_penalty": 0.7}
+
+
+def use_photos(patch, folder):
+    """Makes `load_captions` and the backbone those of the test."""
+    data = write_photos(folder, 12)
+    patch.setattr(
+        captioner, "load_captions", lambda dataset, split, limit=None: renamed(data, split)
+    )
+    patch.setattr(captioner, "image_backbone", lambda name, weights: tiny_backbone())
+    patch.setattr(captioner, "released_folder", lambda phase: folder.parent / phase / "weights")
+    patch.setattr("common.training.released.released_folder", captioner.released_folder)
+    return data
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """A task, and a finished run of the multi-head decoder."""
+    folder = tmp_path_factory.mktemp("course")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COURSE_OUTPUTS", str(folder / "outputs"))
+        use_photos(patch, folder / "photos")
+        task = caption_task("photos", "smoke", mirrored=True, min_count=1, progress=False)
+        config = captioner_config(
+            "multi_head", SMALL, task, RECIPE, SETTINGS, profile="smoke", seed=0, min_count=1
+        )
+        run = Run("multi", config)
+        trained = train_captioner(
+            "multi_head",
+            task,
+            RECIPE,
+            SETTINGS,
+            arguments=SMALL,
+            score=bleu_4,
+            run=run,
+            progress=False,
+        )
+        run.save_record(metrics={"test_bleu_4": 0.0}, decoding=DECODING)
+        yield task, trained, run, folder
+
+
+@pytest.fixture
+def at_home(course, monkeypatch):
+    """The same surroundings for a single test."""
+    task, trained, run, folder = course
+    monkeypatch.setenv("COURSE_OUTPUTS", str(folder / "outputs"))
+    data = use_photos(monkeypatch, folder / "photos")
+    return data, task, trained, run, folder
+
+
+def test_task(course):
+    task, *_ = course
+    assert task.backbone["name"] == captioner.BACKBONE
+    assert task.backbone["shape"] == [2, 2, 6]
+    assert task.features["train"].features.shape == (12, 4, 6)
+    assert task.features["train"].mirrored.shape == (12, 4, 6)
+    assert task.features["dev"].mirrored is None
+    assert set(task.vocabulary.words[4:]) == {"a", "red", "blue", "picture", "is", "here", "shown"}
+
+
+def test_learns_the_colours(course):
+    task, trained, *_ = course
+    table, captions = judge(trained.decoder, task, "test", {"greedy": {"method": "greedy"}})
+    colours = [words[1] for words in captions["greedy"]]
+    assert colours == ["red", "blue"] * 6
+    assert table.loc["greedy", "bleu_4"] == pytest.approx(100)
+    assert "true_captions" not in table
+
+
+def test_chooses_a_length_penalty_on_dev_images(course):
+    task, trained, *_ = course
+    options, table = choose_decoding(trained.decoder, task, beams=2, penalties=(0.5, 1.0))
+    assert options["beams"] == 2 and options["length_penalty"] in (0.5, 1.0)
+    assert list(table.index) == ["penalty 0.5", "penalty 1.0"]
+
+
+def test_bad_photos_are_left_out_of_data_and_features(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
+    data = use_photos(monkeypatch, tmp_path / "photos")
+    data.path(5).write_bytes(b"")
+    task = caption_task("photos", "smoke", mirrored=True, min_count=1, progress=False)
+    assert len(task.data["train"]) == len(task.features["train"]) == 11
+    assert "005.jpg" not in task.data["train"].names
+    assert task.features["train"].features.any(axis=(1, 2)).all()
+
+
+def test_finished_run_is_not_trained_again(at_home):
+    _, task, trained, run, _ = at_home
+    before = (run.folder / "model.keras").stat().st_mtime_ns
+    again = train_captioner("multi_head", task, RECIPE, SETTINGS, arguments=SMALL, run=run)
+    assert (run.folder / "model.keras").stat().st_mtime_ns == before
+    for one, other in zip(again.decoder.get_weights(), trained.decoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(again.history) == len(trained.history)
+
+
+def test_photos_in_captions_out(at_home):
+    data, task, trained, run, _ = at_home
+    loaded = load_captioner("multi", batch_size=5)
+    images = [data.read_image(i) for i in range(12)]
+    assert [words[1] for words in loaded.captions(images)] == ["red", "blue"] * 6
+    # The same as from the features on disk, greedily and with the record's beam.
+    features = task.features["test"].features
+    assert loaded.captions(images, 1) == loaded.caption_features(features, 1)
+    assert loaded.captions(images) == loaded.generator.captions(features, **DECODING)
+    large = np.repeat(np.repeat(images[0], 100, axis=0), 100, axis=1)
+    assert loaded.captions([large])[0][1] == "red"
+
+
+def test_attention_is_a_map_for_each_word(at_home):
+    data, *_ = at_home
+    loaded = load_captioner("multi")
+    features = loaded.features([data.read_image(0), data.read_image(1)])
+    captions = [["a", "red", "picture"], ["a", "blue", "picture", "is", "here"]]
+    maps = loaded.attention(features, captions)
+    assert [found.shape for found in maps] == [(3, 2, 2), (5, 2, 2)]
+    for found in maps:
+        np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, atol=1e-5)
+
+
+def test_released_weights_write_the_same_captions(at_home):
+    data, _, _, run, folder = at_home
+    place, record = release_captioner("multi")
+    assert sorted(path.name for path in place.iterdir()) == [
+        "model.weights.h5",
+        "record.json",
+        "vocabulary.json",
+    ]
+    assert json.loads((place / "vocabulary.json").read_text())["words"]
+    released = load_captioner()
+    assert released.record == record
+    images = [data.read_image(i) for i in range(12)]
+    assert released.captions(images) == load_captioner("multi").captions(images)
+    # Half the bytes of float32, and a little for names.
+    weights = sum(4 * w.size for w in released.decoder.get_weights())
+    assert (place / "model.weights.h5").stat().st_size < weights + 200_000
+
+
+FRESH = """
+import json, sys
+sys.path[:0] = [{tests!r}]
+from small_photos import *
+from common.training import captioner
+captioner.image_backbone = lambda name, weights: tiny_backbone()
+loaded = captioner.load_captioner("multi")
+images = [cv2.imread(p)[..., ::-1] for p in {paths!r}]
+print(json.dumps(loaded.captions(images)))
+"""
+
+
+def test_same_captions_in_a_fresh_process(at_home):
+    data, *_ = at_home
+    paths = [str(data.path(i)) for i in range(4)]
+    script = FRESH.format(tests=str(Path(__file__).parent), paths=paths)
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True
+    )
+    here = load_captioner("multi").captions([data.read_image(i) for i in range(4)])
+    assert json.loads(done.stdout.splitlines()[-1]) == here
+
+
+def test_other_backbone_weights_are_refused(at_home, monkeypatch):
+    monkeypatch.setattr(captioner, "image_backbone", lambda name, weights: tiny_backbone(seed=5))
+    with pytest.raises(DataError, match="with other weights"):
+        load_captioner("multi")
+
+
+def test_vocabulary_that_does_not_fit(at_home, tmp_path):
+    *_, run, _ = at_home
+    for path in run.folder.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    values = json.loads((tmp_path / "vocabulary.json").read_text())
+    values["words"].append("zebra")
+    (tmp_path / "vocabulary.json").write_text(json.dumps(values))
+    with pytest.raises(DataError, match="has 12 words, the decoder in .* was made for 11"):
+        read_captioner(tmp_path)
+    (tmp_path / "vocabulary.json").unlink()
+    with pytest.raises(DataError, match=r"vocabulary\.json"):
+        load_captioner(tmp_path)
+
+
+def test_runs_that_cannot_be_used(at_home, tmp_path):
+    with pytest.raises(ConfigError, match="There is no run 'nothing'"):
+        load_captioner("nothing")
+    with pytest.raises(ConfigError, match="has not finished"):
+        load_captioner(tmp_path)
+    (tmp_path / "record.json").write_text('{"phase": "phase1_cifar"}')
+    with pytest.raises(ConfigError, match="is one of phase1_cifar, not of phase3"):
+        load_captioner(tmp_path)
+
+
+def test_recipes():
+    assert caption_recipe("laptop", "flickr8k").mirrored
+    assert not caption_recipe("laptop", "synthetic").mirrored  # left is not right
+    assert caption_recipe("smoke", "synthetic", epochs=3, batch_size=None).epochs == 3
+    with pytest.raises(ConfigError, match="A caption recipe has: epochs"):
+        caption_recipe("smoke", "synthetic", epoch=3)
+    assert "units" in decoder_arguments("lstm", "flickr8k")
+    assert "units" not in decoder_arguments("multi_head", "flickr8k")

@@ -1,0 +1,225 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from small_photos import renamed, tiny_backbone, write_photos
+
+from common.data.captions import CaptionData
+from common.errors import DataError
+from common.files import read_json, write_json
+from common.models.backbones import weights_hash
+from common.training.features import Extractor, extract_features, require_backbone, to_input
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return tiny_backbone()
+
+
+def extract(data, backbone, root, **options):
+    return extract_features(data, backbone, root=root, batch_size=4, progress=False, **options)
+
+
+def expected(data, backbone, mirrored=False):
+    images = np.stack([to_input(data.read_image(i), 8) for i in range(len(data))])
+    images = images[:, :, ::-1] if mirrored else images
+    found = keras.ops.convert_to_numpy(backbone(images))
+    return found.reshape(len(data), 4, -1)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_features_are_the_backbones(photos, tiny, tmp_path, mirrored):
+    features = extract(photos, tiny, tmp_path / "f", mirrored=mirrored)
+    assert features.array.dtype == np.float16 and features.array.shape == (10, 4, 6)
+    assert isinstance(features.array, np.memmap) and not features.array.flags.writeable
+    np.testing.assert_allclose(features.array, expected(photos, tiny, mirrored), 1e-3, 1e-3)
+    assert features.key.weights == weights_hash(tiny)
+    assert features.key.shape == (2, 2, 6) and features.key.mirrored == mirrored
+    assert features.bad == {} and features.usable().tolist() == list(range(10))
+
+
+class Counted(CaptionData):
+    """Counts how often an image is read."""
+
+    reads: list = []
+
+    def read_image(self, i):
+        self.reads.append(i)
+        return super().read_image(i)
+
+
+def counted(data):
+    Counted.reads = []
+    return Counted(data.names, data.captions, data.name, data.split, data.folder)
+
+
+def test_nothing_is_done_twice(photos, tiny, tmp_path):
+    data = counted(photos)
+    first = extract(data, tiny, tmp_path / "f")
+    assert sorted(data.reads) == list(range(10))
+    second = extract(data, tiny, tmp_path / "f")
+    assert len(data.reads) == 10 and first.folder == second.folder
+
+
+def test_keyed_by_all_that_decides_them(photos, tiny, tmp_path):
+    sets = [
+        extract(photos, tiny, tmp_path / "f"),
+        extract(photos, tiny, tmp_path / "f", mirrored=True),
+        extract(photos, tiny_backbone(seed=1), tmp_path / "f"),
+        extract(photos.subset(range(9)), tiny, tmp_path / "f"),
+        extract(renamed(photos, "dev"), tiny, tmp_path / "f"),
+        extract(photos, tiny, tmp_path / "f", name="another"),
+    ]
+    assert len({features.folder for features in sets}) == len(sets)
+
+
+KILLED = """
+import sys, time
+sys.path[:0] = [{tests!r}]
+from small_photos import *
+from common.training.features import extract_features
+
+class Slow(CaptionData):
+    def read_image(self, i):
+        time.sleep(0.03)
+        return super().read_image(i)
+
+data = write_photos(Path({folder!r}), 200)
+data = Slow(data.names, data.captions, data.name, data.split, data.folder)
+extract_features(data, tiny_backbone(), root=Path({root!r}), batch_size=4, progress=False)
+"""
+
+
+def test_killed_extraction_goes_on(tiny, tmp_path):
+    """Kill -9: the rest is done, nothing twice, and the bytes are those of a whole extraction."""
+    script = KILLED.format(
+        tests=str(HERE), folder=str(tmp_path / "photos"), root=str(tmp_path / "killed")
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=HERE.parents[1])
+    states, done = [], 0
+    deadline = time.monotonic() + 120
+    while done < 8 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+        states = list((tmp_path / "killed").glob("*/state.json"))
+        done = read_json(states[0])["done"] if states else 0
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = read_json(states[0])["done"]
+    assert 8 <= done < 200
+    data = counted(write_photos(tmp_path / "photos", 200))
+    resumed = extract(data, tiny, tmp_path / "killed")
+    assert sorted(data.reads) == list(range(done, 200))
+    whole = extract(data, tiny, tmp_path / "whole")
+    names = [path / "features.npy" for path in (resumed.folder, whole.folder)]
+    assert names[0].read_bytes() == names[1].read_bytes()
+
+
+def test_goes_on_past_bad_images_and_lists_them(photos, tiny, tmp_path, caplog):
+    good = photos.path(2).read_bytes()
+    photos.path(2).write_bytes(good[: len(good) // 2])
+    photos.path(7).write_bytes(b"")
+    features = extract(photos, tiny, tmp_path / "f")
+    assert set(features.bad) == {"002.jpg", "007.jpg"}
+    assert features.bad["002.jpg"] == "truncated or damaged JPEG"
+    assert features.usable().tolist() == [0, 1, 3, 4, 5, 6, 8, 9]
+    assert not features.array[[2, 7]].any()
+    assert "2 of 10 images have no features" in caplog.text
+    assert "002.jpg: truncated or damaged JPEG" in caplog.text and "007.jpg" in caplog.text
+    others = features.usable()
+    # Repaired: only the bad ones are read again.
+    photos.path(2).write_bytes(good)
+    data = counted(photos)
+    again = extract(data, tiny, tmp_path / "f")
+    assert sorted(data.reads) == [2, 7] and set(again.bad) == {"007.jpg"}
+    assert (again.array[others] == features.array[others]).all()
+    photos.path(7).unlink()
+    gone = extract(photos, tiny, tmp_path / "f")
+    assert "cannot be read" in gone.bad["007.jpg"]
+
+
+def test_not_one_readable_image(tiny, tmp_path):
+    data = write_photos(tmp_path / "photos", 3)
+    for i in range(3):
+        data.path(i).write_bytes(b"GIF")
+    with pytest.raises(DataError, match="3 of 3 images have no features"):
+        extract(data, tiny, tmp_path / "f")
+
+
+def test_damaged_state_is_named(photos, tiny, tmp_path):
+    folder = extract(photos, tiny, tmp_path / "f").folder
+    write_json(folder / "state.json", {"done": 3})
+    with pytest.raises(DataError, match=r"state\.json is not of these features. Delete"):
+        extract(photos, tiny, tmp_path / "f")
+    (folder / "state.json").unlink()
+    extract(photos, tiny, tmp_path / "f")
+    (folder / "features.npy").write_bytes(b"short")
+    with pytest.raises(DataError, match=r"features\.npy is damaged"):
+        extract(photos, tiny, tmp_path / "f")
+
+
+def test_features_of_another_backbone_or_other_weights(photos, tiny, tmp_path):
+    features = extract(photos, tiny, tmp_path / "f")
+    features.require("tiny", weights_hash(tiny))
+    with pytest.raises(DataError, match="of the backbone tiny, but those of resnet50 are wanted"):
+        features.require("resnet50", weights_hash(tiny))
+    with pytest.raises(DataError, match="tiny with other weights"):
+        features.require("tiny", weights_hash(tiny_backbone(seed=1)))
+    with pytest.raises(DataError, match=r"hash aa\) than those wanted \(bb\)"):
+        require_backbone(("tiny", "aa"), ("tiny", "bb"))
+
+
+def test_a_batch_that_is_not_full(tiny):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    extractor = Extractor(tiny, 4)
+    np.testing.assert_array_equal(extractor(images[:1]), extractor(images)[:1])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (9000, 12000), (8, 8), (5, 9)])
+def test_photos_of_any_size(shape):
+    image = np.full((*shape, 3), 77, np.uint8)
+    assert to_input(image, 8).shape == (8, 8, 3)
+    assert (to_input(image, 8) == 77).all()
+
+
+def test_shrinking_averages():
+    """A pattern of single pixels becomes grey, not another pattern."""
+    image = np.indices((64, 64)).sum(axis=0) % 2 * 255
+    image = np.repeat(image[..., None], 3, axis=2).astype(np.uint8)
+    assert np.abs(to_input(image, 8).astype(int) - 127).max() <= 1
+
+
+def test_photos_of_odd_kinds(tiny, tmp_path):
+    """CMYK, animated, grey, with alpha, one pixel, and 108 megapixels."""
+    red = Image.new("RGB", (20, 30), (255, 0, 0))
+    blue = Image.new("RGB", (20, 30), (0, 0, 255))
+    red.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    red.save(tmp_path / "animated.gif", save_all=True, append_images=[blue], duration=50)
+    red.convert("L").save(tmp_path / "grey.png")
+    red.convert("RGBA").save(tmp_path / "alpha.png")
+    red.resize((1, 1)).save(tmp_path / "one.png")
+    large = np.zeros((9000, 12000, 3), np.uint8)
+    large[..., 2] = 255
+    cv2.imwrite(str(tmp_path / "large.jpg"), large)
+    names = ("cmyk.jpg", "animated.gif", "alpha.png", "one.png", "large.jpg", "grey.png")
+    data = CaptionData(names, (("a red picture",),) * 6, "odd", "test", tmp_path)
+    features = extract(data, tiny, tmp_path / "f")
+    assert features.bad == {}
+    first = features.array[:5].astype("float32")
+    np.testing.assert_allclose(first, np.broadcast_to(first[2], first.shape), atol=0.1)
+    assert np.abs(features.array[5] - features.array[2]).max() > 0.1
