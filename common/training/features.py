@@ -304,7 +304,7 @@ def _read(data, size, numbers, mirrored, pool) -> tuple[np.ndarray, dict[int, st
         try:
             image = to_input(data.read_image(i), size)
         except DataError as error:
-            problems[i] = str(error).removeprefix(f"{_path_of(data, i)}: ")
+            problems[i] = str(error).removeprefix(f"{_path_of(data, i)}: ").removesuffix(".")
         else:
             images[place] = image[:, ::-1] if mirrored else image
 
