@@ -157,6 +157,10 @@ class _Recurrent(keras.layers.RNN):
         del config["cell"]
         return {**config, "units": self.cell.units}
 
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
 
 @keras.saving.register_keras_serializable("course")
 class SimpleRNN(_Recurrent):

@@ -35,6 +35,7 @@ class Decoder(keras.Model):
         width: Size of the vectors of words and of image regions.
         dropout: Share of the numbers set to 0 in training.
         max_length: The most words of a caption, `<start>` or `<end>` included.
+        region_dropout: Share of the image's regions hidden in training, each as a whole.
         seed: Of the dropout (the weights come from Keras's global seed).
 
     Call arguments:
@@ -54,6 +55,7 @@ class Decoder(keras.Model):
         width: int = 256,
         dropout: float = 0.3,
         max_length: int = 24,
+        region_dropout: float = 0.0,
         seed: int = 0,
         **kwargs,
     ):
@@ -62,6 +64,7 @@ class Decoder(keras.Model):
         self.width = width
         self.dropout = dropout
         self.max_length = max_length
+        self.region_dropout = region_dropout
         self.seed = seed
         self.embedding = TiedEmbedding(vocabulary_size, width, name="embedding")
         self.regions = keras.layers.Dense(width, name="regions")
@@ -69,6 +72,9 @@ class Decoder(keras.Model):
         self.drop_regions = keras.layers.Dropout(dropout, seed=seed + 1)
         self.drop_words = keras.layers.Dropout(dropout, seed=seed + 2)
         self.drop_output = keras.layers.Dropout(dropout, seed=seed + 3)
+        self.hide_regions = keras.layers.Dropout(
+            region_dropout, noise_shape=(None, None, 1), seed=seed + 4
+        )
 
     def build(self, features_shape, tokens_shape=None):
         self.embedding.build()
@@ -83,7 +89,8 @@ class Decoder(keras.Model):
 
     def look(self, features, training=False):
         """What the decoder keeps of the image: a dict of arrays that begin with `B`."""
-        regions = self.regions_norm(self.regions(ops.cast(features, self.compute_dtype)))
+        seen = self.hide_regions(ops.cast(features, self.compute_dtype), training=training)
+        regions = self.regions_norm(self.regions(seen))
         return {"regions": self.drop_regions(regions, training=training)}
 
     def first_words(self, image, captions: int) -> dict:
@@ -141,6 +148,7 @@ class Decoder(keras.Model):
             "width": self.width,
             "dropout": self.dropout,
             "max_length": self.max_length,
+            "region_dropout": self.region_dropout,
             "seed": self.seed,
         }
 

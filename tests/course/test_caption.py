@@ -88,7 +88,7 @@ def test_bad_photos_are_told_of_and_the_rest_is_captioned(namer, photos, tmp_pat
     result = call(photos, "--output", output)
     assert result.exit_code == 1
     assert [item["image"] for item in json.loads(output.read_text())] == ["a.png", "c.jpg"]
-    assert f"Left out: {photos / 'b.jpg'}: truncated or damaged JPEG." in result.stderr
+    assert f"Left out: {photos / 'b.jpg'}: truncated or damaged JPEG file." in result.stderr
     assert "text.jpg: not a JPEG, PNG, BMP, WebP or GIF" in result.stderr
 
 

@@ -135,7 +135,7 @@ def test_goes_on_past_bad_images_and_lists_them(photos, tiny, tmp_path, caplog):
     photos.path(7).write_bytes(b"")
     features = extract(photos, tiny, tmp_path / "f")
     assert set(features.bad) == {"002.jpg", "007.jpg"}
-    assert features.bad["002.jpg"] == "truncated or damaged JPEG"
+    assert features.bad["002.jpg"] == "truncated or damaged JPEG file"
     assert features.usable().tolist() == [0, 1, 3, 4, 5, 6, 8, 9]
     assert not features.array[[2, 7]].any()
     assert "2 of 10 images have no features" in caplog.text

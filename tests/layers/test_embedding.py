@@ -1,0 +1,80 @@
+"""Embeddings by hand and against Keras's own."""
+
+import keras
+import numpy as np
+import pytest
+from harness import check_layer
+from keras import ops
+
+from common.layers import PositionEmbedding, TiedEmbedding
+
+TOKENS = np.array([[1, 4, 0], [2, 2, 3]], "int32")
+
+
+def test_keras_own_checks():
+    check_layer(
+        TiedEmbedding,
+        {"vocabulary_size": 5, "dim": 4},
+        input_data=TOKENS,
+        expected_output_shape=(2, 3, 4),
+        expected_num_trainable_weights=2,
+        run_training_check=False,
+    )
+    check_layer(
+        PositionEmbedding,
+        {"length": 6},
+        input_shape=(2, 3, 4),
+        expected_output_shape=(2, 3, 4),
+        expected_num_trainable_weights=1,
+    )
+
+
+def test_tied_embedding_reads_and_predicts_with_one_matrix():
+    layer = TiedEmbedding(5, 4)
+    layer.build()
+    theirs = keras.layers.Embedding(5, 4)
+    theirs.build()
+    theirs.set_weights([layer.embeddings])
+    np.testing.assert_allclose(layer(TOKENS), 2 * theirs(TOKENS), rtol=1e-6)  # sqrt(4)
+    layer.bias.assign([0, 1, 2, 3, 4])
+    x = np.random.default_rng(0).standard_normal((2, 4)).astype("float32")
+    expected = x @ ops.convert_to_numpy(layer.embeddings).T + np.arange(5)
+    np.testing.assert_allclose(layer.logits(x), expected, atol=1e-5)
+
+
+def test_vectors_and_logits_are_moderate_at_first():
+    layer = TiedEmbedding(1000, 64)
+    layer.build()
+    vectors = ops.convert_to_numpy(layer(np.arange(1000)))
+    assert vectors.std() == pytest.approx(1, abs=0.05)
+    x = np.random.default_rng(0).standard_normal((100, 64)).astype("float32")
+    assert ops.convert_to_numpy(layer.logits(x)).std() == pytest.approx(1, abs=0.1)
+
+
+def test_logits_are_float32_in_any_precision():
+    layer = TiedEmbedding(5, 4, dtype="mixed_bfloat16")
+    assert keras.backend.standardize_dtype(layer(TOKENS).dtype) == "bfloat16"
+    assert keras.backend.standardize_dtype(layer.logits(np.ones((2, 4))).dtype) == "float32"
+
+
+def test_positions():
+    layer = PositionEmbedding(6)
+    x = np.zeros((1, 3, 2), "float32")
+    layer.build(x.shape)
+    layer.positions.assign(np.arange(12.0).reshape(6, 2))
+    np.testing.assert_allclose(layer(x)[0], [[0, 1], [2, 3], [4, 5]])
+    np.testing.assert_allclose(layer(x, start=2)[0], [[4, 5], [6, 7], [8, 9]])
+    with pytest.raises(ValueError, match="7 positions, but `length` allows 6. Shorten"):
+        layer(np.zeros((1, 7, 2)))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: TiedEmbedding(0, 4), "vocabulary_size=0, dim=4"),
+        (lambda: PositionEmbedding(0), "`length` must be at least 1"),
+    ],
+)
+def test_wrong_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,223 @@
+"""What all five decoders must do, with random weights in float32."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from captioner_models import (
+    CHANNELS,
+    FEATURES,
+    LENGTH,
+    NAMES,
+    REGIONS,
+    WITH_ATTENTION,
+    WORDS,
+    random_tokens,
+    small_decoder,
+)
+from keras import ops
+
+from common.errors import ConfigError
+from common.models.decoders import DecoderBlock, SelfAttentionDecoder, decoder
+from common.models.decoding import beam_search, sample
+from common.training.backend import dtype_policy
+
+
+def numbers(x):
+    return ops.convert_to_numpy(x)
+
+
+def forced(network, tokens, features=FEATURES):
+    return numbers(network(features, tokens))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("captions", [1, 3])
+def test_step_equals_teacher_forcing(name, captions):
+    network = small_decoder(name)
+    tokens = random_tokens(len(FEATURES), captions)
+    logits, attention = network(FEATURES, tokens, return_attention=True)
+    rows = len(FEATURES) * captions
+    logits = numbers(logits).reshape(rows, LENGTH, WORDS)
+    state = network.start(FEATURES, captions)
+    shapes = keras.tree.map_structure(lambda x: tuple(x.shape), state)
+    for t in range(LENGTH):
+        word = ops.convert_to_tensor(tokens.reshape(rows, LENGTH)[:, t])
+        found, state, looked = network.step(word, state)
+        np.testing.assert_allclose(found, logits[:, t], atol=1e-4)
+        if attention is None:
+            assert looked is None
+        else:
+            expected = numbers(attention).reshape(rows, LENGTH, REGIONS)[:, t]
+            np.testing.assert_allclose(looked, expected, atol=1e-5)
+    assert keras.tree.map_structure(lambda x: tuple(x.shape), state) == shapes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_looks_ahead(name):
+    network = small_decoder(name)
+    tokens = random_tokens(len(FEATURES))
+    before = forced(network, tokens)
+    for t in (1, 4, LENGTH - 1):
+        changed = tokens.copy()
+        changed[:, t] = 4 + (tokens[:, t] - 3) % (WORDS - 4)
+        after = forced(network, changed)
+        np.testing.assert_array_equal(after[:, :t], before[:, :t])
+        assert (np.abs(after[:, t] - before[:, t]).max(axis=-1) > 1e-4).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pads_change_nothing(name):
+    network = small_decoder(name)
+    tokens = random_tokens(len(FEATURES))
+    padded = tokens.copy()
+    padded[:, 5:] = 0
+    short = forced(network, tokens[:, :5])
+    np.testing.assert_allclose(forced(network, padded)[:, :5], short, atol=1e-5)
+    # Neither do captions of pads only, as images with fewer captions have, nor other images.
+    several = np.stack([tokens, np.zeros_like(tokens)], axis=1)
+    np.testing.assert_allclose(forced(network, several)[:, 0], forced(network, tokens), atol=1e-5)
+    alone = forced(network, tokens[:1], FEATURES[:1])
+    np.testing.assert_allclose(forced(network, tokens)[:1], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_rung_sees_the_image(name):
+    network = small_decoder(name)
+    tokens = random_tokens(len(FEATURES))
+    change = np.abs(forced(network, tokens, FEATURES[::-1]) - forced(network, tokens))
+    assert (change.max(axis=(0, 2)) > 1e-3).all()
+
+
+@pytest.mark.parametrize("name", WITH_ATTENTION)
+def test_attention_sums_to_one(name):
+    _, attention = small_decoder(name)(FEATURES, random_tokens(4, 2), return_attention=True)
+    attention = numbers(attention)
+    assert attention.shape == (4, 2, LENGTH, REGIONS)
+    assert (attention >= 0).all()
+    np.testing.assert_allclose(attention.sum(axis=-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WITH_ATTENTION)
+def test_order_of_regions_matters_only_where_places_are_known(name):
+    network = small_decoder(name)
+    tokens, order = random_tokens(4), np.array([3, 1, 5, 0, 4, 2])
+    moved = forced(network, tokens, FEATURES[:, order])
+    same = np.allclose(moved, forced(network, tokens), atol=1e-4)
+    assert same == (name == "attention_lstm")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dropout_acts_in_training_only(name):
+    network = small_decoder(name, dropout=0.5)
+    tokens = random_tokens(4)
+    np.testing.assert_array_equal(forced(network, tokens), forced(network, tokens))
+    trained = numbers(network(FEATURES, tokens, training=True))
+    assert np.abs(trained - forced(network, tokens)).max() > 1e-2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_and_loaded(name, tmp_path):
+    network = small_decoder(name, region_dropout=0.25)
+    network.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.get_config() == network.get_config()
+    tokens = random_tokens(4)
+    np.testing.assert_array_equal(forced(loaded, tokens), forced(network, tokens))
+
+
+FRESH = """
+import sys
+import keras
+import numpy as np
+import common.models.decoders
+from common.models.decoding import beam_search
+folder = sys.argv[1]
+features = np.load(folder + "/features.npy")
+for name in sys.argv[2:]:
+    loaded = keras.saving.load_model(f"{folder}/{name}.keras")
+    tokens, _ = beam_search(loaded, features, loaded.max_length, 3)
+    np.save(f"{folder}/{name}.npy", keras.ops.convert_to_numpy(tokens))
+"""
+
+
+def test_same_captions_in_a_fresh_process(tmp_path):
+    np.save(tmp_path / "features.npy", FEATURES)
+    networks = {name: small_decoder(name) for name in NAMES}
+    for name, network in networks.items():
+        network.save(tmp_path / f"{name}.keras")
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", FRESH, str(tmp_path), *NAMES]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    for name, network in networks.items():
+        here, _ = beam_search(network, FEATURES, LENGTH, 3)
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), numbers(here))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_in_half_precision(name):
+    with dtype_policy("mixed_bfloat16"):
+        network = small_decoder(name)
+    full = forced(small_decoder(name), random_tokens(4))
+    found = network(FEATURES, random_tokens(4))
+    assert keras.backend.standardize_dtype(found.dtype) == "float32"
+    assert np.abs(numbers(found) - full).mean() < 0.05 * np.abs(full).mean() + 0.05
+    tokens, _ = sample(network, FEATURES, LENGTH)
+    assert tokens.shape == (4, 1, LENGTH)
+
+
+def test_one_head_and_many_have_the_same_weights():
+    shapes = [
+        [tuple(w.shape) for w in small_decoder(name).weights]
+        for name in ("self_attention", "multi_head")
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_hidden_regions():
+    network = small_decoder("multi_head", region_dropout=0.5, dropout=0.0)
+    plain = network.look(FEATURES)
+    hidden = network.look(FEATURES, training=True)
+    same = np.isclose(numbers(plain["block0"][0]), numbers(hidden["block0"][0]), atol=1e-5)
+    by_region = same.all(axis=(1, 3))  # (B, N)
+    # All of a region or nothing; those that stay are scaled, which the norm takes back nearly.
+    without = network.look(np.zeros_like(FEATURES))
+    empty = np.isclose(numbers(without["block0"][0]), numbers(hidden["block0"][0]), atol=1e-5).all(
+        axis=(1, 3)
+    )
+    assert 0.2 < empty.mean() < 0.8
+    assert not (empty & by_region).any()
+
+
+def test_block_alone():
+    block = DecoderBlock(2)
+    x, regions = np.ones((2, 3, 8), "float32"), np.ones((2, 5, 8), "float32")
+    block.build(x.shape, regions.shape)
+    output, weights = block(x, regions)
+    assert output.shape == (2, 3, 8) and weights.shape == (2, 2, 3, 5)
+    again = DecoderBlock.from_config(block.get_config())
+    assert again.num_heads == 2
+
+
+@pytest.mark.parametrize(
+    "name, arguments, message",
+    [
+        ("gru", {}, "decoder='gru' is unknown. Choose one of"),
+        ("lstm", {"heads": 3}, "'lstm' cannot be made"),
+        ("multi_head", {"width": 10, "num_heads": 4}, "`width` must be a multiple"),
+        ("lstm", {"units": 0}, "`units` must be at least 1"),
+    ],
+)
+def test_wrong_names_and_arguments(name, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        decoder(name, WORDS, **arguments)
+
+
+def test_caption_longer_than_the_decoder_allows():
+    network = SelfAttentionDecoder(WORDS, width=8, max_length=4)
+    with pytest.raises(ValueError, match="9 positions, but `length` allows 4"):
+        network.build((None, REGIONS, CHANNELS))
+        network(FEATURES, random_tokens(4))

@@ -1,0 +1,170 @@
+"""Decoding against plain loops in Python."""
+
+import itertools
+
+import numpy as np
+import pytest
+from captioner_models import FEATURES, LENGTH, NAMES, WORDS, small_decoder
+from keras import ops
+
+from common.data.vocabulary import END, PAD, START, UNK
+from common.models.decoding import beam_search, sample
+
+FORBIDDEN = [PAD, START, UNK]
+
+
+def numbers(x):
+    return ops.convert_to_numpy(x)
+
+
+def log_softmax(logits):
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def next_words(network, features, words):
+    """log p of the next word after `words`, by teacher forcing; impossible ones at -inf."""
+    tokens = np.array([[START, *words]], "int32")
+    logits = numbers(network(features[None], tokens))[0, -1].astype("float64")
+    logits[FORBIDDEN] = -np.inf
+    return log_softmax(logits)
+
+
+def slow_greedy(network, features, length):
+    words, total = [], 0.0
+    while len(words) < length and END not in words:
+        log_p = next_words(network, features, words)
+        words.append(int(log_p.argmax()))
+        total += log_p.max()
+    return words + [PAD] * (length - len(words)), total
+
+
+def slow_beam(network, features, length, beams, penalty):
+    """One image at a time, lists of words, as a textbook has it."""
+    kept = [([], 0.0)]
+    for _ in range(length):
+        grown = []
+        for words, total in kept:
+            if END in words:
+                grown.append((words, total))
+                continue
+            log_p = next_words(network, features, words)
+            grown += [([*words, w], total + log_p[w]) for w in range(WORDS) if w not in FORBIDDEN]
+        grown.sort(key=lambda item: -item[1] / len(item[0]) ** penalty)
+        kept = grown[:beams]
+    return [(w + [PAD] * (length - len(w)), t / len(w) ** penalty) for w, t in kept]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_greedy(name):
+    network = small_decoder(name)
+    tokens, scores = (numbers(x) for x in sample(network, FEATURES, LENGTH))
+    for i, features in enumerate(FEATURES):
+        expected, total = slow_greedy(network, features, LENGTH)
+        assert tokens[i, 0].tolist() == expected
+        assert scores[i, 0] == pytest.approx(total, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_beam(name):
+    network = small_decoder(name)
+    for penalty in (0.0, 0.7):
+        found = beam_search(network, FEATURES, LENGTH, 3, length_penalty=penalty)
+        tokens, scores = (numbers(x) for x in found)
+        for i, features in enumerate(FEATURES):
+            expected = slow_beam(network, features, LENGTH, 3, penalty)
+            assert tokens[i].tolist() == [words for words, _ in expected]
+            np.testing.assert_allclose(scores[i], [score for _, score in expected], atol=1e-3)
+
+
+def test_a_beam_of_one_is_greedy():
+    network = small_decoder("multi_head")
+    greedy, _ = sample(network, FEATURES, LENGTH)
+    beam, _ = beam_search(network, FEATURES, LENGTH, 1)
+    np.testing.assert_array_equal(numbers(beam), numbers(greedy))
+
+
+def test_a_beam_as_wide_as_all_finds_the_best():
+    network = small_decoder("lstm")
+    length, possible = 3, [w for w in range(WORDS) if w not in FORBIDDEN]
+    tokens, scores = beam_search(network, FEATURES[:1], length, 64, length_penalty=0.0)
+    best = -np.inf
+    for words in itertools.product(possible, repeat=length):
+        cut = words[: words.index(END) + 1] if END in words else words
+        total = sum(next_words(network, FEATURES[0], cut[:t])[cut[t]] for t in range(len(cut)))
+        best = max(best, total)
+    assert float(scores[0, 0]) == pytest.approx(best, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_does_not_change_its_captions(name):
+    network = small_decoder(name)
+    together, _ = beam_search(network, FEATURES, LENGTH, 3)
+    for i in range(len(FEATURES)):
+        alone, _ = beam_search(network, FEATURES[i : i + 1], LENGTH, 3)
+        np.testing.assert_array_equal(numbers(alone)[0], numbers(together)[i])
+
+
+def test_only_words_and_pads_after_the_end():
+    network = small_decoder("rnn")
+    uniforms = np.random.default_rng(0).random((4, 50, LENGTH)).astype("float32")
+    tokens = numbers(sample(network, FEATURES, LENGTH, uniforms)[0]).reshape(-1, LENGTH)
+    assert not np.isin(tokens, [START, UNK]).any()
+    ended = np.cumsum(tokens == END, axis=1) - (tokens == END) > 0
+    np.testing.assert_array_equal(tokens == PAD, ended)
+
+
+def test_samples_follow_the_probabilities():
+    network = small_decoder("lstm")
+    count = 4000
+    uniforms = np.random.default_rng(1).random((1, count, 1)).astype("float32")
+    tokens, _ = sample(network, FEATURES[:1], 1, uniforms)
+    shares = np.bincount(numbers(tokens).ravel(), minlength=WORDS) / count
+    np.testing.assert_allclose(shares, np.exp(next_words(network, FEATURES[0], [])), atol=0.03)
+    # A low temperature is nearly greedy.
+    cold, _ = sample(network, FEATURES[:1], 1, uniforms, temperature=0.01)
+    assert set(numbers(cold).ravel()) == {int(next_words(network, FEATURES[0], []).argmax())}
+
+
+def test_top_p():
+    network = small_decoder("lstm")
+    p = np.exp(next_words(network, FEATURES[0], []))
+    order = np.argsort(-p)
+    allowed = order[: int(np.searchsorted(np.cumsum(p[order]), 0.6)) + 1]
+    uniforms = np.random.default_rng(1).random((1, 2000, 1)).astype("float32")
+    tokens, _ = sample(network, FEATURES[:1], 1, uniforms, top_p=0.6)
+    shares = np.bincount(numbers(tokens).ravel(), minlength=WORDS) / 2000
+    assert set(np.flatnonzero(shares)) == set(allowed)
+    np.testing.assert_allclose(shares[allowed], p[allowed] / p[allowed].sum(), atol=0.04)
+
+
+def trigrams(tokens):
+    words = [w for w in tokens if w not in (PAD, END)]
+    return list(zip(words, words[1:], words[2:], strict=False))
+
+
+def test_no_trigram_twice():
+    network = small_decoder("rnn", max_length=30)
+    # Weights that make it say the same again and again.
+    network.set_weights([w * 0 for w in network.get_weights()])
+    bias = np.zeros(WORDS)
+    bias[[5, 6, END]] = 9, 8.9, 1
+    network.embedding.bias.assign(bias)
+    plain, _ = sample(network, FEATURES, 29)
+    assert len(set(trigrams(numbers(plain)[0, 0]))) == 1
+    for found, _ in (
+        sample(network, FEATURES, 29, no_repeated_trigram=True),
+        beam_search(network, FEATURES, 29, 3, no_repeated_trigram=True),
+    ):
+        for row in numbers(found).reshape(-1, 29):
+            assert len(trigrams(row)) == len(set(trigrams(row)))
+
+
+def test_a_high_length_penalty_makes_captions_longer():
+    network = small_decoder("multi_head", seed=3)
+    network.embedding.bias.assign(np.eye(WORDS)[END] * 3)  # so that some captions end early
+    lengths = []
+    for penalty in (0.0, 2.0):
+        tokens, _ = beam_search(network, FEATURES, LENGTH, 3, length_penalty=penalty)
+        lengths.append((numbers(tokens)[:, 0] != PAD).sum())
+    assert lengths[0] < lengths[1]
