@@ -196,8 +196,10 @@ class RecurrentDecoder(Decoder):
         return dict(zip(names, ops.split(first, self.states, axis=-1), strict=True))
 
     def _cell_step(self, projected, states):
-        _, new = self.cell.step(projected, list(states.values()))
-        return dict(zip(states, new, strict=True))
+        # By name: a loop on JAX gives a dict back in alphabetical order.
+        names = ("h", "c")[: self.states]
+        _, new = self.cell.step(projected, [states[name] for name in names])
+        return dict(zip(names, new, strict=True))
 
     def teach(self, words, image, training):
         captions = ops.shape(words)[0] // ops.shape(image["regions"])[0]

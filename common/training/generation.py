@@ -104,7 +104,7 @@ class Generator:
             found = self._compiled[key](
                 self._full(np.asarray(features[part], "float32")), self._full(given[part])
             )
-            if not found.shape:
+            if len(found.shape) == 0:
                 return None
             parts.append(ops.convert_to_numpy(found))
         return np.concatenate(parts)[: len(features)]

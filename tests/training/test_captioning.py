@@ -1,0 +1,280 @@
+"""Teacher forcing: losses by hand, training, kills and resumption."""
+
+import dataclasses
+import functools
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from common.data.vocabulary import PAD, Vocabulary
+from common.errors import ConfigError, DataError
+from common.evaluation.captioners import bleu_4
+from common.files import read_json
+from common.models.decoders import DECODERS, decoder
+from common.training.backend import device_scope, device_settings
+from common.training.captioning import (
+    CaptionedFeatures,
+    CaptionRecipe,
+    TeacherForced,
+    fit_captioner,
+    looked_at_penalty,
+    word_losses,
+)
+from common.training.generation import build_decoder
+
+HERE = Path(__file__).parent
+SETTINGS = device_settings(precision="float32")
+RECIPE = CaptionRecipe(epochs=4, batch_size=4, learning_rate=0.02)
+COLOURS = ("red", "blue", "green")
+
+
+def coloured(count, seed=0):
+    """Features that tell a colour, and two captions of each image that name it."""
+    rng = np.random.default_rng(seed)
+    which = rng.integers(0, 3, count)
+    features = rng.normal(0, 0.1, (count, 4, 5)).astype("float16")
+    features[np.arange(count), :, which] += 1
+    references = [
+        [["a", COLOURS[i], "thing"], ["there", "is", "a", COLOURS[i], "thing"]] for i in which
+    ]
+    return CaptionedFeatures(features, references, features[:, ::-1].copy())
+
+
+TRAIN, DEV = coloured(16), coloured(8, seed=1)
+VOCABULARY = Vocabulary.build([c for image in TRAIN.references for c in image], 1)
+
+
+def train(folder=None, recipe=RECIPE, name="multi_head", score=bleu_4, **options):
+    arguments = {"units": 24} if name in ("rnn", "lstm", "attention_lstm") else {}
+    with device_scope(SETTINGS):
+        keras.utils.set_random_seed(0)
+        made = decoder(name, len(VOCABULARY), width=16, dropout=0.1, max_length=8, **arguments)
+        network = build_decoder(made, 4, 5)
+        result = fit_captioner(
+            network,
+            VOCABULARY,
+            TRAIN,
+            DEV,
+            recipe,
+            SETTINGS,
+            score=score,
+            seed=5,
+            folder=folder,
+            tensorboard=False,
+            progress=False,
+            **options,
+        )
+    return network, result
+
+
+# -- The loss ----------------------------------------------------------------------------------
+
+
+def test_word_losses_by_hand():
+    logits = np.log(np.array([[[0.1, 0.2, 0.7], [0.5, 0.25, 0.25], [1 / 3] * 3]], "float32"))
+    targets = np.array([[2, 1, PAD]], "int32")
+    losses, counted = word_losses(targets, logits)
+    np.testing.assert_allclose(losses, [[-np.log(0.7), -np.log(0.25), 0]], rtol=1e-5)
+    np.testing.assert_array_equal(counted, [[1, 1, 0]])
+    smoothed, _ = word_losses(targets, logits, 0.1)
+    share = -(0.9 * np.log(0.7) + 0.1 * np.log([0.1, 0.2, 0.7]).mean())
+    assert float(smoothed[0, 0]) == pytest.approx(share, rel=1e-5)
+
+
+def test_pads_are_not_in_the_loss():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 3, 6, 9)).astype("float32")
+    tokens = rng.integers(4, 9, (2, 3, 7)).astype("int32")
+    tokens[..., 4:] = PAD
+    model = TeacherForced(keras.Sequential())
+    loss = model.compute_loss(y=tokens, y_pred={"logits": logits}, training=False)
+    other = logits.copy()
+    other[:, :, 3:] = rng.normal(size=(2, 3, 3, 9))  # predictions of pads
+    again = model.compute_loss(y=tokens, y_pred={"logits": other}, training=False)
+    assert float(loss) == float(again)
+    short = {"logits": logits[:, :, :3]}
+    cut = model.compute_loss(y=tokens[:, :, :4], y_pred=short, training=False)
+    assert float(loss) == pytest.approx(float(cut), rel=1e-6)
+
+
+def test_looked_at_penalty_by_hand():
+    even = np.full((1, 4, 2), 0.5, "float32")
+    counted = np.ones((1, 4), "float32")
+    assert float(looked_at_penalty(even, counted)) == pytest.approx(0)
+    one_place = np.zeros((1, 4, 2), "float32")
+    one_place[..., 0] = 1
+    assert float(looked_at_penalty(one_place, counted)) == pytest.approx(1)  # (1-2)^2 and (1-0)^2
+    # A caption of pads counts for nothing, nor does what is looked at on pads.
+    both = np.concatenate([one_place, even])
+    found = looked_at_penalty(both, np.array([[1, 1, 1, 1], [0, 0, 0, 0]], "float32"))
+    assert float(found) == pytest.approx(1)
+
+
+# -- Training ----------------------------------------------------------------------------------
+
+
+def right_colours(captions, references):
+    """Share of captions that name the colour of their image and no other."""
+    wanted = [next(w for w in image[0] if w in COLOURS) for image in references]
+    found = [[w for w in words if w in COLOURS] for words in captions]
+    return np.mean([names == [name] for names, name in zip(found, wanted, strict=True)])
+
+
+@pytest.mark.parametrize("name", list(DECODERS))
+def test_all_five_learn_to_name_colours(name, tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=20, label_smoothing=0.0)
+    _, result = train(tmp_path, recipe, name, score=right_colours)
+    history = result.history
+    assert history["loss"].iloc[-1] < 0.5 * history["loss"].iloc[0]
+    assert history["val_score"].max() > 0.8
+    told = read_json(tmp_path / "told.json")
+    assert list(told) == [str(epoch) for epoch in range(1, 21)]
+    assert set(told["20"].split()) <= set(VOCABULARY.words)
+
+
+def test_ends_with_the_best_epoch(tmp_path):
+    scores = iter([10.0, 30.0, 20.0, 5.0])
+    network, result = train(tmp_path, score=lambda *_: next(scores))
+    assert result.history["val_score"].tolist() == [10, 30, 20, 5]
+    # The same steps: the schedule is of four epochs in both.
+    stopped, _ = train(score=None, callbacks=(StopAfter(2),))
+    for one, other in zip(network.get_weights(), stopped.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+class StopAfter(keras.callbacks.Callback):
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.epochs:
+            self.model.stop_training = True
+
+
+def test_patience_stops_and_stays_stopped(tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=9, patience=2)
+    scores = [10.0, 30.0, 20.0, 5.0, 99.0]
+    told = iter(scores)
+    _, result = train(tmp_path, recipe, score=lambda *_: next(told))
+    assert result.history["val_score"].tolist() == scores[:4]
+    _, again = train(tmp_path, recipe, score=lambda *_: next(told))
+    assert len(again.history) == 4 and next(told) == 99.0
+    with pytest.raises(ConfigError, match="patience needs a score"):
+        train(recipe=recipe, score=None)
+
+
+class KilledError(Exception):
+    """Stands for a kill: training ends where it is raised."""
+
+
+class KillAt(keras.callbacks.Callback):
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.at = (epoch, batch)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            raise KilledError
+
+
+MIRRORED = dataclasses.replace(
+    RECIPE, epochs=3, mirrored=True, ema_momentum=0.9, attention_penalty=0.5
+)
+
+
+@functools.cache
+def undisturbed(name, recipe, folder):
+    return train(folder, recipe, name)
+
+
+@pytest.mark.parametrize("name", ["attention_lstm", "multi_head"])
+def test_a_killed_training_ends_as_an_undisturbed_one(name, tmp_path, tmp_path_factory):
+    whole = tmp_path_factory.mktemp("whole")
+    expected, known = undisturbed(name, MIRRORED, whole)
+    with pytest.raises(KilledError):
+        train(tmp_path, MIRRORED, name, callbacks=(KillAt(1, 1),))
+    network, result = train(tmp_path, MIRRORED, name)
+    assert result.history["epoch"].tolist() == [1, 2, 3]
+    for column in ("loss", "val_loss", "val_score"):
+        np.testing.assert_allclose(result.history[column], known.history[column], atol=1e-3)
+    for one, other in zip(network.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert read_json(tmp_path / "told.json") == read_json(whole / "told.json")
+
+
+SCRIPT = """
+import sys, time
+sys.path[:0] = [{here!r}, {root!r}]
+import keras
+from test_captioning import *
+class Slow(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(0.2)
+train({folder!r}, callbacks=(Slow(),))
+"""
+
+
+def test_kill_minus_nine(tmp_path):
+    """The process itself is killed in the middle of an epoch; the next one goes on."""
+    script = SCRIPT.format(here=str(HERE), root=str(HERE.parents[1]), folder=str(tmp_path / "run"))
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=HERE.parents[1])
+    history = tmp_path / "run" / "history.csv"
+    deadline = time.monotonic() + 240
+    while not history.exists() or len(history.read_text().splitlines()) < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = len(history.read_text().splitlines()) - 1
+    assert done < RECIPE.epochs
+    shutil.copy(history, tmp_path / "before.csv")
+    _, result = train(tmp_path / "run")
+    _, expected = train(tmp_path / "whole")
+    # What was done is not done again.
+    before = (tmp_path / "before.csv").read_text().splitlines()
+    assert history.read_text().splitlines()[: len(before)] == before
+    np.testing.assert_allclose(result.history["val_loss"], expected.history["val_loss"], atol=1e-3)
+
+
+# -- Bad input ---------------------------------------------------------------------------------
+
+
+def test_features_and_captions_of_different_images():
+    with pytest.raises(DataError, match="Features of 3 images, but captions of 16"):
+        CaptionedFeatures(TRAIN.features[:3], TRAIN.references)
+
+
+def test_vocabulary_of_another_model(tmp_path):
+    network, _ = train(recipe=dataclasses.replace(RECIPE, epochs=1))
+    larger = Vocabulary([*VOCABULARY.words[4:], "zebra"], 1)
+    with pytest.raises(DataError, match="The vocabulary has 12 words, the decoder"):
+        fit_captioner(network, larger, TRAIN, DEV, RECIPE, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"epochs": 0}, "epochs and batch_size must be at least 1"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+    ],
+)
+def test_recipes_are_checked(values, message):
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(RECIPE, **values)
+
+
+def test_subset():
+    part = TRAIN.subset([2, 0])
+    assert part.references == [TRAIN.references[2], TRAIN.references[0]]
+    np.testing.assert_array_equal(part.mirrored[1], TRAIN.mirrored[0])

@@ -1,0 +1,94 @@
+"""Captions for many images by compiled decoders."""
+
+import numpy as np
+import pytest
+from captioner_models import FEATURES, LENGTH, NAMES, WORDS, small_decoder
+from keras import ops
+
+from common.data.vocabulary import Vocabulary
+from common.errors import ConfigError, DataError
+from common.models import decoding
+from common.training.generation import Generator, caption_tokens
+
+VOCABULARY = Vocabulary([f"word{i}" for i in range(4, WORDS)], 1)
+MANY = np.random.default_rng(1).standard_normal((7, *FEATURES.shape[1:])).astype("float16")
+
+
+def numbers(x):
+    return ops.convert_to_numpy(x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled_and_in_batches_is_the_same(name):
+    network = small_decoder(name)
+    generator = Generator(network, VOCABULARY, batch_size=3)  # 3, 3 and 1 filled up
+    features = MANY.astype("float32")
+    greedy, scores = decoding.sample(network, features, LENGTH - 1)
+    tokens, found = generator.tokens(MANY)
+    np.testing.assert_array_equal(tokens, numbers(greedy))
+    np.testing.assert_allclose(found, numbers(scores), atol=1e-4)
+    beams, _ = decoding.beam_search(network, features, LENGTH - 1, 2, length_penalty=0.5)
+    tokens, _ = generator.tokens(MANY, "beam", beams=2, length_penalty=0.5)
+    np.testing.assert_array_equal(tokens, numbers(beams))
+
+
+def test_weights_may_change_between_calls():
+    network = small_decoder("multi_head")
+    generator = Generator(network, VOCABULARY, 4)
+    before, _ = generator.tokens(MANY)
+    network.set_weights(small_decoder("multi_head", seed=9).get_weights())
+    after, _ = generator.tokens(MANY)
+    expected, _ = decoding.sample(network, MANY.astype("float32"), LENGTH - 1)
+    np.testing.assert_array_equal(after, numbers(expected))
+    assert (before != after).any()
+
+
+def test_samples_follow_their_seed():
+    generator = Generator(small_decoder("lstm"), VOCABULARY, 3)
+    first, _ = generator.tokens(MANY, "sample", captions=5, seed=1)
+    again, _ = generator.tokens(MANY, "sample", captions=5, seed=1)
+    other, _ = generator.tokens(MANY, "sample", captions=5, seed=2)
+    assert first.shape == (7, 5, LENGTH - 1)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_words():
+    generator = Generator(small_decoder("rnn"), VOCABULARY, 4)
+    tokens, _ = generator.tokens(MANY)
+    captions = generator.captions(MANY)
+    for row, words in zip(tokens[:, 0], captions, strict=True):
+        assert words == [f"word{i}" for i in row if i > 3]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_attention_of_given_captions(name):
+    network = small_decoder(name)
+    generator = Generator(network, VOCABULARY, 3)
+    tokens, _ = generator.tokens(MANY)
+    found = generator.attention(MANY, tokens[:, 0])
+    if name in NAMES[:2]:
+        assert found is None
+        return
+    assert found.shape == (7, LENGTH - 1, FEATURES.shape[1])
+    state = network.start(MANY.astype("float32"))
+    word = np.ones(7, "int32")
+    for t in range(LENGTH - 1):
+        _, state, looked = network.step(ops.convert_to_tensor(word), state)
+        np.testing.assert_allclose(found[:, t], looked, atol=1e-4)
+        word = tokens[:, 0, t]
+
+
+def test_caption_tokens():
+    found = caption_tokens([[["word4", "nothing"], ["word5"]], [["word6"] * 9]], VOCABULARY, 5)
+    np.testing.assert_array_equal(
+        found,
+        [[[1, 4, 3, 2, 0], [1, 5, 2, 0, 0]], [[1, 6, 6, 6, 6], [0, 0, 0, 0, 0]]],
+    )
+
+
+def test_bad_input():
+    with pytest.raises(DataError, match="The vocabulary has 10 words, the decoder 'rnn' was made"):
+        Generator(small_decoder("rnn"), Vocabulary([f"w{i}" for i in range(6)], 1))
+    with pytest.raises(ConfigError, match="method='best' is unknown"):
+        Generator(small_decoder("rnn"), VOCABULARY).captions(MANY, "best")
