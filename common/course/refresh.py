@@ -14,7 +14,7 @@ from common.files import write_text
 from common.paths import data_dir
 
 # Real data of each phase: the name of the data set and of its folder under `COURSE_DATA`.
-REAL_DATA = {"phase1_cifar": "cifar10"}
+REAL_DATA = {"phase1_cifar": "cifar10", "phase3_captioning": "flickr8k"}
 MAX_BYTES = 400_000
 MAX_FIGURE_BYTES = 150_000
 

@@ -12,7 +12,7 @@ from common.files import read_json, write_text
 from common.paths import outputs_dir
 
 # Metrics told in per cent, all whose names hold one of these.
-PERCENT = ("accuracy", "f1", "precision", "recall", "specificity")
+PERCENT = ("accuracy", "f1", "precision", "recall", "specificity", "true_captions")
 
 # In this order, then the metrics by name of appearance.
 FIRST = ("run", "phase", "dataset", "profile", "seed", "epochs", "parameters", "minutes")

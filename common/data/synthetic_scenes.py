@@ -290,6 +290,29 @@ def check_caption(words: Sequence[str], scene: Scene) -> str | None:
     return None
 
 
+def error_kind(words: Sequence[str], scene: Scene) -> str | None:
+    """What kind of error `check_caption` finds first, in a few words; `None` for a true caption."""
+    try:
+        claims = parse(words)
+    except DataError:
+        return "no sentence of the grammar"
+    named = 1 + max(max(claim.about, default=0) for claim in claims)
+    meant = list(permutations(scene.objects, named))
+    if not meant:
+        return "more things than there are"
+    for claim in claims:
+        meant = [objects for objects in meant if claim.holds(objects, scene)]
+        if not meant:
+            break
+    else:
+        return None
+    if not claim.about:
+        return "wrong number of shapes"
+    if len(claim.about) == 2:
+        return "wrong relation"
+    return "wrong place" if claim.says in PLACES else "a thing that is not there"
+
+
 def is_true(words: Sequence[str], scene: Scene) -> bool:
     """Whether a caption is grammatical and every claim of it holds of the scene."""
     return check_caption(words, scene) is None

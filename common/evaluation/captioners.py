@@ -1,9 +1,11 @@
 """Scores of trained captioners: what they write, in several ways, and how good it is."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
-from common.data.synthetic_scenes import SceneData, true_captions
-from common.evaluation.captions import bleu, caption_scores
+from common.data.synthetic_scenes import SceneData, error_kind, true_captions
+from common.evaluation.captions import BAD_ENDINGS, bleu, caption_scores
 from common.models.decoders import Decoder
 from common.training.captioner import CaptionTask
 from common.training.generation import Generator
@@ -14,6 +16,20 @@ WAYS = {
     "beam 3": {"method": "beam", "beams": 3, "length_penalty": 0.7},
     "beam 5": {"method": "beam", "beams": 5, "length_penalty": 0.7},
 }
+
+# Words of which a caption of a photo says one where people say another, or nothing.
+_COLOURS = frozenset(
+    "black white red blue green yellow brown orange pink purple grey gray tan gold".split()
+)
+_NUMBERS = frozenset("two three four five six several many".split())
+_PEOPLE = (
+    frozenset("man men guy guys male gentleman".split()),
+    frozenset("woman women lady ladies female".split()),
+    frozenset("boy boys".split()),
+    frozenset("girl girls".split()),
+)
+_ANIMALS = frozenset("dog dogs puppy cat cats bird birds horse horses cow cows sheep".split())
+_FILLING = BAD_ENDINGS | {"there", "it", "he", "she", "they", "two", "out", "up", "down", "off"}
 
 
 def bleu_4(captions, references) -> float:
@@ -74,3 +90,45 @@ def choose_decoding(
     }
     table, _ = judge(trained, task, "dev", ways)
     return ways[table["bleu_4"].astype(float).idxmax()], table
+
+
+def scene_errors(captions: Sequence[Sequence[str]], data: SceneData) -> pd.DataFrame:
+    """Which kind of error each caption of a scene has, if any: a row per caption, bool columns."""
+    kinds = [error_kind(words, scene) for words, scene in zip(captions, data.scenes, strict=True)]
+    return pd.get_dummies(pd.Series(kinds, dtype="object"))
+
+
+def photo_errors(
+    captions: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
+) -> pd.DataFrame:
+    """What captions of photos say that none of the people said, by kind.
+
+    Nobody checks photos: a thing that no reference mentions may well be there. So these are hints
+    where to look, and their shares upper bounds.
+
+    Args:
+        captions: Words of a caption of each image.
+        references: Words of what people said, by image.
+
+    Returns:
+        A row per caption, bool columns.
+    """
+    rows = []
+    for words, people in zip(captions, references, strict=True):
+        own = set(words)
+        said = {word for caption in people for word in caption}
+        kinds_said = [group for group in _PEOPLE if group & said]
+        content = [word for word in words if word not in _FILLING]
+        rows.append(
+            {
+                "a colour that nobody named": bool((own & _COLOURS) - said),
+                "a number that nobody named": bool((own & _NUMBERS) - said),
+                "a man for a woman, a boy for a girl": bool(kinds_said)
+                and any(group & own and not group & said for group in _PEOPLE),
+                "an animal that nobody saw": bool(own & _ANIMALS) and not said & _ANIMALS,
+                "nothing that anybody said": bool(content) and not set(content) & said,
+                "the same word twice": len(content) > len(set(content)),
+                "an end in the middle": not words or words[-1] in BAD_ENDINGS,
+            }
+        )
+    return pd.DataFrame(rows)

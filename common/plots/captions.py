@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from common.errors import DataError
 from common.plots.style import (
@@ -55,7 +56,7 @@ def captioned_images(
     rows = -(-len(images) // columns)
     ratios = [1, 1.25] * columns
     figure, axes = new_figure(
-        rows, 2 * columns, width=2 * WIDTH * columns / 3, height=1.75 * rows, width_ratios=ratios
+        rows, 2 * columns, width=0.59 * WIDTH * columns, height=1.75 * rows, width_ratios=ratios
     )
     for place in axes.ravel():
         place.axis("off")
@@ -63,8 +64,8 @@ def captioned_images(
         picture, words = axes[i // columns, 2 * (i % columns) :][:2]
         picture.imshow(image)
         lines = [line.removesuffix(".").strip() for line in texts]
-        text = "\n".join(textwrap.fill(f"• {line}", 33, subsequent_indent="  ") for line in lines)
-        words.text(0, 1, text, va="top", transform=words.transAxes, fontsize=7.5)
+        text = "\n".join(textwrap.fill(f"• {line}", 28, subsequent_indent="  ") for line in lines)
+        words.text(0, 1, text, va="top", transform=words.transAxes, fontsize=7)
     return figure
 
 
@@ -123,7 +124,7 @@ def frequent_words(counts: pd.Series, shown: int = 25, stop: Sequence[str] = ())
     figure, [[axes]] = new_figure(height=2.6)
     sns.barplot(x=top.index, y=100 * top.to_numpy() / counts.sum(), color=PALETTE[0], ax=axes)
     axes.tick_params(axis="x", rotation=60)
-    axes.set(title=f"The {len(top)} most frequent words", xlabel="", ylabel="words (%)")
+    axes.set(title=f"The {len(top)} most frequent words", xlabel="word", ylabel="words (%)")
     return figure
 
 
@@ -256,7 +257,7 @@ def training_curves(histories: Mapping[str, pd.DataFrame], score: str = "val_sco
     if not histories:
         raise DataError("There is no training to show.")
     titles = {"loss": "training loss", "val_loss": "dev loss", score: "dev BLEU-4, greedy"}
-    figure, [row] = new_figure(1, 3, width=1.35 * WIDTH, height=2.6)
+    figure, [row] = new_figure(1, 3, width=1.18 * WIDTH, height=2.6)
     for axes, (column, title) in zip(row, titles.items(), strict=True):
         for i, (name, history) in enumerate(histories.items()):
             label = TITLES.get(name, name)
@@ -286,7 +287,7 @@ def metric_bars(table: pd.DataFrame, metric: str, level: float | None = None) ->
     label_bars(axes, "{:.1f}")
     if level is not None:
         axes.axhline(level, color=PALETTE[1], linestyle="--", label=f"people: {level:.1f}")
-    axes.set(title=f"{name} on the test images", xlabel="", ylabel=name)
+    axes.set(title=f"{name} on the test images", xlabel="decoder", ylabel=name)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
@@ -298,7 +299,7 @@ def beam_curve(table: pd.DataFrame, metric: str = "bleu_4") -> Figure:
         table: `beams`, `length_penalty`, `length` (mean words of the captions) and the metric.
         metric: Its column.
     """
-    figure, [[left, right]] = new_figure(1, 2, width=1.2 * WIDTH, height=2.7)
+    figure, [[left, right]] = new_figure(1, 2, width=1.18 * WIDTH, height=2.7)
     widths = sorted(table["beams"].unique())
     colours = sns.color_palette(SEQUENTIAL, table["length_penalty"].nunique())
     for axes, column, label in (
@@ -329,7 +330,7 @@ _SEES = {
 
 def ladder_diagram() -> Figure:
     """What each of the five decoders can see when it writes the fifth word of a caption."""
-    figure, axes = new_figure(1, 5, width=1.5 * WIDTH, height=2.9)
+    figure, axes = new_figure(1, 5, width=1.18 * WIDTH, height=2.5)
     for place, (name, (image, words)) in zip(axes[0], _SEES.items(), strict=True):
         _draw_rung(place, image, words)
         place.set_title(TITLES[name], fontsize=9)
@@ -434,14 +435,16 @@ def cost_per_step(table: pd.DataFrame) -> Figure:
     columns = [column for column in table if column.startswith("ms")]
     if not columns:
         raise DataError("The table has no column of milliseconds (one that begins with 'ms').")
-    figure, [row] = new_figure(1, len(columns), width=1.4 * WIDTH, height=2.2, sharey=True)
+    figure, [row] = new_figure(1, len(columns), width=1.18 * WIDTH, height=2.2, sharey=True)
     names = [TITLES.get(name, name) for name in table.index]
     for axes, column in zip(row, columns, strict=True):
         values = table[column].astype(float)
         sns.barplot(x=values.to_numpy(), y=names, hue=names, palette=PALETTE[: len(names)], ax=axes)
         label_bars(axes, "{:.3g}")
-        axes.set(title=column, xlabel="", ylabel="")
-        axes.margins(x=0.2)
+        axes.set_title(column, fontsize=8.5)
+        axes.set(xlabel="", ylabel="")
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.margins(x=0.3)
     return figure
 
 

@@ -169,6 +169,21 @@ class TrainedCaptioner:
     run: Run | None
 
 
+def run_label(task: CaptionTask, profile: str, name: str, seed: int, **changed) -> str:
+    """The name of a run, made from what it is of.
+
+    Args:
+        task: What is trained on.
+        profile: The recipe's.
+        name: Of the decoder.
+        seed: Of everything random.
+        **changed: Hyper-parameters that were given by hand; `None` for those that were not.
+    """
+    parts = [task.dataset, profile, task.backbone["name"], name, f"seed{seed}"]
+    parts += [f"{key}{value}" for key, value in changed.items() if value is not None]
+    return "-".join(parts)
+
+
 def captioner_config(
     name: str,
     arguments: dict,

@@ -21,6 +21,7 @@ from common.data.synthetic_scenes import (
     Scene,
     SceneObject,
     check_caption,
+    error_kind,
     is_true,
     parse,
     scene_labels,
@@ -274,3 +275,21 @@ def test_lengths_must_agree(test):
             names=test.names, captions=test.captions, name="x", split="test",
             pixels=test.pixels, scenes=test.scenes[:3], held_out=test.held_out,
         )  # fmt: skip
+
+
+def test_kinds_of_errors():
+    scene = Scene(
+        (SceneObject("red", "circle", "small", 0, 0), SceneObject("blue", "square", "large", 2, 2)),
+        "dark",
+    )
+    kinds = {
+        "a red circle above a blue square": None,
+        "a red circle below a blue square": "wrong relation",
+        "a red circle on the right": "wrong place",
+        "a green circle on the left": "a thing that is not there",
+        "a large red circle on the left": "a thing that is not there",
+        "a a circle": "no sentence of the grammar",
+    }
+    for text, kind in kinds.items():
+        assert error_kind(text.split(), scene) == kind, text
+        assert (check_caption(text.split(), scene) is None) == (kind is None)

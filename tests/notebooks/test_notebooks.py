@@ -30,14 +30,20 @@ def code(path):
     return [cell for cell in read(path).cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize("phase", ["phase1_cifar", "phase2_histopathology"])
-def test_there_are_notebooks(phase):
-    assert [p.name for p in NOTEBOOKS if p.parent.name == phase] == [
-        "01_eda.ipynb",
-        "02_model.ipynb",
-        "03_training.ipynb",
-        "04_evaluation.ipynb",
-    ]
+PATCHES = ["01_eda", "02_model", "03_training", "04_evaluation"]
+CAPTIONS = ["01_eda", "02_features", "04_model", "05_training", "07_evaluation"]
+
+
+@pytest.mark.parametrize(
+    "phase, lessons",
+    [
+        ("phase1_cifar", PATCHES),
+        ("phase2_histopathology", PATCHES),
+        ("phase3_captioning", CAPTIONS),
+    ],
+)
+def test_there_are_notebooks(phase, lessons):
+    assert [p.stem for p in NOTEBOOKS if p.parent.name == phase] == lessons
 
 
 @each_notebook

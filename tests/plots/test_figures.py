@@ -7,6 +7,7 @@ import sys
 import types
 import warnings
 
+import caption_figures
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -210,7 +211,8 @@ ON_SLIDES = {
     "probabilities": lambda: plots.probability_maps(CHANCES, LABEL_MAPS, 0.5, SLIDES),
     "probabilities alone": lambda: plots.probability_maps(CHANCES, LABEL_MAPS),
 }
-FIGURES = {**MOSAICS, **CHARTS, **ON_SLIDES}
+CHARTS |= caption_figures.CHARTS
+FIGURES = {**MOSAICS, **CHARTS, **ON_SLIDES, **caption_figures.PICTURES}
 # Second figures of a function.
 VARIANTS = {
     "balance of splits",
@@ -223,7 +225,7 @@ VARIANTS = {
     "reliability of class 1",
     "confusion of two",
     "probabilities alone",
-}
+} | caption_figures.VARIANTS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -252,7 +254,8 @@ def test_figure_is_returned_once_and_small(name):
     image = Image.open(io.BytesIO(data))
     assert image.width <= 620 and image.height <= 700
     # Images cost a byte per pixel at least: 60 of them in the gallery.
-    assert len(data) < (70_000 if name == "gallery" else 60_000 if name in ON_SLIDES else 20_000)
+    large = name in ON_SLIDES or name in caption_figures.PICTURES
+    assert len(data) < (70_000 if name == "gallery" else 60_000 if large else 20_000)
 
 
 @functools.cache

@@ -1,0 +1,37 @@
+"""Kinds of errors in captions."""
+
+import numpy as np
+import pytest
+
+from common.data.synthetic_scenes import synthetic_scenes, true_captions
+from common.evaluation.captioners import photo_errors, scene_errors
+
+PEOPLE = [["a", "black", "dog", "runs"], ["two", "dogs", "with", "a", "woman"]]
+
+
+def errors(text):
+    found = photo_errors([text.split()], [PEOPLE]).loc[0]
+    return set(found.index[found])
+
+
+def test_errors_of_photos():
+    assert errors("a black dog") == set()
+    assert errors("a white dog") == {"a colour that nobody named"}
+    assert errors("three dogs with a woman") == {"a number that nobody named"}
+    assert errors("a man and a dog") == {"a man for a woman, a boy for a girl"}
+    assert errors("a woman and her dog and a dog") == {"the same word twice"}
+    assert errors("a dog with a") == {"an end in the middle"}
+    assert errors("") == {"an end in the middle"}
+    assert errors("people surf") == {"nothing that anybody said"}
+    animals = photo_errors([["a", "dog"], ["a", "cat"]], [[["a", "goat"]], [["a", "dog"]]])
+    assert animals["an animal that nobody saw"].tolist() == [True, False]
+
+
+def test_errors_of_scenes():
+    data = synthetic_scenes("dev", 100)
+    right = [image[0] for image in data.references]
+    assert scene_errors(right, data).empty or not scene_errors(right, data).any(axis=None)
+    shifted = right[1:] + right[:1]
+    found = scene_errors(shifted, data)
+    assert 1 - found.any(axis=1).mean() == pytest.approx(true_captions(shifted, data.scenes))
+    assert (found.sum(axis=1) <= 1).all() and np.all(found.any())

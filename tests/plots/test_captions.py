@@ -1,0 +1,103 @@
+"""The figures of captions say what the data say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from caption_figures import ATTENTION, COSTS, HISTORY, PHOTO, SCORES
+
+from common import plots
+from common.errors import DataError
+
+
+def texts(figure):
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def test_captions_stand_beside_their_images():
+    figure = plots.captioned_images([PHOTO, PHOTO[:50]], [["One .", "Two"], ["Three"]])
+    assert texts(figure) == ["• One\n• Two", "• Three"]
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), PHOTO)
+    with pytest.raises(DataError, match="1 images, but captions of 2"):
+        plots.captioned_images([PHOTO], [["a"], ["b"]])
+
+
+def test_gallery_names_caption_score_and_two_references():
+    figure = plots.caption_gallery([PHOTO], ["a dog"], [["one", "two", "three"]], [12.4])
+    assert texts(figure)[0] == "• “a dog” (12)\n• one\n• two"
+
+
+def test_lengths_are_shares():
+    figure = plots.caption_lengths({"train": np.array([2, 2, 4, 4])}, 3)
+    assert figure.axes[0].lines[0].get_ydata().tolist() == [0, 0, 50, 0, 50]
+
+
+def test_frequencies_say_what_is_covered():
+    counts = pd.Series([6, 3, 1], index=["a", "dog", "yak"])
+    title = plots.word_frequencies(counts, 2).axes[0].get_title()
+    assert title == "2 of 3 words occur at least 2 times: 90.0% of the text"
+
+
+def test_frequent_words_leave_out_stop_words():
+    counts = pd.Series([6, 3, 1], index=["a", "dog", "yak"])
+    axes = plots.frequent_words(counts, stop=["a"]).axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [30, 10]
+
+
+def test_similarity_is_a_cosine():
+    maps = np.zeros((2, 2, 2))
+    maps[0, 0], maps[0, 1], maps[1, 0], maps[1, 1] = (1, 0), (1, 0), (-1, 0), (-1, 0)
+    found = plots.region_similarity(PHOTO, maps, (0, 0)).axes[1].images[0].get_array()
+    np.testing.assert_allclose(found, [[1, 1], [-1, -1]], atol=1e-4)
+
+
+def test_feature_maps_show_channels_that_answer_somewhere():
+    maps = np.zeros((3, 3, 4))
+    maps[..., 1] = 9  # everywhere
+    maps[1, 1, 2] = 5  # in one place
+    figure = plots.feature_maps(PHOTO, maps, shown=1)
+    assert texts(figure) == ["image", "channel 2"]
+
+
+def test_attention_lights_where_it_looks():
+    attention = np.zeros((2, 4, 4))
+    attention[0, 0, 0] = attention[1, 3, 3] = 1
+    grey = np.full((160, 160, 3), 100, "uint8")
+    figure = plots.attention_words(grey, ["a", "dog"], attention)
+    assert texts(figure) == ["", "a", "dog"]
+    canvas = np.asarray(figure.axes[0].images[0].get_array()).sum(axis=-1).astype(int)
+    third = canvas.shape[1] // 6  # six images in a row
+    first, second = canvas[18:, third : 2 * third], canvas[18:, 2 * third : 3 * third]
+    assert first[:20, :20].mean() > first[-30:-10, -30:-10].mean() + 50
+    assert second[-30:-10, -30:-10].mean() > second[:20, :20].mean() + 50
+    with pytest.raises(DataError, match="3 words, but attention of 2"):
+        plots.attention_words(grey, ["a", "dog", "runs"], attention)
+    with pytest.raises(DataError, match="3 axes of maps"):
+        plots.attention_words(grey, ["a"], attention[0])
+
+
+def test_attention_of_long_captions_fits():
+    figure = plots.attention_words(PHOTO, ["word"] * 9, ATTENTION)
+    assert len(texts(figure)) == 10
+
+
+def test_curves_of_each_training():
+    figure = plots.training_curves({"rnn": HISTORY, "multi_head": HISTORY})
+    assert [line.get_ydata().tolist() for line in figure.axes[2].lines] == [[5, 9, 15.5]] * 2
+    with pytest.raises(DataError, match="no training"):
+        plots.training_curves({})
+
+
+def test_truth_is_drawn_in_per_cent():
+    bars = plots.metric_bars(SCORES, "true_captions").axes[0].containers
+    assert [round(bar.get_height()) for bar in bars[0]] == [0, 10, 20, 30, 40]
+
+
+def test_costs_need_times():
+    with pytest.raises(DataError, match="no column of milliseconds"):
+        plots.cost_per_step(COSTS[["parameters"]])
+
+
+def test_error_kinds_in_per_cent():
+    axes = plots.error_kinds(pd.Series({"colour": 0.2}), 50).axes[0]
+    assert axes.patches[0].get_width() == pytest.approx(20)
+    assert axes.get_title() == "What captions get wrong (n=50)"
