@@ -1,6 +1,6 @@
 """Scores of trained captioners: what they write, in several ways, and how good it is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -33,8 +33,25 @@ _FILLING = BAD_ENDINGS | {"there", "it", "he", "she", "they", "two", "out", "up"
 
 
 def bleu_4(captions, references) -> float:
-    """What a training is judged by, epoch by epoch."""
+    """BLEU-4, 0 to 100."""
     return bleu(captions, references)["bleu_4"]
+
+
+def dev_metric(task: CaptionTask) -> str:
+    """The score that epochs and decodings are chosen by on dev images.
+
+    BLEU-4 of photos. Of scenes the share of true captions: there, BLEU prefers sentences that fit
+    many scenes a little to those that are true of one.
+    """
+    return "true_captions" if isinstance(task.data["dev"], SceneData) else "bleu_4"
+
+
+def dev_score(task: CaptionTask) -> Callable:
+    """`dev_metric` as a function of captions of the dev images and their references, 0 to 100."""
+    if dev_metric(task) == "bleu_4":
+        return bleu_4
+    scenes = task.data["dev"].scenes
+    return lambda captions, references: 100 * true_captions(captions, scenes)
 
 
 def judge(
@@ -79,7 +96,7 @@ def score(captions: list[list[str]], task: CaptionTask, split: str) -> dict[str,
 def choose_decoding(
     trained: Decoder, task: CaptionTask, beams: int = 3, penalties=(0.5, 0.7, 0.9, 1.1)
 ) -> tuple[dict, pd.DataFrame]:
-    """The length penalty with the best BLEU-4 on dev images, as options of `Generator.captions`.
+    """The length penalty with the best `dev_metric`, as options of `Generator.captions`.
 
     Returns:
         The options, and the table that they were chosen from.
@@ -89,7 +106,7 @@ def choose_decoding(
         for penalty in penalties
     }
     table, _ = judge(trained, task, "dev", ways)
-    return ways[table["bleu_4"].astype(float).idxmax()], table
+    return ways[table[dev_metric(task)].astype(float).idxmax()], table
 
 
 def scene_errors(captions: Sequence[Sequence[str]], data: SceneData) -> pd.DataFrame:

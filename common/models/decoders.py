@@ -49,6 +49,9 @@ class Decoder(keras.Model):
         `(B, [K,] T, N)` if asked for, `None` where a decoder has none.
     """
 
+    # Whether each region gets a learned vector that tells where it is.
+    has_places = False
+
     def __init__(
         self,
         vocabulary_size: int,
@@ -80,6 +83,13 @@ class Decoder(keras.Model):
         self.embedding.build()
         self.regions.build((None, None, features_shape[-1]))
         self.regions_norm.build((None, None, self.width))
+        if self.has_places:
+            # About as long as a region's own vector: from zeros, places are learned late.
+            self.places = self.add_weight(
+                name="places",
+                shape=(features_shape[1], self.width),
+                initializer=keras.initializers.RandomNormal(stddev=0.5),
+            )
         self.build_words(features_shape[1])
         self.built = True
 
@@ -91,7 +101,10 @@ class Decoder(keras.Model):
         """What the decoder keeps of the image: a dict of arrays that begin with `B`."""
         seen = self.hide_regions(ops.cast(features, self.compute_dtype), training=training)
         regions = self.regions_norm(self.regions(seen))
-        return {"regions": self.drop_regions(regions, training=training)}
+        regions = self.drop_regions(regions, training=training)
+        if self.has_places:
+            regions = regions + ops.cast(self.places, regions.dtype)
+        return {"regions": regions}
 
     def first_words(self, image, captions: int) -> dict:
         """The state of the words before the first one: a dict of arrays with `B * K` rows."""
@@ -241,7 +254,7 @@ class LSTMDecoder(RecurrentDecoder):
 class AttentionLSTMDecoder(LSTMDecoder):
     """Rung 3: an LSTM that looks at the image again before each word, where it chooses.
 
-    1. First state from the mean of the regions, as on rung 2.
+    1. Regions get a learned vector of their place. First state from their mean, as on rung 2.
     2. Where to look: `z_t, a_t = BahdanauAttention(h_{t-1}, regions)`: context `(B * K, width)`
        and weights `(B * K, N)`.
     3. How much it matters: `z_t = sigmoid(W h_{t-1} + b) * z_t`, a gate per number: "of" needs no
@@ -251,6 +264,8 @@ class AttentionLSTMDecoder(LSTMDecoder):
 
     Source: Xu et al., "Show, Attend and Tell" (2015).
     """
+
+    has_places = True
 
     def __init__(self, vocabulary_size: int, **kwargs):
         super().__init__(vocabulary_size, **kwargs)
@@ -424,7 +439,7 @@ class DecoderBlock(keras.layers.Layer):
 class SelfAttentionDecoder(Decoder):
     """Rungs 4 and 5: no recurrence; each word looks at all words before it and at the image.
 
-    1. `x_t = word_t + P[t]`; regions get position vectors, too.
+    1. `x_t = word_t + P[t]`; regions get a vector of their place, too.
     2. `x = block(x, regions)`, `num_blocks` times, see `DecoderBlock`.
     3. Logits: `E norm(x_t)`.
 
@@ -439,6 +454,8 @@ class SelfAttentionDecoder(Decoder):
         num_blocks: Number of blocks.
         **kwargs: Those of `Decoder`.
     """
+
+    has_places = True
 
     def __init__(self, vocabulary_size: int, num_heads: int = 4, num_blocks: int = 2, **kwargs):
         super().__init__(vocabulary_size, **kwargs)
@@ -458,17 +475,13 @@ class SelfAttentionDecoder(Decoder):
 
     def build_words(self, regions):
         shape = (None, None, self.width)
-        self.places = self.add_weight(
-            name="places", shape=(regions, self.width), initializer="zeros"
-        )
         self.positions.build(shape)
         for block in self.blocks:
             block.build(shape, (None, regions, self.width))
         self.norm.build(shape)
 
     def look(self, features, training=False):
-        image = super().look(features, training)
-        regions = image["regions"] + ops.cast(self.places, self.compute_dtype)
+        regions = super().look(features, training)["regions"]
         return {f"block{i}": block.project(regions) for i, block in enumerate(self.blocks)}
 
     def first_words(self, image, captions):

@@ -6,7 +6,12 @@ import pandas as pd
 from common.layers import PatchWhitening
 from common.models.resnet import BLOCKS, ResNetConfig
 
-COUNTED = (keras.layers.Conv2D, keras.layers.Dense, PatchWhitening)
+COUNTED = (
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Dense,
+    PatchWhitening,
+)
 
 
 def model_summary_table(model: keras.Model, input_size: int = 32) -> pd.DataFrame:

@@ -247,22 +247,23 @@ def attention_words(
     return mosaic_figure([small, *pictures], columns, titles=["", *words])
 
 
-def training_curves(histories: Mapping[str, pd.DataFrame], score: str = "val_score") -> Figure:
+def training_curves(histories: Mapping[str, pd.DataFrame], metric: str = "bleu_4") -> Figure:
     """Losses and dev score of several trainings over their epochs.
 
     Args:
-        histories: The history of each decoder: `epoch`, `loss`, `val_loss` and the score.
-        score: Its column.
+        histories: The history of each decoder: `epoch`, `loss`, `val_loss` and `val_score`.
+        metric: What the score is.
     """
     if not histories:
         raise DataError("There is no training to show.")
-    titles = {"loss": "training loss", "val_loss": "dev loss", score: "dev BLEU-4, greedy"}
+    name = _TITLES_OF_SCORES.get(metric, metric)
+    titles = {"loss": "training loss", "val_loss": "dev loss", "val_score": "dev, greedily"}
     figure, [row] = new_figure(1, 3, width=1.18 * WIDTH, height=2.6)
     for axes, (column, title) in zip(row, titles.items(), strict=True):
         for i, (name, history) in enumerate(histories.items()):
             label = TITLES.get(name, name)
             axes.plot(history["epoch"], history[column], "o-", ms=3, color=PALETTE[i], label=label)
-        axes.set(title=title, xlabel="epoch", ylabel="BLEU-4" if column == score else "nats")
+        axes.set(title=title, xlabel="epoch", ylabel=name if column == "val_score" else "nats")
         axes.xaxis.get_major_locator().set_params(integer=True)
     row[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
@@ -284,7 +285,7 @@ def metric_bars(table: pd.DataFrame, metric: str, level: float | None = None) ->
     sns.barplot(
         shown, x="decoder", y=metric, hue="decoding", palette=SEQUENTIAL, errorbar=None, ax=axes
     )
-    label_bars(axes, "{:.1f}")
+    label_bars(axes, "{:.1f}", fontsize=6.5)
     if level is not None:
         axes.axhline(level, color=PALETTE[1], linestyle="--", label=f"people: {level:.1f}")
     axes.set(title=f"{name} on the test images", xlabel="decoder", ylabel=name)
@@ -302,13 +303,15 @@ def beam_curve(table: pd.DataFrame, metric: str = "bleu_4") -> Figure:
     figure, [[left, right]] = new_figure(1, 2, width=1.18 * WIDTH, height=2.7)
     widths = sorted(table["beams"].unique())
     colours = sns.color_palette(SEQUENTIAL, table["length_penalty"].nunique())
+    factor = 100 if metric == "true_captions" else 1
     for axes, column, label in (
         (left, metric, _TITLES_OF_SCORES.get(metric, metric)),
         (right, "length", "mean length (words)"),
     ):
         for (penalty, part), colour in zip(table.groupby("length_penalty"), colours, strict=True):
             part = part.sort_values("beams")
-            axes.plot(part["beams"], part[column], "o-", ms=4, color=colour, label=f"{penalty:g}")
+            values = part[column].astype(float) * (factor if column == metric else 1)
+            axes.plot(part["beams"], values, "o-", ms=4, color=colour, label=f"{penalty:g}")
         axes.set(xlabel="beams", ylabel=label, xscale="log")
         axes.set_xticks(widths, widths)
         axes.minorticks_off()

@@ -177,4 +177,4 @@ def mosaic_figure(
 def label_bars(axes: Axes, form: str = "{:,.0f}", **kwargs) -> None:
     """Writes each bar's value at its end."""
     for bars in axes.containers:
-        axes.bar_label(bars, fmt=form, padding=2, fontsize=8, **kwargs)
+        axes.bar_label(bars, fmt=form, **{"padding": 2, "fontsize": 8, **kwargs})

@@ -107,3 +107,9 @@ def test_receptive_fields_are_what_a_pixel_reaches(config):
     slack = 0 if config.downsample == "stride" and config.stem != "conv7x7" else 6
     extent = rows[-1] - rows[0] + 1
     assert table["field"].iloc[-1] - slack <= extent <= table["field"].iloc[-1]
+
+
+def test_macs_of_a_depthwise_network():
+    """MobileNet 0.75: 325 million (Howard et al. 2017), 0.8 of them in the classifier."""
+    model = keras.applications.MobileNet((224, 224, 3), alpha=0.75, include_top=False, weights=None)
+    assert count_macs(model, 224) == pytest.approx(324.6e6, rel=0.005)
