@@ -456,6 +456,7 @@ def release(
     Example:
       python -m common.course release phase1 --run cifar10-laptop-fast-seed0
       python -m common.course release phase2 --run histopathology-laptop-fast_small-leave-one-out
+      python -m common.course release phase3 --run scenes   (trains the scenes' backbone)
     """
     from common.course.evaluate import release
 

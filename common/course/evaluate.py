@@ -39,6 +39,8 @@ def evaluate(phase: str, data: Path, run: str | None, batch_size: int) -> dict:
 def release(phase: str, run: str) -> tuple[Path, dict]:
     """Writes a run's weights in half precision into the repository, with its record.
 
+    The run "scenes" of phase 3 trains the backbone of the built-in scenes anew.
+
     For phases 1 and 3, the test metrics in the record are those of the written file, in float32,
     on all test images of the run's data set.
 
@@ -52,6 +54,10 @@ def release(phase: str, run: str) -> tuple[Path, dict]:
 
     phase = phase_name(phase)
     if phase == "phase3_captioning":
+        if run == "scenes":
+            from common.training.scene_backbone import release_scene_backbone
+
+            return release_scene_backbone()
         return _release_captioner(run)
     model, record = released.load_model(run, phase)
     if record["phase"] != phase:

@@ -1,6 +1,7 @@
 """The backbone of the built-in scenes: a small ResNet that has learned what stands where."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -184,10 +185,13 @@ def scene_backbone(head: bool = False) -> keras.Model:
     return model if head else backbone
 
 
-def release_scene_backbone(seed: int = 0) -> dict:
+def release_scene_backbone(seed: int = 0) -> tuple[Path, dict]:
     """Trains the backbone and writes its weights in half precision, with the record.
 
     The figures in the record are of the written file, in float32.
+
+    Returns:
+        The folder, and the record.
     """
     settings = device_settings()
     _, trained, history = train_scene_backbone(seed, settings=settings)
@@ -211,10 +215,15 @@ def release_scene_backbone(seed: int = 0) -> dict:
     model = scene_backbone(head=True)
     record |= {
         "parameters": model.count_params(),
-        "metrics": {split: judge_scenes(model, split) for split in ("dev", "test")},
+        "metrics": {
+            f"{split}_{name}": value
+            for split in ("dev", "test")
+            for name, value in judge_scenes(model, split).items()
+            if value is not None
+        },
         "versions": versions(),
         "git_revision": git_revision(),
         "hardware": hardware(),
     }
     write_json(folder / "record.json", record)
-    return record
+    return folder, read_json(folder / "record.json")

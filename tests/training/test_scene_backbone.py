@@ -87,3 +87,21 @@ def test_features_do_not_depend_on_the_batch():
     together = ops.convert_to_numpy(backbone(pixels, training=False))
     alone = ops.convert_to_numpy(backbone(pixels[2:3], training=False))
     np.testing.assert_allclose(together[2:3], alone, atol=1e-4)
+
+
+def test_release_writes_weights_and_their_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "released_folder", lambda phase: tmp_path)
+    monkeypatch.setattr(
+        module, "synthetic_scenes", lambda split, count=None: synthetic_scenes(split, 100)
+    )
+    monkeypatch.setattr(
+        module,
+        "train_scene_backbone",
+        lambda seed, settings: train_scene_backbone(seed, 1, 100, settings, progress=False),
+    )
+    folder, record = module.release_scene_backbone()
+    assert folder == tmp_path / "scenes"
+    assert record == json.loads((folder / "record.json").read_text())
+    assert record["metrics"]["test_n"] == 100 and 0 <= record["metrics"]["test_labels"] <= 1
+    found = judge_scenes(scene_backbone(head=True), "test", 100)
+    assert found["labels"] == pytest.approx(record["metrics"]["test_labels"])
