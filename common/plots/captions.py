@@ -256,14 +256,14 @@ def training_curves(histories: Mapping[str, pd.DataFrame], metric: str = "bleu_4
     """
     if not histories:
         raise DataError("There is no training to show.")
-    name = _TITLES_OF_SCORES.get(metric, metric)
+    score = _TITLES_OF_SCORES.get(metric, metric)
     titles = {"loss": "training loss", "val_loss": "dev loss", "val_score": "dev, greedily"}
     figure, [row] = new_figure(1, 3, width=1.18 * WIDTH, height=2.6)
     for axes, (column, title) in zip(row, titles.items(), strict=True):
         for i, (name, history) in enumerate(histories.items()):
             label = TITLES.get(name, name)
             axes.plot(history["epoch"], history[column], "o-", ms=3, color=PALETTE[i], label=label)
-        axes.set(title=title, xlabel="epoch", ylabel=name if column == "val_score" else "nats")
+        axes.set(title=title, xlabel="epoch", ylabel=score if column == "val_score" else "nats")
         axes.xaxis.get_major_locator().set_params(integer=True)
     row[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure

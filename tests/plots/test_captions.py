@@ -83,6 +83,7 @@ def test_attention_of_long_captions_fits():
 def test_curves_of_each_training():
     figure = plots.training_curves({"rnn": HISTORY, "multi_head": HISTORY})
     assert [line.get_ydata().tolist() for line in figure.axes[2].lines] == [[5, 9, 15.5]] * 2
+    assert [axes.get_ylabel() for axes in figure.axes] == ["nats", "nats", "BLEU-4"]
     with pytest.raises(DataError, match="no training"):
         plots.training_curves({})
 
