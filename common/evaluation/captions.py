@@ -61,6 +61,99 @@ def bleu(captions: Sequence[Caption], references: References) -> dict[str, float
     }
 
 
+# How `SentenceBleu` treats an order of n-grams without a match, by the names of nltk's methods.
+SMOOTHINGS = {
+    "method1": "0.1 matches in place of none",
+    "method2": "one match and one n-gram more, but for 1-grams (Lin and Och, 2004)",
+}
+
+
+class SentenceBleu:
+    """BLEU-4 of each caption alone, smoothed: what a reward needs, for many captions at once.
+
+    The n-grams of the references are counted once. Scores equal nltk's `sentence_bleu` with the
+    smoothing of that name, 0 to 1.
+
+    A caption of three words has no 4-gram, and most captions match none: without smoothing they
+    would all score 0 and a reward would not tell them apart. Chen and Cherry, "A Systematic
+    Comparison of Smoothing Techniques for Sentence-Level BLEU" (2014).
+
+    Args:
+        references: For each image lists of words.
+        smoothing: One of `SMOOTHINGS`.
+
+    Raises:
+        DataError: for texts instead of lists of words, or an image without references.
+        ConfigError: for an unknown smoothing.
+    """
+
+    def __init__(self, references: References, smoothing: str = "method2"):
+        if smoothing not in SMOOTHINGS:
+            raise ConfigError(
+                f"smoothing={smoothing!r} is unknown. Choose one of {tuple(SMOOTHINGS)}."
+            )
+        self.smoothing = smoothing
+        captions, sizes = _flatten(references)
+        self._ids = _number_words(captions)
+        grams = _Grams(captions, self._ids)
+        image = np.repeat(np.arange(len(sizes)), sizes)[grams.row]
+        # Of every n-gram of an image, the most that one of its references holds.
+        sort = np.lexsort((grams.key, image))
+        first = np.flatnonzero(_changes(image[sort]) | _changes(grams.key[sort]))
+        self._most = np.maximum.reduceat(grams.count[sort], first)
+        self._known, known = np.unique(grams.key[sort][first], return_inverse=True)
+        self._code = image[sort][first] * len(self._known) + known
+        # Shorter ones first: of two lengths that are as close, the shorter one counts.
+        self._length = np.full((len(sizes), max(sizes)), np.iinfo("int32").max)
+        for row, of_image in zip(self._length, references, strict=True):
+            row[: len(of_image)] = sorted(map(len, of_image))
+
+    def __len__(self) -> int:
+        return len(self._length)
+
+    def score(
+        self, captions: Sequence[Caption], images: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
+        """The score of each caption, 0 to 1; arguments and errors as `CiderD.score`."""
+        counts = self.counts(captions, images).astype(float)
+        matches, totals = counts[:, :_ORDERS], counts[:, _ORDERS : 2 * _ORDERS]
+        none = matches[:, 0] == 0  # not one word is right
+        if self.smoothing == "method1":
+            matches = np.where(matches > 0, matches, 0.1)
+        else:
+            more = np.arange(_ORDERS) > 0
+            matches, totals = matches + more, totals + more
+        length, closest = counts[:, -2], counts[:, -1]
+        brevity = np.minimum(0, 1 - closest / np.maximum(length, 1))
+        precision = np.log(np.where(none[:, None], 1, matches) / totals).mean(axis=1)
+        return np.where(none, 0, np.exp(brevity + precision))
+
+    def counts(
+        self, captions: Sequence[Caption], images: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
+        """What BLEU sums, (N, 10): matches and totals by order, length, closest reference length.
+
+        Arguments and errors as `CiderD.score`.
+        """
+        images = _images_of(captions, images, len(self))
+        grams = _Grams(captions, _number_words(captions, self._ids))
+        known = np.searchsorted(self._known, grams.key).clip(max=len(self._known) - 1)
+        code = images[grams.row] * len(self._known) + known
+        place = np.searchsorted(self._code, code).clip(max=len(self._code) - 1)
+        held = (self._known[known] == grams.key) & (self._code[place] == code)
+        matched = np.where(held, np.minimum(grams.count, self._most[place]), 0)
+        matches = np.bincount(
+            grams.row * _ORDERS + grams.order, matched, len(captions) * _ORDERS
+        ).reshape(-1, _ORDERS)
+        lengths = _lengths(captions)
+        # As nltk: at least 1, even where a caption is too short to hold an n-gram.
+        totals = np.maximum(lengths[:, None] - np.arange(_ORDERS), 1)
+        candidates = self._length[images]
+        closest = np.abs(candidates - lengths[:, None]).argmin(axis=1)
+        closest = candidates[np.arange(len(captions)), closest]
+        return np.column_stack([matches.astype(int), totals, lengths, closest])
+
+
 class CiderD:
     """CIDEr-D of captions: how much they share with the references, rare words counting more.
 
@@ -130,16 +223,7 @@ class CiderD:
                 that of the images.
             ConfigError: for an image that does not exist.
         """
-        _check_words(captions)
-        images = np.arange(len(self)) if images is None else np.asarray(images)
-        if len(captions) != len(images):
-            raise DataError(
-                f"{len(captions)} captions for {len(images)} images. Give one each, or `images`."
-            )
-        if images.dtype.kind not in "iu" or images.min() < 0 or images.max() >= len(self):
-            raise ConfigError(
-                f"images must be whole numbers in 0..{len(self) - 1}. Received: {images}"
-            )
+        images = _images_of(captions, images, len(self))
         grams = _Grams(captions, _number_words(captions, self._ids))
         weight = grams.count * self._idf_of(grams.key)
         norm = _norms(grams, weight, len(captions))
@@ -442,6 +526,19 @@ def _check_words(captions) -> None:
         raise DataError("There is no caption to judge.")
 
 
+def _images_of(captions, images, count: int) -> np.ndarray:
+    """Which of `count` images each caption describes, checked; by default each one in order."""
+    _check_words(captions)
+    images = np.arange(count) if images is None else np.asarray(images)
+    if len(captions) != len(images):
+        raise DataError(
+            f"{len(captions)} captions for {len(images)} images. Give one each, or `images`."
+        )
+    if images.dtype.kind not in "iu" or images.min() < 0 or images.max() >= count:
+        raise ConfigError(f"images must be whole numbers in 0..{count - 1}. Received: {images}")
+    return images
+
+
 def _check_caption(caption, name, *place) -> None:
     # This runs for every word of every batch of a reward: names are put together on failure only.
     if isinstance(caption, (list, tuple)):
@@ -582,29 +679,8 @@ def _shares(captions, references) -> dict[str, np.ndarray | None]:
     }
 
 
-def _bleu_counts(captions, references) -> np.ndarray:
-    """What BLEU sums, (N, 10): matches and totals by order, length, closest reference length."""
-    texts, sizes = _flatten(references)
-    ids = _number_words(texts, _number_words(captions))
-    own, other = _Grams(captions, ids), _Grams(texts, ids)
-    place, found = own.find(np.repeat(np.arange(len(sizes)), sizes)[other.row], other.key)
-    most = np.zeros(len(own.key), int)  # in one reference
-    np.maximum.at(most, place[found], other.count[found])
-    matches = np.bincount(
-        own.row * _ORDERS + own.order, np.minimum(own.count, most), len(captions) * _ORDERS
-    ).reshape(-1, _ORDERS)
-    lengths = _lengths(captions)
-    # As nltk: at least 1, even where a caption is too short to hold an n-gram.
-    totals = np.maximum(lengths[:, None] - np.arange(_ORDERS), 1)
-    closest = [
-        min((len(reference) for reference in of_image), key=lambda r, n=n: (abs(r - n), r))
-        for n, of_image in zip(lengths, references, strict=True)
-    ]
-    return np.column_stack([matches, totals, lengths, closest])
-
-
 def _bleu_of(sums) -> dict[str, np.ndarray]:
-    """BLEU of sums of `_bleu_counts`, (..., 10)."""
+    """BLEU of sums of `SentenceBleu.counts`, (..., 10)."""
     matches, totals = sums[..., :_ORDERS], sums[..., _ORDERS : 2 * _ORDERS]
     length, closest = sums[..., -2], np.asarray(sums[..., -1], float)
     brevity = np.minimum(0, 1 - closest / np.maximum(length, 1))
@@ -619,7 +695,7 @@ def _bleu_of(sums) -> dict[str, np.ndarray]:
 def _resampled(captions, references, weights) -> dict[str, np.ndarray]:
     """By metric (1 + samples,) values: on all images, then on each resample."""
     check_captions(captions, references)
-    scores = _bleu_of(weights @ _bleu_counts(captions, references))
+    scores = _bleu_of(weights @ SentenceBleu(references).counts(captions))
     means = {"cider_d": 100 * CiderD(references).score(captions), **_shares(captions, references)}
     for name, values in means.items():
         if values is not None:

@@ -112,7 +112,7 @@ def test_bleu_is_that_of_nltk(many):
     expected = by_nltk(captions, references)
     assert min(expected) > 1
     assert list(cap.bleu(captions, references).values()) == pytest.approx(expected, abs=1e-9)
-    counts = cap._bleu_counts(captions, references).sum(axis=0)
+    counts = cap.SentenceBleu(references).counts(captions).sum(axis=0)
     assert list(cap._bleu_of(counts).values()) == pytest.approx(expected, abs=1e-9)
 
 
@@ -120,9 +120,45 @@ def test_bleu_is_that_of_nltk(many):
 def test_bleu_is_zero_where_nothing_matches(caption):
     captions, references = words(caption), REFERENCES[:1]
     scores = list(cap.bleu(captions, references).values())
-    counts = cap._bleu_counts(captions, references)[0]
+    counts = cap.SentenceBleu(references).counts(captions)[0]
     assert [score > 0 for score in scores] == list(np.logical_and.accumulate(counts[:4] > 0))
     assert list(cap._bleu_of(counts).values()) == pytest.approx(scores, abs=1e-9)
+
+
+@pytest.mark.parametrize("smoothing", list(cap.SMOOTHINGS))
+def test_sentence_bleu_is_that_of_nltk(many, smoothing):
+    captions, references = many
+    captions = [*captions, [], ["a"], ["nobody-says-so"], captions[0][:3]]
+    images = np.append(np.arange(len(references)), [0, 0, 0, 0])
+    smooth = getattr(bleu_score.SmoothingFunction(), smoothing)
+    expected = [
+        bleu_score.sentence_bleu(references[i], caption, smoothing_function=smooth)
+        for i, caption in zip(images, captions, strict=True)
+    ]
+    found = cap.SentenceBleu(references, smoothing).score(captions, images)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    assert found.max() > 0.2 and found[-4] == 0
+
+
+def test_sentence_bleu_of_a_batch():
+    captions, references = made_up()
+    scorer = cap.SentenceBleu(references)
+    images = np.array([3, 0, 3])
+    found = scorer.score([captions[i] for i in images], images)
+    np.testing.assert_allclose(found, scorer.score(captions)[images], atol=1e-12)
+    assert len(scorer) == len(references)
+
+
+def test_sentence_bleu_refuses():
+    scorer = cap.SentenceBleu(REFERENCES)
+    with pytest.raises(ConfigError, match="smoothing='method7' is unknown. Choose one of"):
+        cap.SentenceBleu(REFERENCES, "method7")
+    with pytest.raises(ConfigError, match="images must be whole numbers in 0"):
+        scorer.score([["a"]], [len(REFERENCES)])
+    with pytest.raises(DataError, match="1 captions for 2 images"):
+        scorer.score([["a"]], [0, 1])
+    with pytest.raises(DataError, match="where a list of words is wanted"):
+        scorer.score(["a dog"], [0])
 
 
 def test_cider_d_by_hand():
