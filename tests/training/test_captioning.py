@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from killing import KillAt, KilledError
 
 from common.data.vocabulary import PAD, Vocabulary
 from common.errors import ConfigError, DataError
@@ -174,23 +175,6 @@ def test_patience_stops_and_stays_stopped(tmp_path):
     assert len(again.history) == 4 and next(told) == 99.0
     with pytest.raises(ConfigError, match="patience needs a score"):
         train(recipe=recipe, score=None)
-
-
-class KilledError(Exception):
-    """Stands for a kill: training ends where it is raised."""
-
-
-class KillAt(keras.callbacks.Callback):
-    def __init__(self, epoch, batch):
-        super().__init__()
-        self.at = (epoch, batch)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == self.at:
-            raise KilledError
 
 
 MIRRORED = dataclasses.replace(

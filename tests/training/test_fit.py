@@ -5,6 +5,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from killing import KillAt, KilledError
 from small import small_data, small_network
 
 from common.errors import ConfigError, CourseError, DataError
@@ -21,23 +22,6 @@ RECIPE = Recipe(
     ema_momentum=0.9, ema_overwrite_every=2,
 )  # fmt: skip
 SETTINGS = device_settings(precision="float32")
-
-
-class KilledError(Exception):
-    """Stands for a kill: training ends where it is raised."""
-
-
-class KillAt(keras.callbacks.Callback):
-    def __init__(self, epoch, batch):
-        super().__init__()
-        self.at = (epoch, batch)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == self.at:
-            raise KilledError
 
 
 BALANCED = dataclasses.replace(RECIPE, imbalance="balanced_batches")
