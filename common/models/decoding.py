@@ -153,13 +153,19 @@ def beam_search(
     )
 
 
-def _possible(logits, tokens, t, no_repeated_trigram):
-    """Logits without the words that no caption may have."""
+def possible_words(logits):
+    """Logits `(..., vocabulary)`, float32, without the words that no caption may have."""
     vocabulary = ops.arange(logits.shape[-1])
     special = (vocabulary == PAD) | (vocabulary == START) | (vocabulary == UNK)
-    logits = ops.where(special, _NEVER, ops.cast(logits, "float32"))
+    return ops.where(special, _NEVER, ops.cast(logits, "float32"))
+
+
+def _possible(logits, tokens, t, no_repeated_trigram):
+    """Logits without the words that this caption may not have now."""
+    logits = possible_words(logits)
     if not no_repeated_trigram:
         return logits
+    vocabulary = ops.arange(logits.shape[-1])
     # Where the last two words stood before, what came after them then.
     last = ops.take(tokens, ops.maximum(t - 1, 0), axis=1)[:, None]
     before = ops.take(tokens, ops.maximum(t - 2, 0), axis=1)[:, None]

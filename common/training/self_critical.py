@@ -1,0 +1,319 @@
+"""Self-critical training: a captioner draws captions, has them scored, and learns from the scores.
+
+A score such as BLEU has no gradient: it counts words. But the mean score of the captions that a
+network draws does have one. With `r(w)` for the reward of a caption `w`,
+
+    grad E[r(w)] = E[(r(w) - b) grad log p(w)]
+
+for any baseline `b` that does not depend on `w`. The right side can be drawn. A good baseline does
+not change its mean, and makes its variance small.
+
+Sources: Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist
+Reinforcement Learning" (1992); Rennie et al., "Self-critical Sequence Training for Image
+Captioning" (2017), the greedy baseline; Kool et al., "Buy 4 REINFORCE Samples, Get a Baseline for
+Free!" (2019), leave-one-out.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from common.data.vocabulary import END, PAD, START, Vocabulary
+from common.errors import ConfigError, DataError
+from common.models.decoders import Decoder
+from common.models.decoding import possible_words
+from common.training.backend import DeviceSettings
+from common.training.batches import Batches
+from common.training.callbacks import Checkpoint, Progress
+from common.training.captioning import CaptionedFeatures, Generated, Patience
+from common.training.fit import FitResult, tensorboard_callbacks
+from common.training.generation import Generator
+from common.training.schedules import OneCycle
+
+BASELINES = ("leave_one_out", "greedy", "none")
+
+# Captions (lists of words), and the number of the training image that each describes, to rewards.
+Reward = Callable[[Sequence[Sequence[str]], np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class RewardRecipe:
+    """How a captioner is trained by a reward.
+
+    Attributes:
+        epochs: Passes over the training images.
+        batch_size: Images per step.
+        captions: Drawn of each image in a step.
+        baseline: What is taken off a caption's reward: "leave_one_out", the mean reward of the
+            other captions of its image; "greedy", the reward of the likeliest words; "none".
+        learning_rate: Peak of Adam's one-cycle schedule.
+        warmup: Share of the steps in which the learning rate rises.
+        clip_norm: Largest length of the gradient of all weights together; 0 for no limit.
+        patience: Epochs in a row without a better dev score after which training stops; 0: never.
+    """
+
+    epochs: int
+    batch_size: int = 32
+    captions: int = 5
+    baseline: str = "leave_one_out"
+    learning_rate: float = 3e-5
+    warmup: float = 0.1
+    clip_norm: float = 1.0
+    patience: int = 0
+
+    def __post_init__(self):
+        if self.baseline not in BASELINES:
+            raise ConfigError(f"baseline={self.baseline!r} is unknown. Choose one of {BASELINES}.")
+        if min(self.epochs, self.batch_size, self.captions) < 1:
+            raise ConfigError(
+                "epochs, batch_size and captions must be at least 1. Received: "
+                f"epochs={self.epochs}, batch_size={self.batch_size}, captions={self.captions}"
+            )
+        if self.baseline == "leave_one_out" and self.captions < 2:
+            raise ConfigError("The baseline 'leave_one_out' needs two captions of each image.")
+
+    def to_dict(self) -> dict:
+        """All values, as records keep them."""
+        return asdict(self)
+
+    def make_optimizer(self, total_steps: int) -> keras.optimizers.Optimizer:
+        """Adam with its one-cycle schedule."""
+        schedule = OneCycle(self.learning_rate, total_steps, self.warmup)
+        return keras.optimizers.Adam(schedule, global_clipnorm=self.clip_norm or None)
+
+
+def reward_of(function: Callable, references: Sequence[Sequence[Sequence[str]]]) -> Reward:
+    """Any function of captions and their references as a reward."""
+    return lambda captions, images: function(captions, [references[i] for i in images])
+
+
+def advantages(rewards: np.ndarray, baseline: str, greedy: np.ndarray | None = None) -> np.ndarray:
+    """Rewards less their baseline, in the shape of the rewards.
+
+    Args:
+        rewards: `(images, captions)`.
+        baseline: One of `BASELINES`.
+        greedy: For "greedy" the rewards of the greedy captions, `(images,)`.
+    """
+    if baseline == "greedy":
+        return rewards - greedy[:, None]
+    if baseline == "leave_one_out":
+        count = rewards.shape[1]
+        others = (rewards.sum(axis=1, keepdims=True) - rewards) / (count - 1)
+        return rewards - others
+    return rewards
+
+
+class Rewarded(keras.Model):
+    """A decoder as it is trained by rewards: captions that it drew, weighted by their advantages.
+
+    1. `loss = - mean over captions of advantage * sum over its words of log p(word)`.
+
+    `<end>` is one of the words: how to end is learned, too. Dropout is off, and words that are
+    never drawn have no probability: so the captions are of the very distribution that is
+    differentiated. Save `decoder`, never this wrapper.
+
+    Args:
+        decoder: The decoder.
+    """
+
+    def __init__(self, decoder: Decoder):
+        super().__init__(name="rewarded")
+        self.decoder = decoder
+
+    def build(self, input_shape):
+        # The decoder is built already.
+        self.built = True
+
+    def call(self, inputs, training=False):
+        logits = self.decoder(inputs["features"], inputs["tokens"][..., :-1], training=False)
+        log_p = ops.log_softmax(possible_words(logits), axis=-1)
+        words = inputs["tokens"][..., 1:]
+        chosen = ops.take_along_axis(log_p, words[..., None], axis=-1)[..., 0]
+        return ops.sum(ops.where(words != PAD, chosen, 0.0), axis=-1)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return -ops.mean(y * y_pred)
+
+
+class Critic:
+    """Draws captions of training images and has them scored.
+
+    Args:
+        generator: Of the decoder in training; its batch size is that of the recipe.
+        reward: Of captions and the numbers of their images.
+        recipe: The hyper-parameters.
+    """
+
+    def __init__(self, generator: Generator, reward: Reward, recipe: RewardRecipe):
+        self.generator = generator
+        self.reward = reward
+        self.recipe = recipe
+
+    def __call__(self, features: np.ndarray, images: np.ndarray, seed: int) -> dict:
+        """Tokens of captions that were drawn, with `<start>`, their rewards and advantages.
+
+        Args:
+            features: `(B, N, channels)`.
+            images: Their numbers, `(B,)`.
+            seed: Of the drawing.
+
+        Returns:
+            `tokens` int32 `(B, K, T)`, `rewards` and `advantages` `(B, K)`, and `log_p`, the log
+            probabilities of the captions, `(B, K)`.
+
+        Raises:
+            DataError: for rewards that are not one finite number per caption.
+        """
+        count = self.recipe.captions
+        tokens, log_p = self.generator.tokens(features, "sample", captions=count, seed=seed)
+        rewards = self._rewards(tokens, images)
+        greedy = None
+        if self.recipe.baseline == "greedy":
+            greedy = self._rewards(self.generator.tokens(features)[0], images)[:, 0]
+        found = advantages(rewards, self.recipe.baseline, greedy)
+        tokens = np.pad(tokens, ((0, 0), (0, 0), (1, 0)), constant_values=START)
+        return {"tokens": tokens, "rewards": rewards, "advantages": found, "log_p": log_p}
+
+    def _rewards(self, tokens: np.ndarray, images: np.ndarray) -> np.ndarray:
+        words = self.generator.vocabulary.words
+        captions = [
+            # With `<end>`: a caption that was cut off must not score as one that ended there.
+            [words[token] for token in row if token != PAD]
+            for row in tokens.reshape(-1, tokens.shape[-1])
+        ]
+        numbers = np.repeat(images, tokens.shape[1])
+        rewards = np.asarray(self.reward(captions, numbers), "float64")
+        if rewards.shape != (len(captions),):
+            raise DataError(
+                f"The reward must give one number per caption, {len(captions)} in all. Received: "
+                f"an array of shape {rewards.shape}"
+            )
+        if not np.isfinite(rewards).all():
+            place = int(np.flatnonzero(~np.isfinite(rewards))[0])
+            raise DataError(
+                f"The reward of the caption {' '.join(captions[place])!r} of training image "
+                f"{numbers[place]} is {rewards[place]}. Rewards must be finite numbers."
+            )
+        return rewards.reshape(tokens.shape[:2])
+
+
+def fit_reward(
+    decoder: Decoder,
+    vocabulary: Vocabulary,
+    train: CaptionedFeatures,
+    dev: CaptionedFeatures,
+    reward: Reward,
+    recipe: RewardRecipe,
+    settings: DeviceSettings,
+    *,
+    score: Callable,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    tensorboard: bool = True,
+    callbacks: tuple[keras.callbacks.Callback, ...] = (),
+    progress: bool = True,
+) -> FitResult:
+    """Trains `decoder` in place by a reward; goes on where a killed training stopped.
+
+    The order of an epoch and what is drawn follow from `seed` and the epoch. Ends with the epoch
+    of the best dev score if there is a folder, else with the last.
+
+    Args:
+        decoder: A trained decoder: from random weights every caption scores about as badly, and
+            there is nothing to learn from. Made under `device_scope(settings)`.
+        vocabulary: Its words.
+        train: Training images; their features are drawn mirrored half of the time if given.
+        dev: Scored after each epoch by captions written greedily.
+        reward: Of captions (lists of words, `<end>` last if they ended) and the numbers of their
+            images in `train`; larger is better. See `reward_of`.
+        recipe: The hyper-parameters.
+        settings: From `device_settings`; call this inside `device_scope(settings)`.
+        score: Of captions of the dev images and references, after each epoch; larger is better.
+        seed: Of all that is random.
+        folder: Where checkpoints and logs are kept; without one nothing is.
+        tensorboard: Write TensorBoard logs into `folder` where TensorFlow is installed.
+        callbacks: Further Keras callbacks.
+        progress: Show a progress bar.
+
+    Returns:
+        The history has a row per epoch: means of `reward`, of the `length` of captions, of their
+        log probability per word (`log_p`), the share of `distinct` ones, the variance of the
+        advantages (`variance`), the share of captions that were `cut` off, `val_score`.
+
+    Raises:
+        DataError: if the vocabulary is not the decoder's, rewards are no numbers, or the folder's
+            checkpoint is of another network.
+    """
+    batches = Batches(len(train), recipe.batch_size, seed, drop_remainder=True)
+    generator = Generator(decoder, vocabulary, batches.batch_size)
+    critic = Critic(generator, reward, recipe)
+    model = Rewarded(decoder)
+    model.compile(
+        recipe.make_optimizer(len(batches) * recipe.epochs), jit_compile=settings.jit_compile
+    )
+    model.build(None)
+
+    checkpoint = Checkpoint(folder, monitor="val_score")
+    start = checkpoint.restore(model)
+    generated = Generated(generator, dev.features, dev.references, score, folder)
+    generated.restore(start)
+    patience = Patience(checkpoint, recipe.patience)
+    extra = list(callbacks)
+    if folder is not None and tensorboard:
+        extra += tensorboard_callbacks(folder)
+    if progress:
+        extra.append(Progress(recipe.epochs, len(batches), f"{decoder.name}, reward"))
+    # Not `model.fit`: it fetches batches ahead, and these have to be drawn with today's weights.
+    told = keras.callbacks.CallbackList([generated, checkpoint, patience, *extra], model=model)
+    model.stop_training = patience.exhausted()
+    told.on_train_begin()
+    for epoch in range(start, recipe.epochs):
+        if model.stop_training:
+            break
+        told.on_epoch_begin(epoch)
+        batches.start_epoch(epoch)
+        rows = []
+        for i in range(len(batches)):
+            told.on_train_batch_begin(i)
+            images = batches.indices(i)
+            rng = np.random.default_rng([seed, epoch, i])
+            features = _features(train, images, rng)
+            drawn = critic(features, images, seed=int(rng.integers(2**31)))
+            inputs = {"features": features, "tokens": drawn["tokens"]}
+            model.train_on_batch(inputs, drawn["advantages"].astype("float32"))
+            rows.append(_told_of(drawn))
+            told.on_train_batch_end(i, rows[-1])
+        logs = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        told.on_epoch_end(epoch, logs)
+    told.on_train_end()
+    if folder is not None and checkpoint.best_path.exists():
+        model.load_weights(checkpoint.best_path)
+    return FitResult(checkpoint.history(), checkpoint.state["seconds"])
+
+
+def _features(train: CaptionedFeatures, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    features = np.asarray(train.features[images])
+    if train.mirrored is None:
+        return features
+    turned = rng.random(len(images)) < 0.5
+    return np.where(turned[:, None, None], train.mirrored[images], features)
+
+
+def _told_of(drawn: dict) -> dict[str, float]:
+    """What a step's captions were like."""
+    tokens = drawn["tokens"][..., 1:]
+    words = (tokens != PAD).sum(axis=-1)
+    flat = tokens.reshape(-1, tokens.shape[-1])
+    return {
+        "reward": drawn["rewards"].mean(),
+        "length": words.mean(),
+        "log_p": drawn["log_p"].sum() / words.sum(),
+        "distinct": len(np.unique(flat, axis=0)) / len(flat),
+        "variance": drawn["advantages"].var(),
+        "cut": 1 - (flat == END).any(axis=-1).mean(),
+    }

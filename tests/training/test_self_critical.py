@@ -1,0 +1,252 @@
+"""Training by rewards: the gradient is right, and what it does to captions."""
+
+import dataclasses
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+from common.data.vocabulary import END, START, Vocabulary
+from common.errors import ConfigError, DataError
+from common.models.decoders import decoder
+from common.training.backend import device_scope, device_settings
+from common.training.captioning import CaptionedFeatures, CaptionRecipe, fit_captioner
+from common.training.generation import Generator, build_decoder
+from common.training.self_critical import (
+    BASELINES,
+    Critic,
+    Rewarded,
+    RewardRecipe,
+    advantages,
+    fit_reward,
+    reward_of,
+)
+
+SETTINGS = device_settings(precision="float32")
+
+
+def small(name, words, max_length, **arguments):
+    recurrent = name in ("rnn", "lstm", "attention_lstm")
+    options = {"units": 16} if recurrent else {"num_blocks": 1}
+    keras.utils.set_random_seed(0)
+    made = decoder(name, words, width=16, max_length=max_length, **options, **arguments)
+    return build_decoder(made, 4, 5)
+
+
+# -- The gradient --------------------------------------------------------------------------------
+
+TOY = Vocabulary(["yes", "no", "well"], 1)
+IMAGES, DRAWN = 100, 4
+
+
+@pytest.fixture(scope="module")
+def toy():
+    """A decoder of three words and captions of up to three, and one image, many times."""
+    network = small("rnn", len(TOY), 4, dropout=0.5)
+    rng = np.random.default_rng(1)
+    network.set_weights([rng.standard_normal(w.shape) * 0.3 for w in network.get_weights()])
+    features = np.repeat(rng.standard_normal((1, 4, 5)), IMAGES, axis=0).astype("float32")
+    return network, features
+
+
+def toy_reward(captions, images):
+    """Two points for each "yes", one for an end, and many for nothing: a baseline is needed."""
+    return np.array([2.0 * c.count("yes") + c.count("<end>") + 20 for c in captions])
+
+
+def every_caption():
+    """All that the toy can write, as rows of `<start>`, words, `<end>` and `<pad>`."""
+    words, rows = (4, 5, 6), []
+    for count in range(3):
+        rows += [
+            [START, *w, END, *[0] * (2 - count)] for w in itertools.product(words, repeat=count)
+        ]
+    rows += [[START, *w] for w in itertools.product(words, repeat=3)]
+    return np.array(rows, "int32")
+
+
+def log_probabilities(network, features, rows):
+    model = Rewarded(network)
+    found = model({"features": features[:1], "tokens": rows[None]})
+    return keras.ops.convert_to_numpy(found)[0].astype("float64")
+
+
+def expected_reward(network, features):
+    rows = every_caption()
+    rewards = toy_reward([[TOY.words[t] for t in row[1:] if t] for row in rows], None)
+    probability = np.exp(log_probabilities(network, features, rows))
+    assert probability.sum() == pytest.approx(1, abs=1e-5)
+    return float(probability @ rewards)
+
+
+def test_probabilities_are_those_of_drawing(toy):
+    network, features = toy
+    tokens, log_p = Generator(network, TOY, IMAGES).tokens(features, "sample", captions=DRAWN)
+    rows = np.pad(tokens, ((0, 0), (0, 0), (1, 0)), constant_values=START)
+    found = log_probabilities(network, features, rows.reshape(-1, rows.shape[-1]))
+    np.testing.assert_allclose(found, log_p.ravel(), atol=1e-4)
+
+
+def test_the_estimated_gradient_is_that_of_the_expected_reward(toy):
+    """Along a direction in the space of weights: by finite differences, and by drawing."""
+    network, features = toy
+    before = network.get_weights()
+    rng = np.random.default_rng(2)
+    direction = [rng.standard_normal(w.shape).astype("float32") for w in before]
+
+    def moved(by):
+        network.set_weights([w + by * d for w, d in zip(before, direction, strict=True)])
+        return expected_reward(network, features)
+
+    exact = (moved(0.01) - moved(-0.01)) / 0.02
+    assert abs(exact) > 0.1
+    variances = {}
+    model = Rewarded(network)
+    model.compile(keras.optimizers.SGD(1.0), jit_compile=SETTINGS.jit_compile)
+    generator = Generator(network, TOY, IMAGES)
+    for baseline in BASELINES:
+        recipe = RewardRecipe(1, batch_size=IMAGES, captions=DRAWN, baseline=baseline)
+        critic = Critic(generator, toy_reward, recipe)
+        estimates = []
+        for seed in range(30):
+            network.set_weights(before)
+            drawn = critic(features, np.arange(IMAGES), seed)
+            inputs = {"features": features, "tokens": drawn["tokens"]}
+            model.train_on_batch(inputs, drawn["advantages"].astype("float32"))
+            after = network.get_weights()
+            steps = zip(after, before, direction, strict=True)
+            estimates.append(sum(float(((a - b) * d).sum()) for a, b, d in steps))
+        network.set_weights(before)
+        error = np.std(estimates) / np.sqrt(len(estimates))
+        assert abs(np.mean(estimates) - exact) < 4 * error, baseline
+        variances[baseline] = np.var(estimates)
+    assert variances["leave_one_out"] < 0.2 * variances["none"]
+    assert variances["greedy"] < 0.2 * variances["none"]
+
+
+def test_advantages_by_hand():
+    rewards = np.array([[1.0, 2.0, 6.0]])
+    np.testing.assert_allclose(advantages(rewards, "leave_one_out"), [[-3, -1.5, 4.5]])
+    np.testing.assert_allclose(advantages(rewards, "greedy", np.array([2.0])), [[-1, 0, 4]])
+    np.testing.assert_allclose(advantages(rewards, "none"), rewards)
+
+
+# -- Training ------------------------------------------------------------------------------------
+
+COLOURS = ("red", "blue", "green")
+
+
+def coloured(count, seed=0):
+    """Features that tell a colour, and captions that name it half of the time."""
+    rng = np.random.default_rng(seed)
+    which = rng.integers(0, 3, count)
+    features = rng.normal(0, 0.1, (count, 4, 5)).astype("float16")
+    features[np.arange(count), :, which] += 1
+    references = [[["a", COLOURS[i], "thing"], ["a", "thing"]] for i in which]
+    return CaptionedFeatures(features, references)
+
+
+TRAIN, DEV = coloured(32), coloured(16, seed=1)
+VOCABULARY = Vocabulary.build([c for image in TRAIN.references for c in image], 1)
+RECIPE = RewardRecipe(epochs=8, batch_size=8, captions=4, learning_rate=0.02)
+
+
+def names_the_colour(captions, references):
+    """1 for a caption that names the colour of its image and no other, else 0."""
+    wanted = [next(w for w in image[0] if w in COLOURS) for image in references]
+    pairs = zip(captions, wanted, strict=True)
+    return np.array([[w for w in c if w in COLOURS] == [colour] for c, colour in pairs], float)
+
+
+def share(captions, references):
+    return float(names_the_colour(captions, references).mean())
+
+
+REWARD = reward_of(names_the_colour, TRAIN.references)
+
+
+def rewarded(folder=None, name="rnn", recipe=RECIPE, reward=REWARD, **options):
+    """A decoder after a little teacher forcing, then trained by the reward."""
+    with device_scope(SETTINGS):
+        network = small(name, len(VOCABULARY), 6, dropout=0.1)
+        little = CaptionRecipe(epochs=6, batch_size=8, learning_rate=0.01)
+        fit_captioner(network, VOCABULARY, TRAIN, DEV, little, SETTINGS, progress=False)
+        result = fit_reward(
+            network,
+            VOCABULARY,
+            TRAIN,
+            DEV,
+            reward,
+            recipe,
+            SETTINGS,
+            score=share,
+            folder=folder,
+            tensorboard=False,
+            progress=False,
+            **options,
+        )
+    return network, result
+
+
+@pytest.mark.parametrize("name", ["lstm", "multi_head"])
+def test_learns_what_is_rewarded(name):
+    _, result = rewarded(name=name)
+    history = result.history
+    assert history["reward"].iloc[-1] > history["reward"].iloc[0] + 0.3
+    assert history["val_score"].iloc[-1] > 0.9
+    assert set(history) >= {"length", "log_p", "distinct", "variance", "cut"}
+
+
+class KilledError(Exception):
+    """Stands for a kill: training ends where it is raised."""
+
+
+class KillAt(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KilledError
+
+
+def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=3, baseline="greedy")
+    expected, known = rewarded(tmp_path / "whole", recipe=recipe)
+    with pytest.raises(KilledError):
+        rewarded(tmp_path / "killed", recipe=recipe, callbacks=(KillAt(),))
+    network, result = rewarded(tmp_path / "killed", recipe=recipe)
+    assert result.history["epoch"].tolist() == [1, 2, 3]
+    np.testing.assert_allclose(result.history["reward"], known.history["reward"], atol=1e-6)
+    for one, other in zip(network.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+# -- Bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "reward, message",
+    [
+        (lambda c, i: np.full(len(c), np.nan), "of training image [0-9]+ is nan. Rewards must be"),
+        (
+            lambda c, i: np.zeros(3),
+            "one number per caption, 32 in all. Received: an array of shape",
+        ),
+    ],
+)
+def test_rewards_that_are_none(reward, message):
+    with device_scope(SETTINGS):
+        network = small("rnn", len(VOCABULARY), 6)
+        with pytest.raises(DataError, match=message):
+            fit_reward(
+                network, VOCABULARY, TRAIN, DEV, reward, RECIPE, SETTINGS, score=share,
+                progress=False,
+            )  # fmt: skip
+
+
+def test_recipes_are_checked():
+    with pytest.raises(ConfigError, match="Choose one of"):
+        RewardRecipe(1, baseline="median")
+    with pytest.raises(ConfigError, match="must be at least 1. Received: epochs=0"):
+        RewardRecipe(0)
+    with pytest.raises(ConfigError, match="needs two captions of each image"):
+        RewardRecipe(1, captions=1)
