@@ -6,6 +6,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from killing import KillAt, KilledError
 
 from common.data.vocabulary import END, START, Vocabulary
 from common.errors import ConfigError, DataError
@@ -198,21 +199,11 @@ def test_learns_what_is_rewarded(name):
     assert set(history) >= {"length", "log_p", "distinct", "variance", "cut"}
 
 
-class KilledError(Exception):
-    """Stands for a kill: training ends where it is raised."""
-
-
-class KillAt(keras.callbacks.Callback):
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 2:
-            raise KilledError
-
-
 def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path):
     recipe = dataclasses.replace(RECIPE, epochs=3, baseline="greedy")
     expected, known = rewarded(tmp_path / "whole", recipe=recipe)
     with pytest.raises(KilledError):
-        rewarded(tmp_path / "killed", recipe=recipe, callbacks=(KillAt(),))
+        rewarded(tmp_path / "killed", recipe=recipe, callbacks=(KillAt(1, 1),))
     network, result = rewarded(tmp_path / "killed", recipe=recipe)
     assert result.history["epoch"].tolist() == [1, 2, 3]
     np.testing.assert_allclose(result.history["reward"], known.history["reward"], atol=1e-6)
