@@ -9,6 +9,7 @@ No Keras here: words in, numbers and tables out.
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
 
 import numpy as np
 import pandas as pd
@@ -94,19 +95,28 @@ class SentenceBleu:
             )
         self.smoothing = smoothing
         captions, sizes = _flatten(references)
-        self._ids = _number_words(captions)
-        grams = _Grams(captions, self._ids)
-        image = np.repeat(np.arange(len(sizes)), sizes)[grams.row]
-        # Of every n-gram of an image, the most that one of its references holds.
-        sort = np.lexsort((grams.key, image))
-        first = np.flatnonzero(_changes(image[sort]) | _changes(grams.key[sort]))
-        self._most = np.maximum.reduceat(grams.count[sort], first)
-        self._known, known = np.unique(grams.key[sort][first], return_inverse=True)
-        self._code = image[sort][first] * len(self._known) + known
+        self._ids = _number_words(captions, limit=None)
+        row, word = _words_of(captions, self._ids)
+        # A tree for each image, with a branch for each n-gram: its node is known by the node of
+        # the n-gram without the last word, and that word.
+        end = np.arange(len(word))
+        node = np.repeat(np.arange(len(sizes)), sizes)[row]  # the roots: the images
+        self._branches, self._most = [], []
+        for n in range(_ORDERS):
+            if n:
+                inside = _followed(row, end)
+                end, node = end[inside] + 1, node[inside]
+            branches, node = np.unique(self._branch(node, word[end]), return_inverse=True)
+            # Of every n-gram, the most that one reference of the image holds.
+            _, of_node, count = _count_pairs(row[end], node, len(branches))
+            most = np.zeros(len(branches), int)
+            np.maximum.at(most, of_node, count)
+            self._branches.append(branches)
+            self._most.append(most)
         # Shorter ones first: of two lengths that are as close, the shorter one counts.
         self._length = np.full((len(sizes), max(sizes)), np.iinfo("int32").max)
-        for row, of_image in zip(self._length, references, strict=True):
-            row[: len(of_image)] = sorted(map(len, of_image))
+        for lengths, of_image in zip(self._length, references, strict=True):
+            lengths[: len(of_image)] = sorted(map(len, of_image))
 
     def __len__(self) -> int:
         return len(self._length)
@@ -117,16 +127,13 @@ class SentenceBleu:
         """The score of each caption, 0 to 1; arguments and errors as `CiderD.score`."""
         counts = self.counts(captions, images).astype(float)
         matches, totals = counts[:, :_ORDERS], counts[:, _ORDERS : 2 * _ORDERS]
-        none = matches[:, 0] == 0  # not one word is right
         if self.smoothing == "method1":
-            matches = np.where(matches > 0, matches, 0.1)
+            some = matches[:, :1] > 0  # not one word right stays 0
+            matches[(matches == 0) & some] = 0.1
         else:
-            more = np.arange(_ORDERS) > 0
-            matches, totals = matches + more, totals + more
-        length, closest = counts[:, -2], counts[:, -1]
-        brevity = np.minimum(0, 1 - closest / np.maximum(length, 1))
-        precision = np.log(np.where(none[:, None], 1, matches) / totals).mean(axis=1)
-        return np.where(none, 0, np.exp(brevity + precision))
+            matches[:, 1:] += 1
+            totals[:, 1:] += 1
+        return _bleu_of(counts)["bleu_4"] / 100
 
     def counts(
         self, captions: Sequence[Caption], images: Sequence[int] | np.ndarray | None = None
@@ -135,23 +142,31 @@ class SentenceBleu:
 
         Arguments and errors as `CiderD.score`.
         """
-        images = _images_of(captions, images, len(self))
-        grams = _Grams(captions, _number_words(captions, self._ids))
-        known = np.searchsorted(self._known, grams.key).clip(max=len(self._known) - 1)
-        code = images[grams.row] * len(self._known) + known
-        place = np.searchsorted(self._code, code).clip(max=len(self._code) - 1)
-        held = (self._known[known] == grams.key) & (self._code[place] == code)
-        matched = np.where(held, np.minimum(grams.count, self._most[place]), 0)
-        matches = np.bincount(
-            grams.row * _ORDERS + grams.order, matched, len(captions) * _ORDERS
-        ).reshape(-1, _ORDERS)
+        images = _images_of(captions, images, len(self), self._ids)
+        row, word = _words_of(captions, self._ids)
+        end, node = np.arange(len(word)), images[row]
+        matches = np.zeros((len(captions), _ORDERS), int)
+        for n, (branches, most) in enumerate(zip(self._branches, self._most, strict=True)):
+            if n:  # only what began like a reference can go on like one
+                inside = _followed(row, end)
+                end, node = end[inside] + 1, node[inside]
+            branch = self._branch(node, word[end])
+            node = np.searchsorted(branches, branch).clip(max=len(branches) - 1)
+            held = branches[node] == branch
+            end, node = end[held], node[held]
+            caption, of_node, count = _count_pairs(row[end], node, len(branches))
+            matched = np.minimum(count, most[of_node])
+            matches[:, n] = np.bincount(caption, matched, len(captions))
         lengths = _lengths(captions)
         # As nltk: at least 1, even where a caption is too short to hold an n-gram.
         totals = np.maximum(lengths[:, None] - np.arange(_ORDERS), 1)
         candidates = self._length[images]
         closest = np.abs(candidates - lengths[:, None]).argmin(axis=1)
         closest = candidates[np.arange(len(captions)), closest]
-        return np.column_stack([matches.astype(int), totals, lengths, closest])
+        return np.column_stack([matches, totals, lengths, closest])
+
+    def _branch(self, node, word) -> np.ndarray:
+        return node * (len(self._ids) + 1) + word
 
 
 class CiderD:
@@ -223,7 +238,7 @@ class CiderD:
                 that of the images.
             ConfigError: for an image that does not exist.
         """
-        images = _images_of(captions, images, len(self))
+        images = _images_of(captions, images, len(self), self._ids)
         grams = _Grams(captions, _number_words(captions, self._ids))
         weight = grams.count * self._idf_of(grams.key)
         norm = _norms(grams, weight, len(captions))
@@ -352,7 +367,7 @@ def longest_copy(captions: Sequence[Caption], train_references: References) -> n
     texts = [*captions, *_flatten(train_references, "the training captions")[0]]
     ids = _number_words(texts, limit=None)
     row, word = _words_of(texts, ids)
-    row, word = np.append(row, -1), word.astype("int64")
+    row = np.append(row, -1)
     longest = np.zeros(len(captions), int)
     end, run = np.arange(len(word)), word  # where each run ends, and its number
     length = 0
@@ -518,17 +533,23 @@ def _check_references(references, name="references") -> None:
         raise DataError(f"{name}: there is no image.")
 
 
-def _check_words(captions) -> None:
+def _check_words(captions, known=frozenset()) -> None:
     _check_list(captions, "captions", "a list of words per image")
-    for i, caption in enumerate(captions):
-        _check_caption(caption, "captions", i)
+    # This runs for every batch of a reward: words are looked at once, `known` ones never.
+    try:
+        new = set().union(*captions).difference(known)
+    except TypeError:
+        new = {None}  # what cannot stand in a set is no word
+    if not all(map(_is_list, captions)) or not all(map(_is_word, new)):
+        for i, caption in enumerate(captions):
+            _check_caption(caption, "captions", i)
     if not captions:
         raise DataError("There is no caption to judge.")
 
 
-def _images_of(captions, images, count: int) -> np.ndarray:
+def _images_of(captions, images, count: int, known) -> np.ndarray:
     """Which of `count` images each caption describes, checked; by default each one in order."""
-    _check_words(captions)
+    _check_words(captions, known)
     images = np.arange(count) if images is None else np.asarray(images)
     if len(captions) != len(images):
         raise DataError(
@@ -539,15 +560,19 @@ def _images_of(captions, images, count: int) -> np.ndarray:
     return images
 
 
+def _is_list(value) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _is_word(value) -> bool:
+    return isinstance(value, str) and value != "" and " " not in value
+
+
 def _check_caption(caption, name, *place) -> None:
-    # This runs for every word of every batch of a reward: names are put together on failure only.
-    if isinstance(caption, (list, tuple)):
-        for word in caption:
-            if not isinstance(word, str) or not word or " " in word:
-                break
-        else:
+    if _is_list(caption):
+        wrong = next((f"holds {word!r}" for word in caption if not _is_word(word)), None)
+        if wrong is None:
             return
-        wrong = f"holds {word!r}"
     else:
         wrong = f"is {str(caption)[:40]!r}, of type {type(caption).__name__}"
     where = name + "".join(f"[{i}]" for i in place)
@@ -558,7 +583,7 @@ def _check_caption(caption, name, *place) -> None:
 
 
 def _check_list(value, name, wanted) -> None:
-    if not isinstance(value, (list, tuple)):
+    if not _is_list(value):
         raise DataError(
             f"{name} must be {wanted}. Received: {str(value)[:40]!r}, of type "
             f"{type(value).__name__}"
@@ -584,6 +609,7 @@ class _Grams:
 
     def __init__(self, captions, ids):
         row, word = _words_of(captions, ids)
+        word = word.astype("uint64")
         place = np.arange(len(row)) - np.searchsorted(row, row)
         rows, keys, key = [], [], np.zeros(len(row), "uint64")
         for n in range(_ORDERS):  # `key` of what ends at each word
@@ -614,24 +640,34 @@ class _Grams:
 def _number_words(captions, ids=None, limit=2**_BITS - 1) -> dict[str, int]:
     """A number from 1 for each word, those in `ids` keeping theirs."""
     ids = dict(ids or {})
-    for caption in captions:
-        for word in caption:
-            if word not in ids:
-                ids[word] = len(ids) + 1
+    for word in dict.fromkeys(chain.from_iterable(captions)):
+        ids.setdefault(word, len(ids) + 1)
     if limit and len(ids) > limit:
         raise DataError(f"More than {limit:,} different words are too many for CIDEr-D and BLEU.")
     return ids
 
 
 def _words_of(captions, ids) -> tuple[np.ndarray, np.ndarray]:
-    """The caption and the number of every word."""
+    """The caption and the number of every word, 0 for one that has none."""
     lengths = _lengths(captions)
-    word = np.fromiter((ids[w] for caption in captions for w in caption), "uint64", lengths.sum())
+    numbers = map(ids.get, chain.from_iterable(captions), repeat(0))
+    word = np.fromiter(numbers, "int64", lengths.sum())
     return np.repeat(np.arange(len(captions)), lengths), word
 
 
+def _followed(row, end) -> np.ndarray:
+    """Whether a word of the same text follows each of the words at `end`."""
+    return np.append(row, -1)[end + 1] == row[end]
+
+
+def _count_pairs(first, second, size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every pair of numbers once, and how often it comes; the second ones are below `size`."""
+    pairs, count = np.unique(first * size + second, return_counts=True)
+    return pairs // size, pairs % size, count
+
+
 def _lengths(captions) -> np.ndarray:
-    return np.array([len(caption) for caption in captions])
+    return np.fromiter(map(len, captions), int, len(captions))
 
 
 def _changes(values) -> np.ndarray:
@@ -680,11 +716,11 @@ def _shares(captions, references) -> dict[str, np.ndarray | None]:
 
 
 def _bleu_of(sums) -> dict[str, np.ndarray]:
-    """BLEU of sums of `SentenceBleu.counts`, (..., 10)."""
+    """BLEU of `SentenceBleu.counts`, summed or smoothed, (..., 10)."""
     matches, totals = sums[..., :_ORDERS], sums[..., _ORDERS : 2 * _ORDERS]
     length, closest = sums[..., -2], np.asarray(sums[..., -1], float)
     brevity = np.minimum(0, 1 - closest / np.maximum(length, 1))
-    logs = np.log(np.maximum(matches, 1) / totals).cumsum(axis=-1)
+    logs = np.log(np.where(matches > 0, matches, 1) / totals).cumsum(axis=-1)
     some = np.logical_and.accumulate(matches > 0, axis=-1)
     return {
         name: np.where(some[..., n], 100 * np.exp(brevity + logs[..., n] / (n + 1)), 0)

@@ -36,6 +36,8 @@ class Decoder(keras.Model):
         dropout: Share of the numbers set to 0 in training.
         max_length: The most words of a caption, `<start>` or `<end>` included.
         region_dropout: Share of the image's regions hidden in training, each as a whole.
+        places_std: Standard deviation of the regions' places at first, for decoders with attention.
+            A region's own vector has 1: from 0, places are learned late.
         seed: Of the dropout (the weights come from Keras's global seed).
 
     Call arguments:
@@ -59,6 +61,7 @@ class Decoder(keras.Model):
         dropout: float = 0.3,
         max_length: int = 24,
         region_dropout: float = 0.0,
+        places_std: float = 0.5,
         seed: int = 0,
         **kwargs,
     ):
@@ -68,6 +71,7 @@ class Decoder(keras.Model):
         self.dropout = dropout
         self.max_length = max_length
         self.region_dropout = region_dropout
+        self.places_std = places_std
         self.seed = seed
         self.embedding = TiedEmbedding(vocabulary_size, width, name="embedding")
         self.regions = keras.layers.Dense(width, name="regions")
@@ -84,11 +88,10 @@ class Decoder(keras.Model):
         self.regions.build((None, None, features_shape[-1]))
         self.regions_norm.build((None, None, self.width))
         if self.has_places:
-            # About as long as a region's own vector: from zeros, places are learned late.
             self.places = self.add_weight(
                 name="places",
                 shape=(features_shape[1], self.width),
-                initializer=keras.initializers.RandomNormal(stddev=0.5),
+                initializer=keras.initializers.RandomNormal(stddev=self.places_std),
             )
         self.build_words(features_shape[1])
         self.built = True
@@ -162,6 +165,7 @@ class Decoder(keras.Model):
             "dropout": self.dropout,
             "max_length": self.max_length,
             "region_dropout": self.region_dropout,
+            "places_std": self.places_std,
             "seed": self.seed,
         }
 

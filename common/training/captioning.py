@@ -258,6 +258,54 @@ class Patience(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+class Supervision:
+    """What every training of a captioner has beside its steps, however it learns.
+
+    Captions of the dev images after each epoch, checkpoints, patience, logs, a progress bar: all of
+    it as callbacks. Takes up a training that was killed.
+
+    Args:
+        model: Built and compiled.
+        epochs, steps: Of the whole training, and in each epoch.
+        generated: Captions of the dev images, or `None`; by their score an epoch is best.
+        patience: See `Patience`.
+        folder, tensorboard, callbacks, progress: As for `fit_captioner`.
+
+    Attributes:
+        epoch: The first epoch that is to be trained.
+        callbacks: In their order.
+    """
+
+    def __init__(
+        self, model, epochs, steps, generated, patience, folder, tensorboard, callbacks, progress
+    ):
+        self.model = model
+        self.epochs = epochs
+        self.checkpoint = Checkpoint(folder, monitor="val_score" if generated else None)
+        self.epoch = self.checkpoint.restore(model)
+        self.patience = Patience(self.checkpoint, patience)
+        self.callbacks = [self.checkpoint, self.patience, *callbacks]
+        if generated:
+            generated.restore(self.epoch)
+            self.callbacks.insert(0, generated)
+        if folder is not None and tensorboard:
+            self.callbacks += tensorboard_callbacks(folder)
+        if progress:
+            self.callbacks.append(Progress(epochs, steps, model.decoder.name))
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing more to train."""
+        return self.epoch >= self.epochs or self.patience.exhausted()
+
+    def result(self) -> FitResult:
+        """History and seconds; the model gets the weights of the best epoch, if there is one."""
+        best = self.checkpoint.state["best"]
+        if best and self.checkpoint.folder is not None:
+            self.model.load_weights(self.checkpoint.best_path)
+        return FitResult(self.checkpoint.history(), self.checkpoint.state["seconds"])
+
+
 def fit_captioner(
     decoder: Decoder,
     vocabulary: Vocabulary,
@@ -317,30 +365,22 @@ def fit_captioner(
     model.compile(optimizer, jit_compile=settings.jit_compile)
     model.build(None)
 
-    checkpoint = Checkpoint(folder, monitor="val_score" if score else None)
-    epoch = checkpoint.restore(model)
-    batches.start_epoch(epoch)
-    first = [SeedEpochs(batches, seed)]
+    generated = None
     if score:
         generated = Generated(generator, dev.features, dev.references, score, folder)
-        generated.restore(epoch)
-        first.append(generated)
-    patience = Patience(checkpoint, recipe.patience)
-    extra = list(callbacks)
-    if folder is not None and tensorboard:
-        extra += tensorboard_callbacks(folder)
-    if progress:
-        extra.append(Progress(recipe.epochs, len(batches), decoder.name))
-    if epoch < recipe.epochs and not patience.exhausted():
+    supervision = Supervision(
+        model, recipe.epochs, len(batches), generated, recipe.patience, folder, tensorboard,
+        callbacks, progress,
+    )  # fmt: skip
+    batches.start_epoch(supervision.epoch)
+    if not supervision.finished:
         model.fit(
             batches.for_fit(),
             validation_data=scored.for_fit(),
-            initial_epoch=epoch,
+            initial_epoch=supervision.epoch,
             epochs=recipe.epochs,
             shuffle=False,  # the batches are shuffled, from the seed
             verbose=0,
-            callbacks=[*first, checkpoint, patience, *extra],
+            callbacks=[SeedEpochs(batches, seed), *supervision.callbacks],
         )
-    if score and folder is not None and checkpoint.best_path.exists():
-        model.load_weights(checkpoint.best_path)
-    return FitResult(checkpoint.history(), checkpoint.state["seconds"])
+    return supervision.result()

@@ -27,11 +27,10 @@ from common.errors import ConfigError, DataError
 from common.models.decoders import Decoder
 from common.models.decoding import possible_words
 from common.training.backend import DeviceSettings
-from common.training.batches import Batches
-from common.training.callbacks import Checkpoint, Progress
-from common.training.captioning import CaptionedFeatures, Generated, Patience
-from common.training.fit import FitResult, tensorboard_callbacks
-from common.training.generation import Generator
+from common.training.batches import CaptionBatches
+from common.training.captioning import CaptionedFeatures, Generated, Supervision
+from common.training.fit import FitResult
+from common.training.generation import Generator, caption_tokens
 from common.training.schedules import OneCycle
 
 BASELINES = ("leave_one_out", "greedy", "none")
@@ -249,7 +248,14 @@ def fit_reward(
         DataError: if the vocabulary is not the decoder's, rewards are no numbers, or the folder's
             checkpoint is of another network.
     """
-    batches = Batches(len(train), recipe.batch_size, seed, drop_remainder=True)
+    batches = CaptionBatches(
+        train.features,
+        caption_tokens(train.references, vocabulary, decoder.max_length),
+        recipe.batch_size,
+        seed,
+        drop_remainder=True,
+        mirrored=train.mirrored,
+    )
     generator = Generator(decoder, vocabulary, batches.batch_size)
     critic = Critic(generator, reward, recipe)
     model = Rewarded(decoder)
@@ -257,22 +263,16 @@ def fit_reward(
         recipe.make_optimizer(len(batches) * recipe.epochs), jit_compile=settings.jit_compile
     )
     model.build(None)
-
-    checkpoint = Checkpoint(folder, monitor="val_score")
-    start = checkpoint.restore(model)
     generated = Generated(generator, dev.features, dev.references, score, folder)
-    generated.restore(start)
-    patience = Patience(checkpoint, recipe.patience)
-    extra = list(callbacks)
-    if folder is not None and tensorboard:
-        extra += tensorboard_callbacks(folder)
-    if progress:
-        extra.append(Progress(recipe.epochs, len(batches), f"{decoder.name}, reward"))
+    supervision = Supervision(
+        model, recipe.epochs, len(batches), generated, recipe.patience, folder, tensorboard,
+        callbacks, progress,
+    )  # fmt: skip
     # Not `model.fit`: it fetches batches ahead, and these have to be drawn with today's weights.
-    told = keras.callbacks.CallbackList([generated, checkpoint, patience, *extra], model=model)
-    model.stop_training = patience.exhausted()
+    told = keras.callbacks.CallbackList(supervision.callbacks, model=model)
+    model.stop_training = supervision.finished
     told.on_train_begin()
-    for epoch in range(start, recipe.epochs):
+    for epoch in range(supervision.epoch, recipe.epochs):
         if model.stop_training:
             break
         told.on_epoch_begin(epoch)
@@ -280,10 +280,9 @@ def fit_reward(
         rows = []
         for i in range(len(batches)):
             told.on_train_batch_begin(i)
-            images = batches.indices(i)
-            rng = np.random.default_rng([seed, epoch, i])
-            features = _features(train, images, rng)
-            drawn = critic(features, images, seed=int(rng.integers(2**31)))
+            features = batches[i][0]["features"]
+            drawing = np.random.SeedSequence([seed, epoch, i]).generate_state(1)[0]
+            drawn = critic(features, batches.indices(i), seed=int(drawing))
             inputs = {"features": features, "tokens": drawn["tokens"]}
             model.train_on_batch(inputs, drawn["advantages"].astype("float32"))
             rows.append(_told_of(drawn))
@@ -291,17 +290,7 @@ def fit_reward(
         logs = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         told.on_epoch_end(epoch, logs)
     told.on_train_end()
-    if folder is not None and checkpoint.best_path.exists():
-        model.load_weights(checkpoint.best_path)
-    return FitResult(checkpoint.history(), checkpoint.state["seconds"])
-
-
-def _features(train: CaptionedFeatures, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    features = np.asarray(train.features[images])
-    if train.mirrored is None:
-        return features
-    turned = rng.random(len(images)) < 0.5
-    return np.where(turned[:, None, None], train.mirrored[images], features)
+    return supervision.result()
 
 
 def _told_of(drawn: dict) -> dict[str, float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from colours import coloured, right_colours
 from killing import KillAt, KilledError
 
 from common.data.vocabulary import PAD, Vocabulary
@@ -32,22 +33,9 @@ from common.training.generation import build_decoder
 HERE = Path(__file__).parent
 SETTINGS = device_settings(precision="float32")
 RECIPE = CaptionRecipe(epochs=4, batch_size=4, learning_rate=0.02)
-COLOURS = ("red", "blue", "green")
 
-
-def coloured(count, seed=0):
-    """Features that tell a colour, and two captions of each image that name it."""
-    rng = np.random.default_rng(seed)
-    which = rng.integers(0, 3, count)
-    features = rng.normal(0, 0.1, (count, 4, 5)).astype("float16")
-    features[np.arange(count), :, which] += 1
-    references = [
-        [["a", COLOURS[i], "thing"], ["there", "is", "a", COLOURS[i], "thing"]] for i in which
-    ]
-    return CaptionedFeatures(features, references, features[:, ::-1].copy())
-
-
-TRAIN, DEV = coloured(16), coloured(8, seed=1)
+TEXTS = ("a X thing", "there is a X thing")
+TRAIN, DEV = coloured(16, TEXTS), coloured(8, TEXTS, seed=1)
 VOCABULARY = Vocabulary.build([c for image in TRAIN.references for c in image], 1)
 
 
@@ -124,13 +112,6 @@ def test_looked_at_penalty_by_hand():
 
 
 # -- Training ----------------------------------------------------------------------------------
-
-
-def right_colours(captions, references):
-    """Share of captions that name the colour of their image and no other."""
-    wanted = [next(w for w in image[0] if w in COLOURS) for image in references]
-    found = [[w for w in words if w in COLOURS] for words in captions]
-    return np.mean([names == [name] for names, name in zip(found, wanted, strict=True)])
 
 
 @pytest.mark.parametrize("name", list(DECODERS))

@@ -6,13 +6,14 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from colours import coloured, names_the_colour, right_colours
 from killing import KillAt, KilledError
 
 from common.data.vocabulary import END, START, Vocabulary
 from common.errors import ConfigError, DataError
 from common.models.decoders import decoder
 from common.training.backend import device_scope, device_settings
-from common.training.captioning import CaptionedFeatures, CaptionRecipe, fit_captioner
+from common.training.captioning import CaptionRecipe, fit_captioner
 from common.training.generation import Generator, build_decoder
 from common.training.self_critical import (
     BASELINES,
@@ -135,33 +136,10 @@ def test_advantages_by_hand():
 
 # -- Training ------------------------------------------------------------------------------------
 
-COLOURS = ("red", "blue", "green")
-
-
-def coloured(count, seed=0):
-    """Features that tell a colour, and captions that name it half of the time."""
-    rng = np.random.default_rng(seed)
-    which = rng.integers(0, 3, count)
-    features = rng.normal(0, 0.1, (count, 4, 5)).astype("float16")
-    features[np.arange(count), :, which] += 1
-    references = [[["a", COLOURS[i], "thing"], ["a", "thing"]] for i in which]
-    return CaptionedFeatures(features, references)
-
-
-TRAIN, DEV = coloured(32), coloured(16, seed=1)
+TEXTS = ("a X thing", "a thing")  # half of them name the colour
+TRAIN, DEV = coloured(32, TEXTS), coloured(16, TEXTS, seed=1)
 VOCABULARY = Vocabulary.build([c for image in TRAIN.references for c in image], 1)
 RECIPE = RewardRecipe(epochs=8, batch_size=8, captions=4, learning_rate=0.02)
-
-
-def names_the_colour(captions, references):
-    """1 for a caption that names the colour of its image and no other, else 0."""
-    wanted = [next(w for w in image[0] if w in COLOURS) for image in references]
-    pairs = zip(captions, wanted, strict=True)
-    return np.array([[w for w in c if w in COLOURS] == [colour] for c, colour in pairs], float)
-
-
-def share(captions, references):
-    return float(names_the_colour(captions, references).mean())
 
 
 REWARD = reward_of(names_the_colour, TRAIN.references)
@@ -181,7 +159,7 @@ def rewarded(folder=None, name="rnn", recipe=RECIPE, reward=REWARD, **options):
             reward,
             recipe,
             SETTINGS,
-            score=share,
+            score=right_colours,
             folder=folder,
             tensorboard=False,
             progress=False,
@@ -229,7 +207,7 @@ def test_rewards_that_are_none(reward, message):
         network = small("rnn", len(VOCABULARY), 6)
         with pytest.raises(DataError, match=message):
             fit_reward(
-                network, VOCABULARY, TRAIN, DEV, reward, RECIPE, SETTINGS, score=share,
+                network, VOCABULARY, TRAIN, DEV, reward, RECIPE, SETTINGS, score=right_colours,
                 progress=False,
             )  # fmt: skip
 
