@@ -94,7 +94,7 @@ def score(captions: list[list[str]], task: CaptionTask, split: str) -> dict[str,
 
 
 def choose_decoding(
-    trained: Decoder, task: CaptionTask, beams: int = 3, penalties=(0.5, 0.7, 0.9, 1.1)
+    trained: Decoder, task: CaptionTask, beams: int = 3, penalties=(0.3, 0.5, 0.7, 0.9, 1.1)
 ) -> tuple[dict, pd.DataFrame]:
     """The length penalty with the best `dev_metric`, as options of `Generator.captions`.
 

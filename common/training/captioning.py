@@ -33,7 +33,6 @@ class CaptionRecipe:
         clip_norm: Largest length of the gradient of all weights together; 0 for no limit.
         label_smoothing: Share of each target spread over all words.
         attention_penalty: Weight of the doubly stochastic penalty, see `looked_at_penalty`.
-        ema_momentum: Average of the weights, kept step by step and used in the end; 0 for none.
         patience: Epochs in a row without a better dev score after which training stops; 0: never.
         mirrored: Draw each image mirrored half of the time, where such features are given.
     """
@@ -46,7 +45,6 @@ class CaptionRecipe:
     clip_norm: float = 1.0
     label_smoothing: float = 0.1
     attention_penalty: float = 0.0
-    ema_momentum: float = 0.0
     patience: int = 0
     mirrored: bool = False
 
@@ -72,8 +70,6 @@ class CaptionRecipe:
             weight_decay=self.weight_decay,
             beta_2=0.98,
             global_clipnorm=self.clip_norm or None,
-            use_ema=self.ema_momentum > 0,
-            ema_momentum=self.ema_momentum,
         )
         optimizer.exclude_from_weight_decay(
             var_names=["bias", "gamma", "beta", "embeddings", "positions", "places"]

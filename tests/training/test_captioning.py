@@ -158,9 +158,7 @@ def test_patience_stops_and_stays_stopped(tmp_path):
         train(recipe=recipe, score=None)
 
 
-MIRRORED = dataclasses.replace(
-    RECIPE, epochs=3, mirrored=True, ema_momentum=0.9, attention_penalty=0.5
-)
+MIRRORED = dataclasses.replace(RECIPE, epochs=3, mirrored=True, attention_penalty=0.5)
 
 
 def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path):
