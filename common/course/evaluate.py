@@ -78,7 +78,9 @@ def release(phase: str, run: str) -> tuple[Path, dict]:
 
 def _release_captioner(run: str) -> tuple[Path, dict]:
     """The same for phase 3: the test metrics are of the file's captions, by the record's way."""
-    from common.training import captioner, released
+    from common.evaluation.captioners import judge
+    from common.files import write_json
+    from common.training import captioner
 
     folder, record = captioner.release_captioner(run)
     backbone = record["backbone"]
@@ -90,14 +92,14 @@ def _release_captioner(run: str) -> tuple[Path, dict]:
         min_count=record["min_count"],
     )
     trained, _ = captioner.read_captioner(folder)
-    table, _ = captioner.judge(trained, task, "test", {"chosen": record["decoding"]})
+    table, _ = judge(trained, task, "test", {"chosen": record["decoding"]})
     found = table.loc["chosen"]
     record["metrics"] |= {
         name: float(found[name.removeprefix("test_")])
         for name in record["metrics"]
         if name.startswith("test_")
     }
-    released.write_record(record, captioner.PHASE)
+    write_json(folder / "record.json", record)
     return folder, record
 
 

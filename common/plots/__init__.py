@@ -15,6 +15,8 @@ from common.plots.captions import (
     memory_curves,
     metric_bars,
     region_similarity,
+    reward_along_a_line,
+    reward_curves,
     training_curves,
     word_frequencies,
 )
@@ -99,6 +101,8 @@ __all__ = [
     "randomisation_curves",
     "region_similarity",
     "reliability_diagram",
+    "reward_along_a_line",
+    "reward_curves",
     "resolution_comparison",
     "robustness",
     "saliency_overlays",

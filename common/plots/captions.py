@@ -488,3 +488,51 @@ def error_kinds(shares: pd.Series, n: int) -> Figure:
     axes.set(title=f"What captions get wrong (n={n:,})", xlabel="captions (%)", ylabel="")
     axes.margins(x=0.1)
     return figure
+
+
+def reward_curves(histories: Mapping[str, pd.DataFrame], metric: str = "bleu_4") -> Figure:
+    """What trainings by rewards do to the captions that are drawn, over their epochs.
+
+    Args:
+        histories: The history of each reward, see `fit_reward`.
+        metric: What the score of the dev captions is.
+    """
+    if not histories:
+        raise DataError("There is no training to show.")
+    score = _TITLES_OF_SCORES.get(metric, metric)
+    titles = {
+        "val_score": ("dev, greedily", score),
+        "length": ("length of captions drawn", "words"),
+        "log_p": ("how sure each word is", "log p per word (nats)"),
+        "distinct": ("different captions drawn", "% of a step's"),
+    }
+    figure, grid = new_figure(2, 2, width=WIDTH, height=4.6)
+    row = [*grid[0], *grid[1]]
+    for axes, (column, (title, label)) in zip(row, titles.items(), strict=True):
+        for i, (name, history) in enumerate(histories.items()):
+            values = history[column] * (100 if column == "distinct" else 1)
+            axes.plot(history["epoch"], values, "o-", ms=3, color=PALETTE[i], label=name)
+        axes.set(title=title, xlabel="epoch", ylabel=label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    row[1].legend(title="reward", loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def reward_along_a_line(table: pd.DataFrame) -> Figure:
+    """The score of greedy captions and the expected score, along a line in the space of weights.
+
+    Args:
+        table: `distance` from the trained weights, `greedy` and `expected`.
+    """
+    figure, [[axes]] = new_figure(height=2.7)
+    axes.plot(
+        table["distance"], table["greedy"], drawstyle="steps-mid", label="of the greedy caption"
+    )
+    axes.plot(table["distance"], table["expected"], label="expected, of a caption drawn")
+    axes.set(
+        title="One image: a score that jumps, and its mean, which does not",
+        xlabel="distance from the trained weights",
+        ylabel="reward",
+    )
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

@@ -201,6 +201,28 @@ class Critic:
         return rewards.reshape(tokens.shape[:2])
 
 
+class DrawnGradient:
+    """The gradient of a decoder's weights that one step of captions gives, to look at.
+
+    Args:
+        decoder: The decoder, in float32; its weights stay as they are.
+    """
+
+    def __init__(self, decoder: Decoder):
+        self.decoder = decoder
+        self.model = Rewarded(decoder)
+        self.model.compile(keras.optimizers.SGD(1.0), jit_compile=False)
+
+    def __call__(self, features: np.ndarray, drawn: dict) -> np.ndarray:
+        """The gradient of the expected reward as `drawn` by a `Critic`: all weights in a row."""
+        before = self.decoder.get_weights()
+        inputs = {"features": features, "tokens": drawn["tokens"]}
+        self.model.train_on_batch(inputs, drawn["advantages"].astype("float32"))
+        after = self.decoder.get_weights()
+        self.decoder.set_weights(before)
+        return np.concatenate([(a - b).ravel() for a, b in zip(after, before, strict=True)])
+
+
 def fit_reward(
     decoder: Decoder,
     vocabulary: Vocabulary,

@@ -17,6 +17,16 @@ ATTENTION = RNG.dirichlet(np.full(49, 0.1), 9).reshape(9, 7, 7)
 HISTORY = pd.DataFrame(
     {"epoch": [1, 2, 3], "loss": [4, 3, 2.5], "val_loss": [4, 3, 2.9], "val_score": [5, 9, 15.5]}
 )
+REWARDED = pd.DataFrame(
+    {
+        "epoch": [1, 2, 3],
+        "val_score": [17, 18, 18.5],
+        "length": [10, 9.5, 9],
+        "log_p": [-2.0, -1.5, -1.2],
+        "distinct": [0.98, 0.9, 0.85],
+    }
+)
+LINE = pd.DataFrame({"distance": [-1, 0, 1], "greedy": [0, 0.5, 0.5], "expected": [0.1, 0.2, 0.3]})
 SCORES = pd.DataFrame(
     [
         {"decoder": name, "decoding": way, "bleu_4": 10 + i + j, "true_captions": (i + j) / 10}
@@ -44,6 +54,8 @@ CHARTS = {
     "frequent words": lambda: plots.frequent_words(WORDS),
     "agreement": lambda: plots.agreement(RNG.gamma(2, 20, 500), "CIDEr-D"),
     "training curves": lambda: plots.training_curves(dict.fromkeys(DECODERS, HISTORY)),
+    "reward curves": lambda: plots.reward_curves({"bleu_4": REWARDED, "mix": REWARDED}),
+    "along a line": lambda: plots.reward_along_a_line(LINE),
     "metric bars": lambda: plots.metric_bars(SCORES, "bleu_4", 21.3),
     "bars of truth": lambda: plots.metric_bars(SCORES, "true_captions"),
     "beams": lambda: plots.beam_curve(BEAMS),

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from caption_figures import ATTENTION, COSTS, HISTORY, PHOTO, SCORES
+from caption_figures import ATTENTION, COSTS, HISTORY, PHOTO, REWARDED, SCORES
 
 from common import plots
 from common.errors import DataError
@@ -86,6 +86,14 @@ def test_curves_of_each_training():
     assert [axes.get_ylabel() for axes in figure.axes] == ["nats", "nats", "BLEU-4"]
     with pytest.raises(DataError, match="no training"):
         plots.training_curves({})
+
+
+def test_curves_of_each_reward():
+    figure = plots.reward_curves({"bleu_4": REWARDED})
+    drawn = [axes.lines[0].get_ydata().tolist() for axes in figure.axes]
+    assert drawn == [[17, 18, 18.5], [10, 9.5, 9], [-2.0, -1.5, -1.2], [98, 90, 85]]
+    with pytest.raises(DataError, match="no training"):
+        plots.reward_curves({})
 
 
 def test_truth_is_drawn_in_per_cent():

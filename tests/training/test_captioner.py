@@ -225,7 +225,7 @@ def test_recipes():
     assert caption_recipe("laptop", "flickr8k").mirrored
     assert not caption_recipe("laptop", "synthetic").mirrored  # left is not right
     assert caption_recipe("smoke", "synthetic", epochs=3, batch_size=None).epochs == 3
-    with pytest.raises(ConfigError, match="A caption recipe has: epochs"):
+    with pytest.raises(ConfigError, match="A CaptionRecipe has: epochs"):
         caption_recipe("smoke", "synthetic", epoch=3)
     assert "units" in decoder_arguments("lstm", "flickr8k")
     assert "units" not in decoder_arguments("multi_head", "flickr8k")
