@@ -83,15 +83,15 @@ def _release_captioner(run: str) -> tuple[Path, dict]:
     from common.training import captioner
 
     folder, record = captioner.release_captioner(run)
+    trained, vocabulary = captioner.read_captioner(folder)
     backbone = record["backbone"]
     task = captioner.caption_task(
         record["dataset"],
         record["profile"],
         backbone=backbone["name"],
         weights=backbone["weights"],
-        min_count=record["min_count"],
+        vocabulary=vocabulary,
     )
-    trained, _ = captioner.read_captioner(folder)
     table, _ = judge(trained, task, "test", {"chosen": record["decoding"]})
     found = table.loc["chosen"]
     record["metrics"] |= {

@@ -173,6 +173,7 @@ def caption_task(
     weights: str | Path = "imagenet",
     mirrored: bool = False,
     min_count: int | None = None,
+    vocabulary: Vocabulary | None = None,
     limits: dict[str, int] | None = None,
     progress: bool = True,
 ) -> CaptionTask:
@@ -185,6 +186,7 @@ def caption_task(
         weights: Of the backbone: "imagenet", "random", or a file.
         mirrored: Features of the mirrored training images, too.
         min_count: How often a word has to occur in the training captions.
+        vocabulary: That of a trained captioner, in place of one of the training captions.
         limits: Images used by split, the first ones.
         progress: Show progress bars.
     """
@@ -207,8 +209,9 @@ def caption_task(
         data[split] = images if whole else images.subset(usable)
         maps = [part.array if whole else part.array[usable] for part in arrays]
         features[split] = CaptionedFeatures(maps[0], data[split].references, *maps[1:])
-    words = (caption for captions in features["train"].references for caption in captions)
-    vocabulary = Vocabulary.build(words, min_count or MIN_COUNT[kind])
+    if vocabulary is None:
+        words = (caption for captions in features["train"].references for caption in captions)
+        vocabulary = Vocabulary.build(words, min_count or MIN_COUNT[kind])
     described = {
         "name": name,
         "weights": str(weights) if name != SCENES else "released",
@@ -247,7 +250,7 @@ def captioner_config(
     name: str,
     arguments: dict,
     task: CaptionTask,
-    recipe: CaptionRecipe,
+    recipe: CaptionRecipe | RewardRecipe,
     settings: DeviceSettings,
     *,
     profile: str,
@@ -365,6 +368,40 @@ def standard_run(
     return run
 
 
+def reward_config(
+    before: dict,
+    start: Path,
+    reward: dict[str, float],
+    task: CaptionTask,
+    recipe: RewardRecipe,
+    settings: DeviceSettings,
+    profile: str,
+    seed: int,
+) -> dict:
+    """As `captioner_config`, of a training by a reward.
+
+    Args:
+        before: Record or config of the run to start from.
+        start: Its folder.
+        reward: Weights by the name of the score.
+        task, recipe, settings, profile, seed: Of this training.
+    """
+    arguments = dict(before["decoder"])
+    name = arguments.pop("name")
+    return captioner_config(
+        name,
+        arguments,
+        task,
+        recipe,
+        settings,
+        profile=profile,
+        seed=seed,
+        min_count=task.vocabulary.min_count,
+        reward=reward,
+        start=start.name,
+    )
+
+
 def train_by_reward(
     start: Path,
     task: CaptionTask,
@@ -398,7 +435,7 @@ def train_by_reward(
         history = run.history
         return TrainedCaptioner(trained, history, float(history["seconds"].sum()), run)
     before, vocabulary = read_captioner(start)
-    described = _description(start)
+    described = read_description(start)
     if vocabulary.words != task.vocabulary.words:
         raise DataError(
             f"The run in {start} has a vocabulary of {len(vocabulary)} words, this task another "
@@ -578,7 +615,7 @@ def read_captioner(folder: Path) -> tuple[Decoder, Vocabulary]:
             trained = read_model(path)
         else:
             path = folder / "model.weights.h5"
-            trained = _build(_description(folder))
+            trained = _build(read_description(folder))
             try:
                 trained.load_weights(path)
             except (OSError, ValueError, KeyError) as error:
@@ -611,8 +648,8 @@ def release_captioner(run: str | Path) -> tuple[Path, dict]:
     return folder, record
 
 
-def _description(folder: Path) -> dict:
-    """Decoder and backbone of a run, finished or not, or of released weights."""
+def read_description(folder: Path) -> dict:
+    """What a run, finished or not, or released weights are of: the record, or the config."""
     record = folder / "record.json"
     return read_json(record if record.exists() else folder / "config.json")
 

@@ -170,15 +170,20 @@ class Critic:
         """
         count = self.recipe.captions
         tokens, log_p = self.generator.tokens(features, "sample", captions=count, seed=seed)
-        rewards = self._rewards(tokens, images)
+        rewards = self.rewards(tokens, images)
         greedy = None
         if self.recipe.baseline == "greedy":
-            greedy = self._rewards(self.generator.tokens(features)[0], images)[:, 0]
+            greedy = self.rewards(self.generator.tokens(features)[0], images)[:, 0]
         found = advantages(rewards, self.recipe.baseline, greedy)
         tokens = np.pad(tokens, ((0, 0), (0, 0), (1, 0)), constant_values=START)
         return {"tokens": tokens, "rewards": rewards, "advantages": found, "log_p": log_p}
 
-    def _rewards(self, tokens: np.ndarray, images: np.ndarray) -> np.ndarray:
+    def rewards(self, tokens: np.ndarray, images: np.ndarray) -> np.ndarray:
+        """Rewards `(B, K)` of captions without `<start>`, `(B, K, T)`, of images `(B,)`.
+
+        Raises:
+            DataError: for rewards that are not one finite number per caption.
+        """
         words = self.generator.vocabulary.words
         captions = [
             # With `<end>`: a caption that was cut off must not score as one that ended there.

@@ -1,16 +1,20 @@
 """From data to run folder to captions, on photos of one colour."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_photos import renamed, tiny_backbone, write_photos
 
+from common.data.vocabulary import Vocabulary
 from common.errors import ConfigError, DataError
 from common.evaluation.captioners import bleu_4, choose_decoding, judge
+from common.evaluation.rewards import CaptionReward
 from common.training import captioner
 from common.training.backend import device_settings
 from common.training.captioner import (
@@ -20,10 +24,16 @@ from common.training.captioner import (
     decoder_arguments,
     load_captioner,
     read_captioner,
+    read_description,
     release_captioner,
+    released_captioner,
+    reward_config,
+    reward_recipe,
+    train_by_reward,
     train_captioner,
 )
 from common.training.runs import Run
+from common.training.self_critical import RewardRecipe
 
 SMALL = {"width": 16, "dropout": 0.0, "max_length": 8}
 RECIPE = caption_recipe("smoke", "photos", epochs=12, batch_size=4, learning_rate=0.02)
@@ -221,11 +231,57 @@ def test_runs_that_cannot_be_used(at_home, tmp_path):
         load_captioner(tmp_path)
 
 
+def test_goes_on_by_a_reward(at_home):
+    """From a finished run, into a run of its own, which is released beside the first one."""
+    _, task, trained, start, folder = at_home
+    recipe = RewardRecipe(epochs=1, batch_size=4, captions=3)
+    reward = CaptionReward("bleu_4", task.features["train"].references)
+    before = read_description(start.folder)
+    config = reward_config(
+        before, start.folder, reward.weights, task, recipe, SETTINGS, profile="smoke", seed=0
+    )
+    run = Run("rewarded", config)
+
+    def go_on():
+        return train_by_reward(
+            start.folder, task, reward, recipe, SETTINGS, score=bleu_4, run=run, progress=False
+        )
+
+    found = go_on()
+    old, new = trained.decoder.get_weights(), found.decoder.get_weights()
+    assert any(not np.array_equal(a, b) for a, b in zip(old, new, strict=True))
+    assert go_on().history.equals(found.history)  # found again
+    run.save_record(metrics={}, decoding=DECODING)
+    release_captioner("multi")
+    place, record = release_captioner("rewarded")
+    assert place.name == "rewarded" and record["reward"] == {"bleu_4": 1.0}
+    assert released_captioner() == place
+    assert released_captioner(teacher_forced=True) == place.parent
+    assert load_captioner().record == record
+    shutil.rmtree(place)
+
+
+def test_reward_training_of_another_vocabulary(at_home):
+    _, task, _, start, _ = at_home
+    other = replace(task, vocabulary=Vocabulary(task.vocabulary.words[5:], 1))
+    with pytest.raises(DataError, match="has a vocabulary of 11 words, this task another one of"):
+        train_by_reward(start.folder, other, None, RewardRecipe(1), SETTINGS, score=bleu_4)
+    backbone = {**task.backbone, "hash": "0123"}
+    with pytest.raises(DataError, match="with other weights"):
+        train_by_reward(
+            start.folder, replace(task, backbone=backbone), None, RewardRecipe(1), SETTINGS,
+            score=bleu_4,
+        )  # fmt: skip
+
+
 def test_recipes():
     assert caption_recipe("laptop", "flickr8k").mirrored
     assert not caption_recipe("laptop", "synthetic").mirrored  # left is not right
     assert caption_recipe("smoke", "synthetic", epochs=3, batch_size=None).epochs == 3
     with pytest.raises(ConfigError, match="A CaptionRecipe has: epochs"):
         caption_recipe("smoke", "synthetic", epoch=3)
+    assert reward_recipe("laptop", "flickr8k", captions=3).captions == 3
+    with pytest.raises(ConfigError, match="A RewardRecipe has: epochs"):
+        reward_recipe("smoke", "synthetic", caption=3)
     assert "units" in decoder_arguments("lstm", "flickr8k")
     assert "units" not in decoder_arguments("multi_head", "flickr8k")
