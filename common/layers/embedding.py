@@ -5,6 +5,9 @@ from keras import ops
 
 from common.layers.linear import linear
 
+# What is learned of an embedding that begins with given vectors.
+VECTOR_MODES = ("frozen", "projected", "tuned")
+
 
 @keras.saving.register_keras_serializable("course")
 class TiedEmbedding(keras.layers.Layer):
@@ -13,6 +16,9 @@ class TiedEmbedding(keras.layers.Layer):
     1. Reading: `x = sqrt(dim) * E[token]`, `(..., dim)`; the factor makes vectors of length near
        `sqrt(dim)` of rows of length near 1, which as output weights give moderate logits.
     2. Predicting: `logits = x E^T + b`, `(..., vocabulary)`, in float32.
+    3. With vectors `G` of words from elsewhere, `(vocabulary, vector_dim)`: `E = G M`, with a map
+       `M`, `(vector_dim, dim)`, that starts as one which keeps lengths and angles as far as the
+       dimensions allow (orthogonal rows or columns).
 
     Half of the weights are saved, and a word that is seldom predicted learns from being read.
 
@@ -21,6 +27,10 @@ class TiedEmbedding(keras.layers.Layer):
     Args:
         vocabulary_size: Number of words.
         dim: Size of a word's vector.
+        vector_dim: Size of the vectors from elsewhere, to be set with `set_vectors`; `None` for
+            an embedding that is learned from random numbers.
+        vector_mode: What is learned of them: "frozen", neither `G` nor `M`; "projected", `M`;
+            "tuned", both.
 
     Call arguments:
         tokens: int32 of any shape.
@@ -29,32 +39,76 @@ class TiedEmbedding(keras.layers.Layer):
         `(..., dim)`.
     """
 
-    def __init__(self, vocabulary_size: int, dim: int, **kwargs):
+    def __init__(
+        self,
+        vocabulary_size: int,
+        dim: int,
+        vector_dim: int | None = None,
+        vector_mode: str = "tuned",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        if vocabulary_size < 1 or dim < 1:
+        if vocabulary_size < 1 or dim < 1 or (vector_dim is not None and vector_dim < 1):
             raise ValueError(
-                "`vocabulary_size` and `dim` must be at least 1. "
-                f"Received: vocabulary_size={vocabulary_size}, dim={dim}"
+                "`vocabulary_size`, `dim` and `vector_dim` must be at least 1. Received: "
+                f"vocabulary_size={vocabulary_size}, dim={dim}, vector_dim={vector_dim}"
+            )
+        if vector_mode not in VECTOR_MODES:
+            raise ValueError(
+                f"`vector_mode` must be one of {VECTOR_MODES}. Received: {vector_mode!r}"
             )
         self.vocabulary_size = vocabulary_size
         self.dim = dim
+        self.vector_dim = vector_dim
+        self.vector_mode = vector_mode
 
     def build(self, input_shape=None):
+        size = self.vector_dim or self.dim
+        given = self.vector_dim is not None
         self.embeddings = self.add_weight(
             name="embeddings",
-            shape=(self.vocabulary_size, self.dim),
-            initializer=keras.initializers.RandomNormal(stddev=self.dim**-0.5),
+            shape=(self.vocabulary_size, size),
+            initializer=keras.initializers.RandomNormal(stddev=size**-0.5),
+            trainable=not given or self.vector_mode == "tuned",
         )
+        if given:
+            self.map = self.add_weight(
+                name="map",
+                shape=(size, self.dim),
+                initializer="orthogonal",
+                trainable=self.vector_mode != "frozen",
+            )
         self.bias = self.add_weight(name="bias", shape=(self.vocabulary_size,), initializer="zeros")
+
+    def set_vectors(self, vectors) -> None:
+        """Begins with these vectors `(vocabulary, vector_dim)`, scaled to a mean length of 1.
+
+        Raises:
+            ValueError: if their shape is another one, or the layer was made without `vector_dim`.
+        """
+        if self.vector_dim is None or tuple(vectors.shape) != tuple(self.embeddings.shape):
+            raise ValueError(
+                f"Wanted vectors of shape ({self.vocabulary_size}, {self.vector_dim}). Received: "
+                f"{tuple(vectors.shape)}"
+            )
+        lengths = (vectors**2).sum(axis=-1) ** 0.5
+        self.embeddings.assign(vectors / lengths.mean())
+
+    def _matrix(self):
+        if self.vector_dim is None:
+            return self.embeddings
+        return ops.matmul(self.embeddings, self.map)
 
     def call(self, tokens):
         vectors = ops.take(self.embeddings, ops.cast(tokens, "int32"), axis=0)
+        if self.vector_dim is not None:
+            vectors = ops.matmul(vectors, self.map)
         return ops.cast(vectors, self.compute_dtype) * self.dim**0.5
 
     def logits(self, x):
         """Scores of all words, float32 `(..., vocabulary)`."""
         x = ops.cast(x, self.compute_dtype)
-        scores = linear(x, ops.transpose(self.embeddings))
+        scores = linear(x, ops.transpose(self._matrix()))
         return ops.cast(scores, "float32") + ops.cast(self.bias, "float32")
 
     def compute_output_shape(self, input_shape):
@@ -65,6 +119,8 @@ class TiedEmbedding(keras.layers.Layer):
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,
             "dim": self.dim,
+            "vector_dim": self.vector_dim,
+            "vector_mode": self.vector_mode,
         }
 
 

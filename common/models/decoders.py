@@ -38,6 +38,9 @@ class Decoder(keras.Model):
         region_dropout: Share of the image's regions hidden in training, each as a whole.
         places_std: Standard deviation of the regions' places at first, for decoders with attention.
             A region's own vector has 1: from 0, places are learned late.
+        vector_dim: Size of word vectors from elsewhere, which `embedding.set_vectors` takes once
+            the decoder is built; `None` for words that are learned from random numbers.
+        vector_mode: What is learned of such vectors, see `TiedEmbedding`.
         seed: Of the dropout (the weights come from Keras's global seed).
 
     Call arguments:
@@ -62,6 +65,8 @@ class Decoder(keras.Model):
         max_length: int = 24,
         region_dropout: float = 0.0,
         places_std: float = 0.5,
+        vector_dim: int | None = None,
+        vector_mode: str = "tuned",
         seed: int = 0,
         **kwargs,
     ):
@@ -72,8 +77,12 @@ class Decoder(keras.Model):
         self.max_length = max_length
         self.region_dropout = region_dropout
         self.places_std = places_std
+        self.vector_dim = vector_dim
+        self.vector_mode = vector_mode
         self.seed = seed
-        self.embedding = TiedEmbedding(vocabulary_size, width, name="embedding")
+        self.embedding = TiedEmbedding(
+            vocabulary_size, width, vector_dim, vector_mode, name="embedding"
+        )
         self.regions = keras.layers.Dense(width, name="regions")
         self.regions_norm = keras.layers.LayerNormalization(name="regions_norm")
         self.drop_regions = keras.layers.Dropout(dropout, seed=seed + 1)
@@ -166,6 +175,8 @@ class Decoder(keras.Model):
             "max_length": self.max_length,
             "region_dropout": self.region_dropout,
             "places_std": self.places_std,
+            "vector_dim": self.vector_dim,
+            "vector_mode": self.vector_mode,
             "seed": self.seed,
         }
 

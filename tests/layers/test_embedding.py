@@ -78,3 +78,40 @@ def test_positions():
 def test_wrong_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(("mode", "learned"), [("frozen", 1), ("projected", 2), ("tuned", 3)])
+def test_vectors_from_elsewhere(mode, learned):
+    arguments = {"vocabulary_size": 5, "dim": 4, "vector_dim": 3, "vector_mode": mode}
+    check_layer(
+        TiedEmbedding,
+        arguments,
+        input_data=TOKENS,
+        expected_output_shape=(2, 3, 4),
+        expected_num_trainable_weights=learned,
+        expected_num_non_trainable_weights=3 - learned,
+        run_training_check=False,
+    )
+    layer = TiedEmbedding(**arguments)
+    layer.build()
+    vectors = np.random.default_rng(0).standard_normal((5, 3)).astype("float32")
+    layer.set_vectors(vectors)
+    scaled = vectors / np.linalg.norm(vectors, axis=-1).mean()
+    # The map keeps lengths and angles: so do the words' vectors.
+    read = ops.convert_to_numpy(layer(np.arange(5))) / 2  # sqrt(4)
+    np.testing.assert_allclose(read @ read.T, scaled @ scaled.T, atol=1e-5)
+    x = np.ones((2, 4), "float32")
+    np.testing.assert_allclose(layer.logits(x), x @ read.T, atol=1e-5)
+
+
+def test_vectors_of_another_shape():
+    layer = TiedEmbedding(5, 4, vector_dim=3)
+    layer.build()
+    with pytest.raises(ValueError, match=r"Wanted vectors of shape \(5, 3\). Received: \(5, 4\)"):
+        layer.set_vectors(np.ones((5, 4)))
+    plain = TiedEmbedding(5, 4)
+    plain.build()
+    with pytest.raises(ValueError, match="Wanted vectors of shape"):
+        plain.set_vectors(np.ones((5, 4)))
+    with pytest.raises(ValueError, match="`vector_mode` must be one of"):
+        TiedEmbedding(5, 4, vector_dim=3, vector_mode="thawed")
