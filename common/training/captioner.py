@@ -11,11 +11,15 @@ import pandas as pd
 from common.data import load_captions
 from common.data.captions import CaptionData
 from common.data.vocabulary import Vocabulary
+from common.data.word_vectors import DEFAULT as DEFAULT_GLOVE
+from common.data.word_vectors import GLOVE, WordVectors, load_glove, word_vectors
 from common.errors import ConfigError, DataError
 from common.files import read_json, write_atomically, write_json
 from common.models.backbones import backbone as pretrained
 from common.models.backbones import weights_hash
 from common.models.decoders import Decoder, decoder
+from common.models.hub_bert import HANDLE as BERT
+from common.models.hub_bert import bert_vectors
 from common.training.backend import (
     DeviceSettings,
     device_scope,
@@ -152,12 +156,50 @@ class CaptionTask:
     vocabulary: Vocabulary
     backbone: dict
 
-    def build(self, name: str, seed: int = 0, **arguments) -> Decoder:
-        """An untrained decoder of the ladder for this task, its weights from `seed`."""
+    def build(
+        self, name: str, seed: int = 0, vectors: WordVectors | None = None, **arguments
+    ) -> Decoder:
+        """An untrained decoder of the ladder for this task, its weights from `seed`.
+
+        With `vectors` its words begin with those; `vector_mode` says what is learned of them.
+        """
         keras.utils.set_random_seed(seed)
+        if vectors is not None:
+            arguments["vector_dim"] = vectors.vectors.shape[1]
         made = decoder(name, len(self.vocabulary), seed=seed, **arguments)
         height, width, channels = self.backbone["shape"]
-        return build_decoder(made, height * width, channels)
+        build_decoder(made, height * width, channels)
+        if vectors is not None:
+            made.embedding.set_vectors(vectors.vectors)
+        return made
+
+
+def embedding_vectors(embedding: str, vocabulary: Vocabulary) -> WordVectors | None:
+    """The word vectors that a decoder begins with.
+
+    Args:
+        embedding: "random" for none; "glove" or one of `common.data.word_vectors.GLOVE`; "bert";
+            "glove:PATH" or "bert:HANDLE" for a file, or an encoder, of your own.
+        vocabulary: The words.
+
+    Raises:
+        ConfigError: for an unknown name.
+        DataError: if the vectors cannot be had.
+    """
+    kind, _, source = embedding.partition(":")
+    if kind in GLOVE:
+        kind, source = "glove", embedding
+    if kind == "random":
+        return None
+    if kind == "glove":
+        source = source or DEFAULT_GLOVE
+        return word_vectors(vocabulary, load_glove(source), f"GloVe ({source})")
+    if kind == "bert":
+        return bert_vectors(vocabulary, source or BERT)
+    raise ConfigError(
+        f"embedding={embedding!r} is unknown. Choose one of: random, glove, bert, glove:PATH, "
+        f"bert:HANDLE, {', '.join(GLOVE)}."
+    )
 
 
 def image_backbone(name: str, weights: str | Path = "imagenet") -> keras.Model:
@@ -279,6 +321,7 @@ def train_captioner(
     settings: DeviceSettings,
     *,
     arguments: dict | None = None,
+    vectors: WordVectors | None = None,
     score: Callable | None = None,
     seed: int = 0,
     run: Run | None = None,
@@ -295,6 +338,7 @@ def train_captioner(
         recipe: The hyper-parameters.
         settings: From `device_settings`.
         arguments: Of the decoder; by default those of `decoder_arguments`.
+        vectors: Word vectors to begin with, see `embedding_vectors`; by default random numbers.
         score: Of captions of dev images and their references, after each epoch; such as
             `common.evaluation.captioners.bleu_4`.
         seed: Of everything random.
@@ -309,7 +353,7 @@ def train_captioner(
     if run is not None:
         task.vocabulary.save(run.folder / "vocabulary.json")
     with device_scope(settings):
-        network = task.build(name, seed, **arguments)
+        network = task.build(name, seed, vectors, **arguments)
         result = fit_captioner(
             network,
             task.vocabulary,

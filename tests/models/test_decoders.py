@@ -56,9 +56,11 @@ def test_step_equals_teacher_forcing(name, captions):
     assert keras.tree.map_structure(lambda x: tuple(x.shape), state) == shapes
 
 
+@pytest.mark.parametrize("embedding", [{}, {"vector_dim": 3, "vector_mode": "projected"}])
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_looks_ahead(name):
-    network = small_decoder(name)
+def test_nothing_looks_ahead(name, embedding):
+    """With words of any origin: vectors from elsewhere are of single words, too."""
+    network = small_decoder(name, **embedding)
     tokens = random_tokens(len(FEATURES))
     before = forced(network, tokens)
     for t in (1, 4, LENGTH - 1):

@@ -22,6 +22,7 @@ from common.training.captioner import (
     caption_task,
     captioner_config,
     decoder_arguments,
+    embedding_vectors,
     load_captioner,
     read_captioner,
     read_description,
@@ -229,6 +230,32 @@ def test_runs_that_cannot_be_used(at_home, tmp_path):
     (tmp_path / "record.json").write_text('{"phase": "phase1_cifar"}')
     with pytest.raises(ConfigError, match="is one of phase1_cifar, not of phase3"):
         load_captioner(tmp_path)
+
+
+def test_words_begin_with_vectors_from_a_file(at_home, tmp_path):
+    _, task, *_ = at_home
+    path = tmp_path / "glove.txt"
+    path.write_text("a 1 0 2\nred 0 1 1\nblue 0 2 1\n")
+    vectors = embedding_vectors(f"glove:{path}", task.vocabulary)
+    assert embedding_vectors("random", task.vocabulary) is None
+    recipe = replace(RECIPE, epochs=1)
+    moved = {}
+    for mode in ("frozen", "projected", "tuned"):
+        arguments = {**SMALL, "vector_mode": mode}
+        trained = train_captioner(
+            "rnn", task, recipe, SETTINGS, arguments=arguments, vectors=vectors, progress=False
+        )
+        before = task.build("rnn", vectors=vectors, **arguments).embedding.get_weights()
+        after = trained.decoder.embedding.get_weights()
+        names = [w.name for w in trained.decoder.embedding.weights]
+        moved[mode] = {n for n, a, b in zip(names, after, before, strict=True) if (a != b).any()}
+    assert moved == {
+        "frozen": {"bias"},
+        "projected": {"map", "bias"},
+        "tuned": {"embeddings", "map", "bias"},
+    }
+    with pytest.raises(ConfigError, match="embedding='word2vec' is unknown"):
+        embedding_vectors("word2vec", task.vocabulary)
 
 
 def test_goes_on_by_a_reward(at_home):
