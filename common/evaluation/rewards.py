@@ -31,7 +31,10 @@ REWARDS = {
 class CaptionReward:
     """A weighted sum of scores as a reward.
 
-    1. `bleu_4`: sentence BLEU-4 with the smoothing of Lin and Och (2004), `SentenceBleu`; 0 to 1.
+    1. `bleu_4`: BLEU-4 of the caption alone, with 0.1 for a count of no match (`SentenceBleu`,
+       nltk's method 1); 0 to 1. One match and one n-gram more (method 2) is kinder to short
+       captions: captions drawn on Flickr8k lose a tenth of a standard deviation of reward with
+       each word more, against a fiftieth, and training by it takes four of their ten words.
     2. `cider_d`: CIDEr-D, `idf` counted on the images given; 0 to 10, and about 1 for what people
        write.
     3. `truth`: of scenes that were drawn by code: 1 if every claim is true, else 0.
@@ -60,7 +63,7 @@ class CaptionReward:
         self.weights = weights
         ended = [[[*words, ENDED] for words in of_image] for of_image in references]
         makers = {
-            "bleu_4": lambda: SentenceBleu(ended, "method2").score,
+            "bleu_4": lambda: SentenceBleu(ended, "method1").score,
             "cider_d": lambda: CiderD(ended).score,
             "truth": lambda: _truth(data),
         }

@@ -23,7 +23,7 @@ ENDED = [[[*words, "<end>"] for words in image] for image in REFERENCES]
 
 
 def test_scores_are_those_of_ended_captions():
-    bleu = SentenceBleu(ENDED, "method2").score(CAPTIONS, IMAGES)
+    bleu = SentenceBleu(ENDED, "method1").score(CAPTIONS, IMAGES)
     cider = CiderD(ENDED).score(CAPTIONS, IMAGES)
     np.testing.assert_allclose(CaptionReward("bleu_4", REFERENCES)(CAPTIONS, IMAGES), bleu)
     np.testing.assert_allclose(CaptionReward("cider_d", REFERENCES)(CAPTIONS, IMAGES), cider)
