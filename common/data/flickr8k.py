@@ -3,20 +3,26 @@
 Hodosh, Young and Hockenmaier, "Framing Image Description as a Ranking Task" (2013).
 """
 
-import logging
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from common.data.caption_files import (
+    CaptionReport,
+    add_caption,
+    check_names,
+    check_overlap,
+    read_tokens,
+    some,
+    text_lines,
+    usable_captions,
+)
 from common.data.captions import CaptionData
 from common.data.download import download, extract
 from common.data.photos import SUFFIXES
 from common.errors import ConfigError, DataError
 from common.paths import data_dir
-
-logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "dev", "test")
 # The official name is misspelt; the last is where the archive is unpacked, with all it has.
@@ -38,33 +44,6 @@ MIRRORS = (
     "https://github.com/Avaneesh40585/Flickr8k-Dataset/releases/download/v1.0",
 )
 ARCHIVES = {"Flickr8k_text.zip": None, "Flickr8k_Dataset.zip": None}
-
-_SHOWN = 5
-
-
-@dataclass
-class Flickr8kReport:
-    """What the files hold beside images with captions, as counted while reading.
-
-    Attributes:
-        unknown_names: Names with captions of which there is no image file, such as the official
-            `2258277193_586949ec62.jpg.1`; they are left out.
-        images_without_captions: Image files that no caption names; they are left out.
-        empty_captions: `file:line` of captions without a word; they are left out.
-    """
-
-    unknown_names: list[str] = field(default_factory=list)
-    images_without_captions: list[str] = field(default_factory=list)
-    empty_captions: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        kinds = (
-            (self.unknown_names, "captioned names without an image file"),
-            (self.images_without_captions, "image files without a caption"),
-            (self.empty_captions, "empty captions"),
-        )
-        told = [f"{len(items):,} {what} ({_some(items)})" for items, what in kinds if items]
-        return "Left out: " + "; ".join(told) + "." if told else "Nothing was left out."
 
 
 def load_flickr8k(split: str, folder: str | Path | None = None) -> CaptionData:
@@ -91,14 +70,13 @@ def load_flickr8k(split: str, folder: str | Path | None = None) -> CaptionData:
     if split not in SPLITS:
         raise ConfigError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
     splits, report = read_flickr8k(folder)
-    if report.unknown_names or report.images_without_captions or report.empty_captions:
-        logger.warning("flickr8k: %s", report)
+    report.log("flickr8k")
     return splits[split]
 
 
 def read_flickr8k(
     folder: str | Path | None = None,
-) -> tuple[dict[str, CaptionData], Flickr8kReport]:
+) -> tuple[dict[str, CaptionData], CaptionReport]:
     """All three splits, and what was left out; see `load_flickr8k`."""
     folder = data_dir() / "flickr8k" if folder is None else Path(folder)
     images, text = _find(folder)
@@ -110,17 +88,14 @@ def read_flickr8k(
                 f"{folder} has no {' or '.join(IMAGE_FOLDERS[:2])} beside {TOKENS} or {KAGGLE}, "
                 "though the archives are unpacked. Delete the folder and run the same again."
             )
-    report = Flickr8kReport()
-    read = _read_kaggle if text.name == KAGGLE else _read_tokens
+    report = CaptionReport()
+    read = _read_kaggle if text.name == KAGGLE else read_tokens
     captions = read(text, report)
-    files = {file.name for file in images.iterdir() if file.suffix.lower() in SUFFIXES}
-    report.unknown_names = sorted(captions.keys() - files)
-    report.images_without_captions = sorted(files - captions.keys())
-    usable = {name: found for name, found in captions.items() if name in files}
+    usable, files = usable_captions(captions, images, report)
     lists = _read_lists(text.parent) or _split_by_order(usable)
     splits = {}
     for split, names in lists.items():
-        _check_names(split, names, captions, files, images)
+        check_names(split, names, captions, files, images)
         texts = tuple(tuple(usable[name]) for name in names)
         splits[split] = CaptionData(tuple(names), texts, "flickr8k", split, images)
     return splits, report
@@ -152,36 +127,9 @@ def _download(folder: Path) -> None:
         extract(archive, folder / archive.stem)
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8. Restore the original file.") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _read_tokens(path: Path, report: Flickr8kReport) -> dict[str, list[str]]:
-    """`name#number<TAB>caption` lines: the captions of each name."""
-    captions: dict[str, list[str]] = {}
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
-        key, tab, caption = line.partition("\t")
-        name, mark, _ = key.rpartition("#")
-        if not tab or not mark:
-            raise DataError(
-                f"{path}, line {number}: not `image#number<TAB>caption`: {line[:60]!r}. "
-                "Correct the line or restore the original file."
-            )
-        _add(captions, name, caption, f"{path.name}:{number}", report)
-    return captions
-
-
-def _read_kaggle(path: Path, report: Flickr8kReport) -> dict[str, list[str]]:
+def _read_kaggle(path: Path, report: CaptionReport) -> dict[str, list[str]]:
     """`image,caption` rows with a header: the captions of each name."""
-    _lines(path)  # tells of bytes that are not UTF-8, with the line
+    text_lines(path)  # tells of bytes that are not UTF-8, with the line
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -192,17 +140,8 @@ def _read_kaggle(path: Path, report: Flickr8kReport) -> dict[str, list[str]]:
         )
     captions: dict[str, list[str]] = {}
     for row, (name, caption) in enumerate(table.itertuples(index=False), 2):
-        _add(captions, name, caption, f"{path.name}:{row}", report)
+        add_caption(captions, name, caption, f"{path.name}:{row}", report)
     return captions
-
-
-def _add(captions, name: str, caption: str, where: str, report: Flickr8kReport) -> None:
-    found = captions.setdefault(name.strip(), [])
-    # A full stop alone is no caption either.
-    if any(character.isalnum() for character in caption):
-        found.append(caption.strip())
-    else:
-        report.empty_captions.append(where)
 
 
 def _read_lists(folder: Path) -> dict[str, list[str]] | None:
@@ -215,18 +154,12 @@ def _read_lists(folder: Path) -> dict[str, list[str]] | None:
         raise DataError(f"{folder} lacks {', '.join(missing)}. Put all three lists there, or none.")
     lists = {}
     for split, path in paths.items():
-        names = [line.strip() for line in _lines(path) if line.strip()]
+        names = [line.strip() for line in text_lines(path) if line.strip()]
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
-            raise DataError(f"{path} names images twice ({_some(twice)}). Delete one of each.")
+            raise DataError(f"{path} names images twice ({some(twice)}). Delete one of each.")
         lists[split] = names
-    for a, b in (("train", "dev"), ("train", "test"), ("dev", "test")):
-        common = sorted(set(lists[a]) & set(lists[b]))
-        if common:
-            raise DataError(
-                f"{paths[a]} and {paths[b]} both name {len(common):,} images ({_some(common)}): "
-                "scores on images that were trained on mean nothing. Delete them from one list."
-            )
+    check_overlap(lists, {split: str(path) for split, path in paths.items()})
     return lists
 
 
@@ -237,22 +170,3 @@ def _split_by_order(captions: dict[str, list[str]]) -> dict[str, list[str]]:
         "dev": names[6::8],
         "test": names[7::8],
     }
-
-
-def _check_names(split: str, names: list[str], captions, files: set[str], images: Path) -> None:
-    absent = [name for name in names if name not in files]
-    if absent:
-        raise DataError(
-            f"{len(absent):,} images of the {split} list are not in {images} ({_some(absent)}). "
-            "Unpack the images again, or delete the names from the list."
-        )
-    untold = [name for name in names if not captions.get(name)]
-    if untold:
-        raise DataError(
-            f"{len(untold):,} images of the {split} list have no caption ({_some(untold)}). "
-            "Restore the file of captions, or delete the names from the list."
-        )
-
-
-def _some(items: list[str]) -> str:
-    return ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
