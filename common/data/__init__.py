@@ -6,8 +6,10 @@ import numpy as np
 
 from common.data.captions import CaptionData
 from common.data.cifar10 import load_cifar10
+from common.data.coco import TRAIN_IMAGES, load_coco
 from common.data.duplicates import near_duplicates
 from common.data.flickr8k import load_flickr8k
+from common.data.flickr30k import load_flickr30k
 from common.data.histopathology import load_histopathology, read_patches
 from common.data.image_folder import SPLITS, read_image_folder
 from common.data.images import ImageData, split_validation
@@ -50,6 +52,9 @@ PATCH_DATASETS = {
 CAPTION_DATASETS = {
     "synthetic": "scenes of coloured shapes drawn by code, no download",
     "flickr8k": "Flickr8k, found under COURSE_DATA or downloaded there",
+    "flickr30k": "Flickr30k, the same, from Kaggle",
+    "coco": "40,000 images of MSCOCO, the same; coco:N: so many",
+    "coco-karpathy": "the same from the parts of Karpathy's split; also with :N",
 }
 
 
@@ -158,10 +163,16 @@ def load_captions(dataset: str, split: str, limit: int | None = None) -> Caption
     """
     if dataset == "synthetic":
         return synthetic_scenes(split, limit)
-    if dataset != "flickr8k":
+    readers = {"flickr8k": load_flickr8k, "flickr30k": load_flickr30k}
+    name, _, count = dataset.partition(":")
+    if name in ("coco", "coco-karpathy") and (not count or count.isdigit()):
+        images = int(count) if count else TRAIN_IMAGES
+        data = load_coco(split, images=images, karpathy=name != "coco")
+    elif dataset in readers:
+        data = readers[dataset](split)
+    else:
         known = "\n".join(f"  {key}: {what}" for key, what in CAPTION_DATASETS.items())
         raise ConfigError(f"No captioned data set is named {dataset!r}. There are:\n{known}")
-    data = load_flickr8k(split)
     return data if limit is None else data.subset(range(min(limit, len(data))))
 
 

@@ -283,7 +283,8 @@ def run_label(task: CaptionTask, profile: str, name: str, seed: int, **changed) 
         seed: Of everything random.
         **changed: Hyper-parameters that were given by hand; `None` for those that were not.
     """
-    parts = [task.dataset, profile, task.backbone["name"], name, f"seed{seed}"]
+    dataset = task.dataset.replace(":", "-")
+    parts = [dataset, profile, task.backbone["name"], name, f"seed{seed}"]
     parts += [f"{key}{value}" for key, value in changed.items() if value is not None]
     return "-".join(parts)
 

@@ -1,0 +1,210 @@
+"""MSCOCO: photos of everyday scenes, five captions each; a seeded part of them.
+
+Lin et al., "Microsoft COCO: Common Objects in Context" (2014); Chen et al., "Microsoft COCO
+Captions" (2015). The split that papers report on is that of Karpathy and Fei-Fei (2015).
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from common.data.caption_files import REFERENCES, CaptionReport, add_caption, check_overlap, some
+from common.data.captions import CaptionData
+from common.data.download import download, extract
+from common.data.karpathy import KARPATHY, read_karpathy
+from common.errors import ConfigError, DataError
+from common.files import read_json
+from common.paths import data_dir
+
+SPLITS = ("train", "dev", "test")
+PARTS = ("train2017", "val2017")
+ANNOTATIONS = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip"
+IMAGES = "http://images.cocodataset.org"  # no checksums are published
+JSON = "dataset_coco.json"
+TRAIN_IMAGES = 40_000
+_CONNECTIONS = 8
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A captioned image: its file is `part/name`."""
+
+    part: str
+    name: str
+    captions: tuple[str, ...]
+
+    @property
+    def file(self) -> str:
+        return f"{self.part}/{self.name}"
+
+
+def load_coco(
+    split: str,
+    folder: str | Path | None = None,
+    *,
+    images: int = TRAIN_IMAGES,
+    seed: int = 0,
+    karpathy: bool = False,
+    progress: bool = True,
+) -> CaptionData:
+    """One split of a seeded part of MSCOCO; downloads what is absent, the part's images only.
+
+    Layout: `annotations/captions_{train,val}2017.json`, `train2017/`, `val2017/`. Without
+    `karpathy`, the training images are drawn from `train2017`, and `val2017` is cut, in a drawn
+    order, into dev and test.
+
+    Args:
+        split: "train", "dev" or "test".
+        folder: Where it lies, by default `COURSE_DATA/coco`.
+        images: Training images drawn, and as many at most for dev and test.
+        seed: Of the drawing.
+        karpathy: Draw from the parts of Karpathy's `dataset_coco.json`; dev and test are whole
+            then (5,000 images each), unless `images` is fewer.
+        progress: Show a progress bar while downloading.
+
+    Returns:
+        The images in the order of their numbers; names are `part/file`.
+
+    Raises:
+        ConfigError: for an unknown split, or fewer than one image.
+        DataError: if files are missing or damaged: says which, and the entry.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+    if images < 1:
+        raise ConfigError(f"images must be at least 1. Received: {images}")
+    folder = data_dir() / "coco" if folder is None else Path(folder)
+    report = CaptionReport()
+    parts = {part: _annotations(folder, part, report) for part in PARTS}
+    if karpathy:
+        everything = {image.name: image for part in parts.values() for image in part}
+        pool = _karpathy_pool(folder, split, everything)
+    elif split == "train":
+        pool = parts["train2017"]
+    else:
+        pool = parts["val2017"]
+        order = np.random.default_rng([seed, 1]).permutation(len(pool))
+        half = len(pool) // 2
+        chosen = order[:half] if split == "dev" else order[half:]
+        pool = [pool[i] for i in sorted(chosen)]
+    if images < len(pool):
+        drawn = np.random.default_rng([seed, 0]).choice(len(pool), images, replace=False)
+        pool = [pool[i] for i in sorted(drawn)]
+    _fetch([image.file for image in pool], folder, progress)
+    report.few_captions = [i.file for i in pool if len(i.captions) < REFERENCES]
+    report.log("coco")
+    names = tuple(image.file for image in pool)
+    return CaptionData(names, tuple(image.captions for image in pool), "coco", split, folder)
+
+
+def _annotations(folder: Path, part: str, report: CaptionReport) -> list[_Image]:
+    """The captioned images of a file of annotations, by number."""
+    path = folder / "annotations" / f"captions_{part}.json"
+    if not path.exists():
+        _download_annotations(folder, path)
+    content = read_json(path)
+    for key in ("images", "annotations"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise DataError(f"{path} has no list `{key}`. Restore the original file.")
+    names: dict[int, str] = {}
+    for i, image in enumerate(content["images"]):
+        if not isinstance(image, dict) or not {"id", "file_name"} <= image.keys():
+            raise DataError(f"{path}, images[{i}]: `id` or `file_name` is missing.")
+        names[image["id"]] = image["file_name"]
+    captions: dict[str, list[str]] = {}
+    for i, annotation in enumerate(content["annotations"]):
+        if not isinstance(annotation, dict) or not {"image_id", "caption"} <= annotation.keys():
+            raise DataError(f"{path}, annotations[{i}]: `image_id` or `caption` is missing.")
+        number = annotation["image_id"]
+        if number not in names:
+            raise DataError(
+                f"{path}, annotations[{i}] is of the image {number}, which is not among `images`. "
+                "Restore the original file."
+            )
+        where = f"{path.name}:annotations[{i}]"
+        add_caption(captions, names[number], annotation["caption"], where, report)
+    told = {name: found for name, found in captions.items() if found}
+    report.images_without_captions += sorted(set(names.values()) - told.keys())
+    if not told:
+        raise DataError(f"{path} has no caption.")
+    return [
+        _Image(part, names[number], tuple(told[names[number]][:REFERENCES]))
+        for number in sorted(names)
+        if names[number] in told
+    ]
+
+
+def _karpathy_pool(folder: Path, split: str, everything: dict[str, _Image]) -> list[_Image]:
+    places = (folder / JSON, folder / "caption_datasets" / JSON, folder / "annotations" / JSON)
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
+        archive = folder / KARPATHY.rsplit("/", 1)[-1]
+        try:
+            download([KARPATHY], archive, None)
+        except DataError as error:
+            raise DataError(
+                f"{JSON} is not in {folder} and could not be downloaded.\n{error}\n"
+                "Put it there, or do without Karpathy's split."
+            ) from error
+        path = extract(archive, folder / archive.stem) / JSON
+    _, lists, numbers = read_karpathy(path, CaptionReport())
+    check_overlap(lists, {name: f"the {name} part of {path}" for name in lists})
+    # The files of 2014 and 2017 have other names, and the same numbers.
+    wanted = [f"{numbers.get(name, -1):012d}.jpg" for name in lists[split]]
+    absent = [name for name in wanted if name not in everything]
+    if absent:
+        raise DataError(
+            f"{len(absent):,} images of {path} are not in the annotations of 2017 "
+            f"({some(absent)}). Restore the original files."
+        )
+    return sorted((everything[name] for name in wanted), key=lambda image: image.name)
+
+
+def _download_annotations(folder: Path, path: Path) -> None:
+    archive = folder / ANNOTATIONS.rsplit("/", 1)[-1]
+    try:
+        download([ANNOTATIONS], archive, None)
+        unpacked = extract(archive, folder / archive.stem)
+        for file in (unpacked / "annotations").glob("captions_*.json"):
+            path.parent.mkdir(exist_ok=True)
+            file.replace(path.parent / file.name)
+    except DataError as error:
+        raise DataError(
+            f"{path} does not exist and could not be downloaded.\n{error}\nPut "
+            "captions_train2017.json and captions_val2017.json into that folder."
+        ) from error
+    if not path.exists():
+        raise DataError(f"{archive} holds no {path.name}. Delete it and run the same again.")
+
+
+def _fetch(files: Sequence[str], folder: Path, progress: bool) -> None:
+    """Downloads the images that are not there: a part of 40,000 is a third of the archive."""
+    absent = [file for file in files if not (folder / file).exists()]
+    if not absent:
+        return
+
+    def fetch(file: str) -> None:
+        download([f"{IMAGES}/{file}"], folder / file, None, progress=False)
+
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        try:
+            list(
+                tqdm(
+                    pool.map(fetch, absent),
+                    total=len(absent),
+                    desc="photos of COCO",
+                    unit=" photos",
+                    disable=not progress,
+                )
+            )
+        except DataError as error:
+            pool.shutdown(cancel_futures=True)
+            raise DataError(
+                f"{len(absent):,} of {len(files):,} images are not in {folder} ({some(absent)}) "
+                f"and could not be downloaded.\n{error}\nUnpack train2017.zip and val2017.zip "
+                "there, or run the same again: what has arrived is kept."
+            ) from error
