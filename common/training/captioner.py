@@ -71,7 +71,10 @@ REWARD_RECIPES = {
     ("synthetic", "laptop"): RewardRecipe(epochs=4, learning_rate=2e-4),
     ("synthetic", "full"): RewardRecipe(epochs=8, learning_rate=2e-4),
     ("photos", "smoke"): RewardRecipe(epochs=1),
-    ("photos", "laptop"): RewardRecipe(epochs=6, learning_rate=5e-5),
+    # On dev, from the multi-head run: greedy BLEU-4 18.3, then by BLEU-4 as reward 21.3, 21.3, 21.2
+    # after each pass, and captions of 10.6, 9.7, 9.4 words. At 5e-5 and with the smoothing that
+    # likes short captions: 19.1 at best, and 6.3 words.
+    ("photos", "laptop"): RewardRecipe(epochs=4, learning_rate=3e-5),
     ("photos", "full"): RewardRecipe(epochs=20, batch_size=64, patience=5),
 }
 SIZES = {
