@@ -95,6 +95,26 @@ def word_vectors(vocabulary: Vocabulary, keyed, name: str, seed: int = 0) -> Wor
     return WordVectors(name, vectors, found)
 
 
+def learn_vectors(captions: list[list[str]], dim: int = 50, seed: int = 0):
+    """Vectors from captions alone, by gensim's `Word2Vec`: no file and no network is needed.
+
+    Mikolov et al., "Efficient Estimation of Word Representations in Vector Space" (2013), with
+    skip-grams. They know what stands beside what in these captions, and nothing else.
+
+    Args:
+        captions: Lists of words.
+        dim: Size of a vector.
+        seed: Of everything random.
+    """
+    from gensim.models import Word2Vec
+
+    # One worker: several would make the numbers depend on who is faster.
+    model = Word2Vec(
+        captions, vector_size=dim, window=5, min_count=1, sg=1, epochs=5, seed=seed, workers=1
+    )
+    return model.wv
+
+
 def _downloaded(name: str, path: Path):
     import gensim.downloader
 

@@ -12,7 +12,7 @@ from common.data import load_captions
 from common.data.captions import CaptionData
 from common.data.vocabulary import Vocabulary
 from common.data.word_vectors import DEFAULT as DEFAULT_GLOVE
-from common.data.word_vectors import GLOVE, WordVectors, load_glove, word_vectors
+from common.data.word_vectors import GLOVE, WordVectors, learn_vectors, load_glove, word_vectors
 from common.errors import ConfigError, DataError
 from common.files import read_json, write_atomically, write_json
 from common.models.backbones import backbone as pretrained
@@ -168,7 +168,7 @@ class CaptionTask:
         """
         keras.utils.set_random_seed(seed)
         if vectors is not None:
-            arguments["vector_dim"] = vectors.vectors.shape[1]
+            arguments |= {"vector_dim": vectors.vectors.shape[1]}
         made = decoder(name, len(self.vocabulary), seed=seed, **arguments)
         height, width, channels = self.backbone["shape"]
         build_decoder(made, height * width, channels)
@@ -177,13 +177,17 @@ class CaptionTask:
         return made
 
 
-def embedding_vectors(embedding: str, vocabulary: Vocabulary) -> WordVectors | None:
+def embedding_vectors(
+    embedding: str, vocabulary: Vocabulary, captions: list[list[str]]
+) -> WordVectors | None:
     """The word vectors that a decoder begins with.
 
     Args:
         embedding: "random" for none; "glove" or one of `common.data.word_vectors.GLOVE`; "bert";
-            "glove:PATH" or "bert:HANDLE" for a file, or an encoder, of your own.
+            "glove:PATH" or "bert:HANDLE" for a file, or an encoder, of your own; "word2vec" for
+            vectors that are learned from the captions alone.
         vocabulary: The words.
+        captions: The training captions, as lists of words.
 
     Raises:
         ConfigError: for an unknown name.
@@ -199,9 +203,11 @@ def embedding_vectors(embedding: str, vocabulary: Vocabulary) -> WordVectors | N
         return word_vectors(vocabulary, load_glove(source), f"GloVe ({source})")
     if kind == "bert":
         return bert_vectors(vocabulary, source or BERT)
+    if kind == "word2vec":
+        return word_vectors(vocabulary, learn_vectors(captions), "word2vec on the captions")
     raise ConfigError(
-        f"embedding={embedding!r} is unknown. Choose one of: random, glove, bert, glove:PATH, "
-        f"bert:HANDLE, {', '.join(GLOVE)}."
+        f"embedding={embedding!r} is unknown. Choose one of: random, glove, bert, word2vec, "
+        f"glove:PATH, bert:HANDLE, {', '.join(GLOVE)}."
     )
 
 

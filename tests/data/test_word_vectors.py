@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.data import Vocabulary
-from common.data.word_vectors import load_glove, word_vectors
+from common.data.word_vectors import learn_vectors, load_glove, word_vectors
 from common.errors import DataError
 
 LINES = ["the 1 2 3", "dog -1 0 0.5", "cat 0 0 1", "don't 2 2 2"]
@@ -91,6 +91,18 @@ def test_by_name_from_the_data_folder_else_downloaded(tmp_path, monkeypatch):
     (tmp_path / "glove").mkdir()
     glove(tmp_path / "glove").rename(tmp_path / "glove" / "glove.6B.50d.txt")
     assert "dog" in load_glove("glove-wiki-gigaword-50")
+
+
+def test_vectors_from_captions_alone():
+    """Words that stand in the same places are alike."""
+    rng = np.random.default_rng(0)
+    captions = []
+    for _ in range(2000):
+        colour = rng.choice(["red", "blue"])
+        captions.append(["a", colour, rng.choice(["ball", "box"]), "lies", "on", "the", "floor"])
+    vectors = learn_vectors(captions, dim=10)
+    assert vectors.most_similar("red", topn=1)[0][0] == "blue"
+    np.testing.assert_array_equal(vectors["red"], learn_vectors(captions, dim=10)["red"])
 
 
 REAL = os.path.join(os.environ.get("COURSE_DATA", ""), "glove", "glove.6B.50d.txt")

@@ -236,8 +236,11 @@ def test_words_begin_with_vectors_from_a_file(at_home, tmp_path):
     _, task, *_ = at_home
     path = tmp_path / "glove.txt"
     path.write_text("a 1 0 2\nred 0 1 1\nblue 0 2 1\n")
-    vectors = embedding_vectors(f"glove:{path}", task.vocabulary)
-    assert embedding_vectors("random", task.vocabulary) is None
+    captions = [caption for image in task.features["train"].references for caption in image]
+    vectors = embedding_vectors(f"glove:{path}", task.vocabulary, captions)
+    assert embedding_vectors("random", task.vocabulary, captions) is None
+    own = embedding_vectors("word2vec", task.vocabulary, captions)
+    assert own.found[4:].all() and own.vectors.shape == (len(task.vocabulary), 50)
     recipe = replace(RECIPE, epochs=1)
     moved = {}
     for mode in ("frozen", "projected", "tuned"):
@@ -254,8 +257,8 @@ def test_words_begin_with_vectors_from_a_file(at_home, tmp_path):
         "projected": {"map", "bias"},
         "tuned": {"embeddings", "map", "bias"},
     }
-    with pytest.raises(ConfigError, match="embedding='word2vec' is unknown"):
-        embedding_vectors("word2vec", task.vocabulary)
+    with pytest.raises(ConfigError, match="embedding='elmo' is unknown"):
+        embedding_vectors("elmo", task.vocabulary, captions)
 
 
 def test_goes_on_by_a_reward(at_home):
