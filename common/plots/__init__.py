@@ -17,8 +17,10 @@ from common.plots.captions import (
     region_similarity,
     reward_along_a_line,
     reward_curves,
+    scores_by_share,
     training_curves,
     word_frequencies,
+    word_map,
 )
 from common.plots.data import (
     channel_histograms,
@@ -107,6 +109,7 @@ __all__ = [
     "robustness",
     "saliency_overlays",
     "save_figure",
+    "scores_by_share",
     "stage_costs",
     "stages_by_blocks",
     "stain_densities",
@@ -115,4 +118,5 @@ __all__ = [
     "tta_gain",
     "use_style",
     "word_frequencies",
+    "word_map",
 ]

@@ -536,3 +536,78 @@ def reward_along_a_line(table: pd.DataFrame) -> Figure:
     )
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def word_map(vectors: np.ndarray, words: Sequence[str], groups: Sequence[str]) -> Figure:
+    """Words on the plane that keeps most of the variance of their vectors (PCA).
+
+    Args:
+        vectors: `(words, dim)`.
+        words: To be written.
+        groups: What each is, for its colour.
+    """
+    if not len(vectors) == len(words) == len(groups):
+        raise DataError(
+            f"{len(vectors)} vectors, {len(words)} words and {len(groups)} groups: wanted as many."
+        )
+    centred = vectors - vectors.mean(axis=0)
+    _, scales, axes_of = np.linalg.svd(centred, full_matrices=False)
+    places = centred @ axes_of[:2].T
+    share = 100 * scales[:2] ** 2 / (scales**2).sum()
+    figure, [[axes]] = new_figure(height=4.2)
+    names = list(dict.fromkeys(groups))
+    for name, colour in zip(names, sns.color_palette("colorblind", len(names)), strict=True):
+        own = [i for i, group in enumerate(groups) if group == name]
+        axes.scatter(*places[own].T, s=9, color=colour, label=name)
+    axes.set(
+        title="Words by their vectors",
+        xlabel=f"first axis ({share[0]:.0f} % of the variance)",
+        ylabel=f"second axis ({share[1]:.0f} %)",
+    )
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    axes.margins(0.12)
+    _write_beside(axes, places, words)
+    return figure
+
+
+def _write_beside(axes, places: np.ndarray, words: Sequence[str]) -> None:
+    """Words beside their points, on the first side where there is room, else not at all."""
+    figure = axes.figure
+    figure.canvas.draw()  # places in pixels are known from now on
+    taken = [axes.xaxis.label.get_window_extent()]
+    for word, place in zip(words, places, strict=True):
+        for x, y in ((3, 3), (-3, 3), (3, -3), (-3, -3)):
+            text = axes.annotate(
+                word,
+                place,
+                (x, y),
+                textcoords="offset points",
+                ha="left" if x > 0 else "right",
+                va="bottom" if y > 0 else "top",
+                fontsize=7,
+            )
+            box = text.get_window_extent().padded(1)
+            inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
+
+
+def scores_by_share(table: pd.DataFrame, metric: str = "bleu_4") -> Figure:
+    """A score of several embeddings with parts of the training images and with all.
+
+    Args:
+        table: `embedding`, `share` of the training images, and the metric.
+        metric: Its column.
+    """
+    figure, [[axes]] = new_figure(height=2.7)
+    name = _TITLES_OF_SCORES.get(metric, metric)
+    shown = table.assign(share=(100 * table["share"]).map("{:.0f} %".format))
+    sns.barplot(
+        shown, x="share", y=metric, hue="embedding", palette=SEQUENTIAL, errorbar=None, ax=axes
+    )
+    label_bars(axes, "{:.1f}", fontsize=6.5)
+    axes.set(title=f"{name} on the dev images", xlabel="of the training images", ylabel=name)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

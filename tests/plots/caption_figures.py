@@ -27,6 +27,13 @@ REWARDED = pd.DataFrame(
     }
 )
 LINE = pd.DataFrame({"distance": [-1, 0, 1], "greedy": [0, 0.5, 0.5], "expected": [0.1, 0.2, 0.3]})
+SHARES = pd.DataFrame(
+    [
+        {"embedding": name, "share": share, "bleu_4": 10 + 5 * share}
+        for name in ("random", "GloVe, projected", "GloVe, tuned")
+        for share in (0.1, 1.0)
+    ]
+)
 SCORES = pd.DataFrame(
     [
         {"decoder": name, "decoding": way, "bleu_4": 10 + i + j, "true_captions": (i + j) / 10}
@@ -55,6 +62,10 @@ CHARTS = {
     "agreement": lambda: plots.agreement(RNG.gamma(2, 20, 500), "CIDEr-D"),
     "training curves": lambda: plots.training_curves(dict.fromkeys(DECODERS, HISTORY)),
     "reward curves": lambda: plots.reward_curves({"bleu_4": REWARDED, "mix": REWARDED}),
+    "word map": lambda: plots.word_map(
+        RNG.normal(0, 1, (12, 9)), WORDS.index[:12], ["animal", "colour", "person"] * 4
+    ),
+    "shares": lambda: plots.scores_by_share(SHARES),
     "along a line": lambda: plots.reward_along_a_line(LINE),
     "metric bars": lambda: plots.metric_bars(SCORES, "bleu_4", 21.3),
     "bars of truth": lambda: plots.metric_bars(SCORES, "true_captions"),

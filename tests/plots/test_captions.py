@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from caption_figures import ATTENTION, COSTS, HISTORY, PHOTO, REWARDED, SCORES
+from caption_figures import ATTENTION, COSTS, HISTORY, PHOTO, REWARDED, SCORES, SHARES
 
 from common import plots
 from common.errors import DataError
@@ -94,6 +94,25 @@ def test_curves_of_each_reward():
     assert drawn == [[17, 18, 18.5], [10, 9.5, 9], [-2.0, -1.5, -1.2], [98, 90, 85]]
     with pytest.raises(DataError, match="no training"):
         plots.reward_curves({})
+
+
+def test_words_keep_their_distances_on_a_plane():
+    """Vectors that lie in a plane: the map only turns it."""
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(6, 2)) * [3, 1]
+    turned = np.linalg.qr(rng.normal(size=(5, 5)))[0][:2]
+    figure = plots.word_map(plane @ turned, list("abcdef"), ["x"] * 6)
+    drawn = figure.axes[0].collections[0].get_offsets()
+    expected, found = (np.linalg.norm(p[:, None] - p[None], axis=-1) for p in (plane, drawn))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert "%" in figure.axes[0].get_xlabel()
+    with pytest.raises(DataError, match="5 vectors, 6 words"):
+        plots.word_map(plane[:5], list("abcdef"), ["x"] * 6)
+
+
+def test_bars_of_shares():
+    bars = plots.scores_by_share(SHARES).axes[0].containers
+    assert [[bar.get_height() for bar in group] for group in bars] == [[10.5, 15.0]] * 3
 
 
 def test_truth_is_drawn_in_per_cent():
