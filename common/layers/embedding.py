@@ -81,7 +81,10 @@ class TiedEmbedding(keras.layers.Layer):
         self.bias = self.add_weight(name="bias", shape=(self.vocabulary_size,), initializer="zeros")
 
     def set_vectors(self, vectors) -> None:
-        """Begins with these vectors `(vocabulary, vector_dim)`, scaled to a mean length of 1.
+        """Begins with these vectors `(vocabulary, vector_dim)`, centred, with a mean length of 1.
+
+        What all words have in common tells none from another: of vectors that were learned from
+        text it is often the greater part. Mu and Viswanath, "All-but-the-Top" (2018).
 
         Raises:
             ValueError: if their shape is another one, or the layer was made without `vector_dim`.
@@ -91,8 +94,8 @@ class TiedEmbedding(keras.layers.Layer):
                 f"Wanted vectors of shape ({self.vocabulary_size}, {self.vector_dim}). Received: "
                 f"{tuple(vectors.shape)}"
             )
-        lengths = (vectors**2).sum(axis=-1) ** 0.5
-        self.embeddings.assign(vectors / lengths.mean())
+        centred = vectors - vectors.mean(axis=0)
+        self.embeddings.assign(centred / ((centred**2).sum(axis=-1) ** 0.5).mean())
 
     def _matrix(self):
         if self.vector_dim is None:

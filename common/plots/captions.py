@@ -565,7 +565,7 @@ def word_map(vectors: np.ndarray, words: Sequence[str], groups: Sequence[str]) -
         ylabel=f"second axis ({share[1]:.0f} %)",
     )
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    axes.margins(0.12)
+    axes.margins(0.2)
     _write_beside(axes, places, words)
     return figure
 
@@ -573,10 +573,11 @@ def word_map(vectors: np.ndarray, words: Sequence[str], groups: Sequence[str]) -
 def _write_beside(axes, places: np.ndarray, words: Sequence[str]) -> None:
     """Words beside their points, on the first side where there is room, else not at all."""
     figure = axes.figure
-    figure.canvas.draw()  # places in pixels are known from now on
+    figure.draw_without_rendering()  # places in pixels are known from now on
     taken = [axes.xaxis.label.get_window_extent()]
     for word, place in zip(words, places, strict=True):
-        for x, y in ((3, 3), (-3, 3), (3, -3), (-3, -3)):
+        sides = [(x, y) for far in (3, 9) for y in (far, -far) for x in (3, -3)]
+        for x, y in sides:
             text = axes.annotate(
                 word,
                 place,

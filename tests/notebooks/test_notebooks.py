@@ -31,7 +31,15 @@ def code(path):
 
 
 PATCHES = ["01_eda", "02_model", "03_training", "04_evaluation"]
-CAPTIONS = ["01_eda", "02_features", "04_model", "05_training", "06_reward", "07_evaluation"]
+CAPTIONS = [
+    "01_eda",
+    "02_features",
+    "03_embeddings",
+    "04_model",
+    "05_training",
+    "06_reward",
+    "07_evaluation",
+]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from killing import KillAt, KilledError
 
 from common.data.vocabulary import END, START, Vocabulary
 from common.errors import ConfigError, DataError
-from common.models.decoders import decoder
+from common.models.decoders import DECODERS, decoder
 from common.training.backend import device_scope, device_settings
 from common.training.captioning import CaptionRecipe, fit_captioner
 from common.training.generation import Generator, build_decoder
@@ -133,7 +133,7 @@ def test_advantages_by_hand():
 TEXTS = ("a X thing", "a thing")  # half of them name the colour
 TRAIN, DEV = coloured(32, TEXTS), coloured(16, TEXTS, seed=1)
 VOCABULARY = Vocabulary.build([c for image in TRAIN.references for c in image], 1)
-RECIPE = RewardRecipe(epochs=8, batch_size=8, captions=4, learning_rate=0.02)
+RECIPE = RewardRecipe(epochs=8, batch_size=8, captions=8, learning_rate=0.01)
 
 
 REWARD = reward_of(names_the_colour, TRAIN.references)
@@ -143,7 +143,7 @@ def rewarded(folder=None, name="rnn", recipe=RECIPE, reward=REWARD, **options):
     """A decoder after a little teacher forcing, then trained by the reward."""
     with device_scope(SETTINGS):
         network = small(name, len(VOCABULARY), 6, dropout=0.1)
-        little = CaptionRecipe(epochs=6, batch_size=8, learning_rate=0.01)
+        little = CaptionRecipe(epochs=12, batch_size=8, learning_rate=0.01)
         fit_captioner(network, VOCABULARY, TRAIN, DEV, little, SETTINGS, progress=False)
         result = fit_reward(
             network,
@@ -162,7 +162,7 @@ def rewarded(folder=None, name="rnn", recipe=RECIPE, reward=REWARD, **options):
     return network, result
 
 
-@pytest.mark.parametrize("name", ["lstm", "multi_head"])
+@pytest.mark.parametrize("name", DECODERS)
 def test_learns_what_is_rewarded(name):
     _, result = rewarded(name=name)
     history = result.history
@@ -192,7 +192,7 @@ def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path):
         (lambda c, i: np.full(len(c), np.nan), "of training image [0-9]+ is nan. Rewards must be"),
         (
             lambda c, i: np.zeros(3),
-            "one number per caption, 32 in all. Received: an array of shape",
+            "one number per caption, 64 in all. Received: an array of shape",
         ),
     ],
 )
