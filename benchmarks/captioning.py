@@ -56,6 +56,17 @@ def made(name: str, words: int = WORDS, length: int = MAX_LENGTH, **arguments):
     return build_decoder(network, REGIONS, CHANNELS)
 
 
+def never_ending(network):
+    """The word `<end>` becomes the opposite of a frequent one: so all captions are as long."""
+    from common.data.vocabulary import END
+
+    weights = network.get_weights()
+    place = next(i for i, w in enumerate(weights) if w.shape == (WORDS, network.width))
+    weights[place][END] = -10 * np.abs(weights[place]).mean(axis=0)
+    network.set_weights(weights)
+    return network
+
+
 def vocabulary(words: int = WORDS):
     from common.data.vocabulary import SPECIAL, Vocabulary
 
@@ -72,12 +83,7 @@ def decoding(options) -> None:
     settings = device_settings()
     print(f"{options.decoder}, {settings}")
     with device_scope(settings):
-        network = made(options.decoder)
-    # Never ends: the word <end> is the opposite of a frequent one, so all captions are as long.
-    weights = network.get_weights()
-    place = next(i for i, w in enumerate(weights) if w.shape == (WORDS, network.width))
-    weights[place][END] = -10 * np.abs(weights[place]).mean(axis=0)
-    network.set_weights(weights)
+        network = never_ending(made(options.decoder))
     rng = np.random.default_rng(0)
     features = rng.random((options.images, REGIONS, CHANNELS), dtype="float32")
     generator = Generator(network, vocabulary(), min(100, options.images))

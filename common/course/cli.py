@@ -271,6 +271,12 @@ def report(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="As a GitHub table, for a README.")
     ] = False,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--compare", metavar="RUN RUN", help="These two side by side, with curves and captions."
+        ),
+    ] = None,
     output: OutputOption = None,
 ) -> None:
     """Print a table of all finished runs and write outputs/index.html.
@@ -280,12 +286,22 @@ def report(
       python -m common.course report --sort=-test_accuracy
       python -m common.course report --where dataset=cifar10 --mean --markdown
       python -m common.course report --mean --columns run,n,minutes,test_accuracy
+      python -m common.course report --compare RUN RUN
     """
     from common.course import lessons, report
     from common.paths import outputs_dir
 
     conditions = lessons.parse_assignments(where or [])
     with _settings(output=output):
+        if compare:
+            from common.course.compare import compare as tables_of
+            from common.course.compare import write_comparison
+
+            for title, table in tables_of(*compare).items():
+                if len(table):
+                    typer.echo(f"{title}\n{report.to_text(table)}\n")
+            typer.echo(f"See {write_comparison(*compare)}", err=True)
+            return
         table, problems = report.read_runs(folders or [outputs_dir() / "runs"])
         for problem in problems:
             typer.echo(problem, err=True)

@@ -14,8 +14,9 @@ from common.paths import outputs_dir
 # Metrics told in per cent, all whose names hold one of these.
 PERCENT = ("accuracy", "f1", "precision", "recall", "specificity", "true_captions")
 
-# In this order, then the metrics by name of appearance.
-FIRST = ("run", "phase", "dataset", "profile", "seed", "epochs", "parameters", "minutes")
+# In this order, then the metrics by name of appearance. Parts: of captioners.
+PARTS = ("decoder", "backbone", "embedding", "reward")
+FIRST = ("run", "phase", "dataset", "profile", "seed", *PARTS, "epochs", "parameters", "minutes")
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
@@ -48,11 +49,21 @@ def _row(record: dict, config: dict) -> dict:
     return {
         "run": record["run_name"],
         **{key: record.get(key) for key in FIRST[1:-1]},
+        **{key: _name_of(config.get(key)) for key in PARTS},
         "minutes": None if seconds is None else seconds / 60,
         **record.get("metrics", {}),
         "created": record.get("created"),
         "settings": json.dumps(settings, sort_keys=True),
     }
+
+
+def _name_of(part: object) -> str | None:
+    """A decoder or backbone by its name, a reward by its weights."""
+    if not isinstance(part, dict):
+        return part
+    if "name" in part:
+        return part["name"]
+    return " + ".join(f"{weight:g} {score}" for score, weight in part.items()).removeprefix("1 ")
 
 
 def select(table: pd.DataFrame, where: dict[str, object], sort: str) -> pd.DataFrame:

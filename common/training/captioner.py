@@ -31,7 +31,7 @@ from common.training.features import BATCH, Extractor, extract_features, require
 from common.training.generation import Generator, build_decoder
 from common.training.recipes import resolve_profile
 from common.training.released import released_folder
-from common.training.runs import Run, read_model, runs_dir
+from common.training.runs import Run, read_model, run_folder
 from common.training.scene_backbone import scene_backbone
 from common.training.self_critical import Reward, RewardRecipe, fit_reward
 
@@ -640,20 +640,6 @@ def released_captioner(teacher_forced: bool = False) -> Path:
     folder = released_folder(PHASE)
     rewarded = folder / REWARDED
     return rewarded if rewarded.is_dir() and not teacher_forced else folder
-
-
-def run_folder(run: str | Path) -> Path:
-    """The folder of a finished run, by its name under `outputs/runs` or its path.
-
-    Raises:
-        ConfigError: if there is none, or it has not finished.
-    """
-    folder = next((f for f in (runs_dir() / run, Path(run)) if f.is_dir()), None)
-    if folder is None:
-        raise ConfigError(f"There is no run {str(run)!r} under {runs_dir()}, nor such a folder.")
-    if not (folder / "record.json").exists():
-        raise ConfigError(f"The run in {folder} has not finished; run its notebook again.")
-    return folder
 
 
 def read_captioner(folder: Path) -> tuple[Decoder, Vocabulary]:

@@ -9,7 +9,7 @@ from common.files import read_json, write_atomically, write_json
 from common.models.resnet import ResNetConfig, resnet
 from common.paths import repository_root
 from common.training.backend import dtype_policy
-from common.training.runs import read_model, runs_dir
+from common.training.runs import read_model, run_folder
 
 
 def load_model(run: str | None = None, phase: str = "phase1_cifar") -> tuple[keras.Model, dict]:
@@ -26,11 +26,7 @@ def load_model(run: str | None = None, phase: str = "phase1_cifar") -> tuple[ker
     """
     if run is None:
         return load_released(phase)
-    folder = next((f for f in (runs_dir() / run, Path(run)) if f.is_dir()), None)
-    if folder is None:
-        raise ConfigError(f"There is no run {run!r} under {runs_dir()}, nor a folder of that name.")
-    if not (folder / "record.json").exists():
-        raise ConfigError(f"The run in {folder} has not finished; run its notebook again.")
+    folder = run_folder(run)
     record = read_json(folder / "record.json")
     trained = read_model(folder / "model.keras")
     try:

@@ -101,6 +101,20 @@ def runs_dir() -> Path:
     return outputs_dir() / "runs"
 
 
+def run_folder(run: str | Path) -> Path:
+    """The folder of a finished run, by its name under `outputs/runs` or its path.
+
+    Raises:
+        ConfigError: if there is none, or it has not finished.
+    """
+    folder = next((f for f in (runs_dir() / run, Path(run)) if f.is_dir()), None)
+    if folder is None:
+        raise ConfigError(f"There is no run {str(run)!r} under {runs_dir()}, nor such a folder.")
+    if not (folder / "record.json").exists():
+        raise ConfigError(f"The run in {folder} has not finished; run its notebook again.")
+    return folder
+
+
 def find_records(root: Path | None = None) -> list[dict]:
     """The records of all finished runs, oldest first."""
     root = root or runs_dir()

@@ -203,3 +203,45 @@ def test_report_of_nothing(course):
     result = call("report")
     assert result.exit_code == 0 and "Nothing yet." in result.stdout
     assert call("report", "--markdown", "--mean").exit_code == 0
+
+
+def write_captioner(root, name, decoder, bleu, caption):
+    samples = [{"image": "a.jpg", "caption": caption}, {"image": f"{name}.jpg", "caption": "x"}]
+    folder = write_record(
+        root,
+        name,
+        0.5,
+        metrics={"test_bleu_4": bleu},
+        test={"greedy": {"bleu_4": bleu - 1, "meteor": None}},
+        samples=samples,
+    )
+    config = {
+        "decoder": {"name": decoder, "units": 512},
+        "backbone": {"name": "mobilenet"},
+        "reward": {"bleu_4": 0.5, "cider_d": 0.5} if decoder == "lstm" else None,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    history = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, bleu / 10]})
+    history.to_csv(folder / "history.csv", index=False)
+
+
+def test_report_compares_two_runs(course):
+    write_captioner(course, "one", "rnn", 20.5, "a <b> dog")
+    write_captioner(course, "sub/two", "lstm", 21.0, "a cat")
+    table = call("report", "--columns", "run,decoder,backbone,reward", "--markdown").stdout
+    assert "| one | rnn | mobilenet |  |" in table
+    assert "| sub/two | lstm | mobilenet | 0.5 bleu_4 + 0.5 cider_d |" in table
+    result = call("report", "--compare", "one", "sub/two")
+    assert result.exit_code == 0, result.output
+    rows = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "decoder.name rnn lstm" in rows and "reward.cider_d 0.5" in rows
+    assert not any("units" in row or "meteor" in row for row in rows)
+    assert "metrics.test_bleu_4 20.5 21 0.5" in rows
+    assert "a.jpg a <b> dog a cat" in rows and "one.jpg" not in result.stdout
+    html = (course / "outputs" / "comparisons" / "one_and_sub+two.html").read_text()
+    assert "a &lt;b&gt; dog" in html and 'src="one_and_sub+two/loss.png"' in html
+    assert (course / "outputs" / "comparisons" / "one_and_sub+two" / "loss.png").stat().st_size
+    same = call("report", "--compare", "one", "one")
+    assert same.exit_code == 2 and "two different ones" in same.stderr
+    none = call("report", "--compare", "one", "three")
+    assert none.exit_code == 2 and "no run 'three'" in none.stderr

@@ -23,6 +23,7 @@ from common.training.self_critical import (
     RewardRecipe,
     advantages,
     fit_reward,
+    hide_regions,
     reward_of,
 )
 
@@ -128,6 +129,17 @@ def test_advantages_by_hand():
     np.testing.assert_allclose(advantages(rewards, "none"), rewards)
 
 
+def test_hidden_regions():
+    features = np.random.default_rng(0).random((50, 49, 3)).astype("float16") + 0.5
+    hidden = hide_regions(features, 0.25, 3)
+    gone = (hidden == 0).all(axis=-1)
+    assert 0.22 < gone.mean() < 0.28
+    np.testing.assert_allclose(hidden[~gone], features[~gone] / 0.75, rtol=2e-3)
+    assert hidden.dtype == features.dtype
+    assert np.array_equal(hide_regions(features, 0.25, 3), hidden)
+    assert hide_regions(features, 0.0, 3) is features
+
+
 # -- Training ------------------------------------------------------------------------------------
 
 TEXTS = ("a X thing", "a thing")  # half of them name the colour
@@ -172,7 +184,7 @@ def test_learns_what_is_rewarded(name):
 
 
 def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path):
-    recipe = dataclasses.replace(RECIPE, epochs=3, baseline="greedy")
+    recipe = dataclasses.replace(RECIPE, epochs=3, baseline="greedy", region_dropout=0.2)
     expected, known = rewarded(tmp_path / "whole", recipe=recipe)
     with pytest.raises(KilledError):
         rewarded(tmp_path / "killed", recipe=recipe, callbacks=(KillAt(1, 1),))
@@ -211,5 +223,7 @@ def test_recipes_are_checked():
         RewardRecipe(1, baseline="median")
     with pytest.raises(ConfigError, match="must be at least 1. Received: epochs=0"):
         RewardRecipe(0)
+    with pytest.raises(ConfigError, match="below 1. Received: 1"):
+        RewardRecipe(1, region_dropout=1)
     with pytest.raises(ConfigError, match="needs two captions of each image"):
         RewardRecipe(1, captions=1)
