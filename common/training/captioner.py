@@ -71,11 +71,12 @@ REWARD_RECIPES = {
     ("synthetic", "laptop"): RewardRecipe(epochs=4, learning_rate=2e-4),
     ("synthetic", "full"): RewardRecipe(epochs=8, learning_rate=2e-4),
     ("photos", "smoke"): RewardRecipe(epochs=1),
-    # On dev, from the multi-head run: greedy BLEU-4 18.3, then by BLEU-4 as reward 21.3, 21.3, 21.2
-    # after each pass, and captions of 10.6, 9.7, 9.4 words. At 5e-5 and with the smoothing that
-    # likes short captions: 19.1 at best, and 6.3 words.
-    ("photos", "laptop"): RewardRecipe(epochs=4, learning_rate=3e-5),
-    ("photos", "full"): RewardRecipe(epochs=20, batch_size=64, patience=5),
+    # On the 500 dev images of Flickr8k, from the multi-head run (greedy BLEU-4 18.3, CIDEr-D 41.3),
+    # four passes with BLEU-4 as reward, the best pass each:
+    #   no region hidden: 20.6; three in ten hidden: 21.2 (seed 1: 21.0); at 6e-5: 21.2, then less
+    #   dropout of 0.2 in the learning alone: 20.8, then less
+    ("photos", "laptop"): RewardRecipe(epochs=6, learning_rate=3e-5, region_dropout=0.3),
+    ("photos", "full"): RewardRecipe(epochs=20, batch_size=64, region_dropout=0.3, patience=5),
 }
 SIZES = {
     "synthetic": {"width": 96, "max_length": 16},
