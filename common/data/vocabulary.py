@@ -12,6 +12,14 @@ from common.files import read_json, write_json
 
 SPECIAL = ("<pad>", "<start>", "<end>", "<unk>")
 PAD, START, END, UNK = range(len(SPECIAL))
+# A caption that stops at one of these has mostly been cut off. People end captions so, too ("a
+# dog with a collar on"): about 1 % of Flickr8k's captions.
+BAD_ENDINGS = frozenset(
+    "a an the this that these those some his her its their my your our "  # what comes before nouns
+    "of in on at to for with from into onto by as near upon through during beside between "
+    "and or but nor while who which where when than "
+    "is are was were be been am has have".split()
+)
 
 # A word: letters or digits, with apostrophes inside, as in "dog's".
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")

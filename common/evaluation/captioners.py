@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from common.data.synthetic_scenes import SceneData, error_kind, true_captions
-from common.evaluation.captions import BAD_ENDINGS, bleu, caption_scores
+from common.data.vocabulary import BAD_ENDINGS
+from common.evaluation.captions import bleu, caption_scores
 from common.models.decoders import Decoder
 from common.training.captioner import CaptionTask
 from common.training.generation import Generator

@@ -15,19 +15,12 @@ import numpy as np
 import pandas as pd
 from nltk.translate.bleu_score import corpus_bleu
 
+from common.data.vocabulary import BAD_ENDINGS
 from common.errors import ConfigError, DataError
 
 Caption = Sequence[str]
 References = Sequence[Sequence[Caption]]
 
-# A caption that stops at one of these has mostly been cut off. People end captions so, too ("a
-# dog with a collar on"): about 1 % of Flickr8k's captions.
-BAD_ENDINGS = frozenset(
-    "a an the this that these those some his her its their my your our "  # what comes before nouns
-    "of in on at to for with from into onto by as near upon through during beside between "
-    "and or but nor while who which where when than "
-    "is are was were be been am has have".split()
-)
 BLEUS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 
 _ORDERS = len(BLEUS)  # of n-grams, in BLEU and in CIDEr-D

@@ -503,7 +503,7 @@ def reward_curves(histories: Mapping[str, pd.DataFrame], metric: str = "bleu_4")
     titles = {
         "val_score": ("dev, greedily", score),
         "length": ("length of captions drawn", "words"),
-        "log_p": ("how sure each word is", "log p per word (nats)"),
+        "entropy": ("how open each word is", "entropy (nats)"),
         "distinct": ("different captions drawn", "% of a step's"),
     }
     figure, grid = new_figure(2, 2, width=WIDTH, height=4.6)

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from common.data.vocabulary import END, PAD, START, Vocabulary
+from common.data.vocabulary import BAD_ENDINGS, END, PAD, START, Vocabulary
 from common.errors import ConfigError, DataError
 from common.models.decoders import Decoder
 from common.models.decoding import possible_words
@@ -283,9 +283,11 @@ def fit_reward(
         progress: Show a progress bar.
 
     Returns:
-        The history has a row per epoch: means of `reward`, of the `length` of captions, of their
-        log probability per word (`log_p`), the share of `distinct` ones, the variance of the
-        advantages (`variance`), the share of captions that were `cut` off, `val_score`.
+        The history has a row per epoch: means of `reward`, of the `length` of the captions drawn,
+        the `entropy` of a word in nats (estimated by their log probabilities), the share of
+        `distinct` ones, of those that were `cut` off and of those that stop at a word at which
+        few captions of people do (`bad_endings`), the variance of the advantages (`variance`),
+        and `val_score`.
 
     Raises:
         DataError: if the vocabulary is not the decoder's, rewards are no numbers, or the folder's
@@ -300,6 +302,7 @@ def fit_reward(
         mirrored=train.mirrored,
     )
     generator = Generator(decoder, vocabulary, batches.batch_size)
+    stops = [i for i, word in enumerate(vocabulary.words) if word in BAD_ENDINGS]
     critic = Critic(generator, reward, recipe)
     model = Rewarded(decoder)
     model.compile(
@@ -328,7 +331,7 @@ def fit_reward(
             drawn = critic(features, batches.indices(i), seed=int(drawing))
             inputs = {"features": features, "tokens": drawn["tokens"]}
             model.train_on_batch(inputs, drawn["advantages"].astype("float32"))
-            rows.append(_told_of(drawn))
+            rows.append(_told_of(drawn, stops))
             told.on_train_batch_end(i, rows[-1])
         logs = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         told.on_epoch_end(epoch, logs)
@@ -336,16 +339,17 @@ def fit_reward(
     return supervision.result()
 
 
-def _told_of(drawn: dict) -> dict[str, float]:
-    """What a step's captions were like."""
-    tokens = drawn["tokens"][..., 1:]
-    words = (tokens != PAD).sum(axis=-1)
-    flat = tokens.reshape(-1, tokens.shape[-1])
+def _told_of(drawn: dict, stops: Sequence[int]) -> dict[str, float]:
+    """What a step's captions were like; `stops` are the numbers of the words not to end with."""
+    flat = drawn["tokens"][..., 1:].reshape(-1, drawn["tokens"].shape[-1] - 1)
+    said = (flat != PAD) & (flat != END)
+    last = flat[np.arange(len(flat)), np.maximum(said.sum(axis=-1) - 1, 0)]
     return {
         "reward": drawn["rewards"].mean(),
-        "length": words.mean(),
-        "log_p": drawn["log_p"].sum() / words.sum(),
+        "length": (flat != PAD).sum(axis=-1).mean(),
+        "entropy": -drawn["log_p"].sum() / (flat != PAD).sum(),
         "distinct": len(np.unique(flat, axis=0)) / len(flat),
         "variance": drawn["advantages"].var(),
         "cut": 1 - (flat == END).any(axis=-1).mean(),
+        "bad_endings": (~said.any(axis=-1) | np.isin(last, stops)).mean(),
     }

@@ -22,7 +22,7 @@ REWARDED = pd.DataFrame(
         "epoch": [1, 2, 3],
         "val_score": [17, 18, 18.5],
         "length": [10, 9.5, 9],
-        "log_p": [-2.0, -1.5, -1.2],
+        "entropy": [2.0, 1.5, 1.2],
         "distinct": [0.98, 0.9, 0.85],
     }
 )

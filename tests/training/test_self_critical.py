@@ -21,6 +21,7 @@ from common.training.self_critical import (
     DrawnGradient,
     Rewarded,
     RewardRecipe,
+    _told_of,
     advantages,
     fit_reward,
     hide_regions,
@@ -140,6 +141,32 @@ def test_hidden_regions():
     assert hide_regions(features, 0.0, 3) is features
 
 
+def test_what_is_told_of_captions_by_hand():
+    tokens = np.array(
+        [
+            [[START, 4, 7, END, 0], [START, 4, 5, END, 0]],  # the second one stops at a bad word
+            [[START, END, 0, 0, 0], [START, 4, 7, 4, 7]],  # empty; cut off
+        ]
+    )
+    drawn = {
+        "tokens": tokens,
+        "rewards": np.array([[1.0, 0.0], [0.0, 1.0]]),
+        "advantages": np.array([[1.0, -1.0], [-1.0, 1.0]]),
+        "log_p": np.array([[-3.0, -3.0], [-1.0, -4.0]]),
+    }
+    assert _told_of(drawn, [5, 6]) == pytest.approx(
+        {
+            "reward": 0.5,
+            "length": 11 / 4,  # `<end>` is a word
+            "entropy": 1.0,
+            "distinct": 1.0,
+            "variance": 1.0,
+            "cut": 0.25,
+            "bad_endings": 0.5,
+        }
+    )
+
+
 # -- Training ------------------------------------------------------------------------------------
 
 TEXTS = ("a X thing", "a thing")  # half of them name the colour
@@ -180,7 +207,8 @@ def test_learns_what_is_rewarded(name):
     history = result.history
     assert history["reward"].iloc[-1] > history["reward"].iloc[0] + 0.3
     assert history["val_score"].iloc[-1] > 0.9
-    assert set(history) >= {"length", "log_p", "distinct", "variance", "cut"}
+    assert history["entropy"].iloc[-1] < history["entropy"].iloc[0]
+    assert set(history) >= {"length", "distinct", "variance", "cut", "bad_endings"}
 
 
 def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path):
