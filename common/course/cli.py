@@ -189,9 +189,13 @@ def sweep(
         typer.Option(
             "--grid",
             metavar="NAME=V1,V2...",
-            help="A parameter of the training lesson and its values; may be repeated.",
+            help="A parameter of the lesson and its values; may be repeated.",
         ),
     ] = None,
+    lesson: Annotated[
+        str,
+        typer.Option("--lesson", help="Another one that trains, as 06 of phase 3 by rewards."),
+    ] = "training",
     param: ParamOption = None,
     dataset: DatasetOption = None,
     profile: ProfileOption = None,
@@ -221,6 +225,8 @@ def sweep(
       python -m common.course sweep phase1 --grid stages=2,3 --grid blocks=1,2 --seeds 0,1,2
       python -m common.course sweep phase1 --grid model=fast_small,resnet20 --dataset cifar10
       python -m common.course sweep phase2 --grid split=random,patients --test
+      python -m common.course sweep phase3 --grid decoder=rnn,lstm dataset=synthetic,flickr8k
+      python -m common.course sweep phase3 --lesson reward --grid reward=bleu_4,mix
 
     \b
     Exit codes: 0 all trained, 1 a combination failed, 2 a wrong option, name or parameter.
@@ -230,7 +236,9 @@ def sweep(
     values = lessons.parse_grid([*(grid or []), *(more or [])])
     if not values:
         raise ConfigError("There is no grid. Say which values to try, as in --grid stages=2,3,4.")
-    lesson = lessons.find_lessons(phase, "training")[0]
+    [chosen, *others] = lessons.find_lessons(phase, lesson)
+    if others or "run_name" not in lessons.lesson_parameters(chosen):
+        raise ConfigError(f"--lesson={lesson} must name one lesson that trains, with a run_name.")
     numbers = lessons.parse_grid([f"seeds={seeds}"])["seeds"]
     if not all(type(number) is int for number in numbers):
         raise ConfigError(f"--seeds takes whole numbers, as 0,1,2. Received: {seeds}")
@@ -239,9 +247,9 @@ def sweep(
 
     from common.course import report, sweep
 
-    name = name or "-".join([lesson.phase.split("_")[0], *values])
+    name = name or "-".join([chosen.phase.split("_")[0], *values])
     with _settings(backend, output):
-        table, folder = sweep.run_sweep(lesson, name, values, fixed, numbers, test)
+        table, folder = sweep.run_sweep(chosen, name, values, fixed, numbers, test)
         report.write_index()
     typer.echo(report.to_text(sweep.average(table, list(values), test)))
     typer.echo(f"\nSee {folder / 'table.html'}")

@@ -5,6 +5,7 @@ import sys
 
 import pandas as pd
 import pytest
+from small_course import write_notebook
 from typer.testing import CliRunner
 
 from common.course.cli import app
@@ -140,6 +141,15 @@ def test_sweep_averages_over_seeds(course):
     folder = course / "outputs" / "sweeps" / "seeds"
     assert pd.read_csv(folder / "table.csv")["seed"].tolist() == [0, 1]
     assert "71.05 % ± 0.071" in (folder / "table.md").read_text()
+
+
+def test_sweep_of_a_lesson_by_name(course):
+    write_notebook(course / "phase1_tiny" / "01_eda.ipynb", "1", parameters="stages = 1")
+    result = call("sweep", "1", "--lesson", "03", "--grid", "stages=2", "--name", "third")
+    assert result.exit_code == 0, result.output
+    assert (course / "outputs/runs/third/stages=2-seed=0/record.json").exists()
+    result = call("sweep", "1", "--lesson", "eda", "--grid", "stages=2")
+    assert result.exit_code == 2 and "one lesson that trains" in result.stderr
 
 
 # report -----------------------------------------------------------------------------------------
