@@ -513,7 +513,7 @@ def reward_curves(histories: Mapping[str, pd.DataFrame], metric: str = "bleu_4")
             values = history[column] * (100 if column == "distinct" else 1)
             axes.plot(history["epoch"], values, "o-", ms=3, color=PALETTE[i], label=name)
         axes.set(title=title, xlabel="epoch", ylabel=label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.set_xlim(0.5, max(map(len, histories.values())) + 0.5)  # one epoch has a place, too
     row[1].legend(title="reward", loc="upper left", bbox_to_anchor=(1, 1))
     return figure
