@@ -73,7 +73,7 @@ class PatchWhitening(keras.layers.Layer):
             ValueError: for images that were not scaled or do not fit the kernel.
         """
         images = ops.convert_to_numpy(images)
-        if images.dtype.kind != "f":
+        if not keras.backend.is_float_dtype(str(images.dtype)):
             raise ValueError(
                 "PatchWhitening must be adapted to images that went through the scaling layer. "
                 f"Received: images of dtype {images.dtype}"
@@ -86,10 +86,10 @@ class PatchWhitening(keras.layers.Layer):
                 f"PatchWhitening needs images (n, height, width, {channels}) of at least {k}x{k} "
                 f"pixels. Received: images of shape {images.shape}"
             )
+        images = images.astype("float32")  # from bfloat16, too
         # (n, rows, columns, channels, k, k) -> (patches, k * k * channels), as the kernel is laid.
         patches = np.lib.stride_tricks.sliding_window_view(images, (k, k), axis=(1, 2))
         patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, k * k * channels)
-        patches = patches.astype("float32")
         eigenvalues, eigenvectors = np.linalg.eigh(patches.T @ patches / len(patches))
         filters = eigenvectors / np.sqrt(np.maximum(eigenvalues, 0) + self.epsilon)
         self._assign_filters(filters[:, ::-1])  # strongest component first

@@ -99,6 +99,17 @@ def test_mixed_bfloat16():
     assert layer.kernel.dtype == "float32"
 
 
+def test_adapts_to_images_in_half_precision():
+    """As they come from the scaling layer where a processor computes in bfloat16."""
+    x = smooth_images(seed=1)
+    kernels = []
+    for dtype in ("float32", "bfloat16"):
+        layer = PatchWhitening(kernel_size=2)
+        layer.adapt(ops.cast(x, dtype))
+        kernels.append(np.abs(ops.convert_to_numpy(layer.kernel)))
+    np.testing.assert_allclose(*kernels, rtol=0.1, atol=0.1)
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="Received: kernel_size=0"):
         PatchWhitening(kernel_size=0)
