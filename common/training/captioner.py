@@ -73,7 +73,7 @@ REWARD_RECIPES = {
     ("photos", "smoke"): RewardRecipe(epochs=1),
     # On the 500 dev images of Flickr8k, from the multi-head run (greedy BLEU-4 18.3, CIDEr-D 41.3),
     # four passes with BLEU-4 as reward, the best pass each:
-    #   no region hidden: 21.3 and 20.6, two trainings; three in ten hidden: 21.2, 21.2 and 21.0, and
+    #   no region hidden: 21.3 and 20.6, two trainings; three in ten hidden: 21.2, 21.2, 21.0, and
     #     at 6e-5 21.2, then less: no difference beyond the noise on dev
     #   dropout of 0.2 in the learning alone: 20.8, then less
     ("photos", "laptop"): RewardRecipe(epochs=6, learning_rate=3e-5, region_dropout=0.3),
