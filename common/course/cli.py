@@ -302,13 +302,13 @@ def report(
     conditions = lessons.parse_assignments(where or [])
     with _settings(output=output):
         if compare:
-            from common.course.compare import compare as tables_of
             from common.course.compare import write_comparison
 
-            for title, table in tables_of(*compare).items():
+            tables, path = write_comparison(*compare)
+            for title, table in tables.items():
                 if len(table):
                     typer.echo(f"{title}\n{report.to_text(table)}\n")
-            typer.echo(f"See {write_comparison(*compare)}", err=True)
+            typer.echo(f"See {path}", err=True)
             return
         table, problems = report.read_runs(folders or [outputs_dir() / "runs"])
         for problem in problems:

@@ -61,8 +61,11 @@ def compare(first: str | Path, second: str | Path) -> dict[str, pd.DataFrame]:
     }
 
 
-def write_comparison(first: str | Path, second: str | Path) -> Path:
+def write_comparison(first: str | Path, second: str | Path) -> tuple[dict[str, pd.DataFrame], Path]:
     """Writes the tables of `compare`, and the curves, to `outputs/comparisons/`, as HTML.
+
+    Returns:
+        The tables, and the page.
 
     Raises:
         ConfigError: as `compare`.
@@ -91,7 +94,7 @@ def write_comparison(first: str | Path, second: str | Path) -> Path:
         parts += ["<h2>Captions</h2>", to_html(tables["samples"])]
     path = folder / f"{stem}.html"
     write_text(path, page(" and ".join(names), *parts))
-    return path
+    return tables, path
 
 
 def _flat(values: dict, before: str = "") -> dict:

@@ -1,9 +1,11 @@
 """What readers of captions share: files of captions, and checks of what they hold."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.data.captions import CaptionData
 from common.data.photos import SUFFIXES
 from common.errors import DataError
 
@@ -119,7 +121,46 @@ def check_overlap(lists: dict[str, list[str]], sources: dict[str, str]) -> None:
             )
 
 
-def check_names(split: str, names: list[str], captions, files: set[str], images: Path) -> None:
+def split_by_order(names: Iterable[str], every: int) -> dict[str, list[str]]:
+    """Of so many names, in their order, the last but one goes to dev and the last to test."""
+    names = sorted(names)
+    return {
+        "train": [name for i, name in enumerate(names) if i % every < every - 2],
+        "dev": names[every - 2 :: every],
+        "test": names[every - 1 :: every],
+    }
+
+
+def make_splits(
+    name: str,
+    lists: dict[str, list[str]],
+    captions: dict[str, list[str]],
+    images: Path,
+    usable: dict[str, list[str]],
+    files: set[str],
+) -> dict[str, CaptionData]:
+    """The data of each split.
+
+    Args:
+        name: Of the data set.
+        lists: Names of images by split.
+        captions: All that was read, by name.
+        images: Folder of the images.
+        usable: From `usable_captions`.
+        files: From there, too.
+
+    Raises:
+        DataError: if images of a split are not on disk or have no captions.
+    """
+    splits = {}
+    for split, names in lists.items():
+        _check_names(split, names, captions, files, images)
+        texts = tuple(tuple(usable[image]) for image in names)
+        splits[split] = CaptionData(tuple(names), texts, name, split, images)
+    return splits
+
+
+def _check_names(split: str, names: list[str], captions, files: set[str], images: Path) -> None:
     """Makes sure that the images of a split are on disk and have captions."""
     absent = [name for name in names if name not in files]
     if absent:

@@ -10,9 +10,10 @@ from pathlib import Path
 from common.data.caption_files import (
     CaptionReport,
     add_caption,
-    check_names,
     check_overlap,
+    make_splits,
     read_tokens,
+    split_by_order,
     text_lines,
     usable_captions,
 )
@@ -74,13 +75,9 @@ def read_flickr30k(
     readers = {CSV: _read_csv, TOKENS: read_tokens, JSON: _captions_of_json}
     captions = readers[text.name](text, report)
     usable, files = usable_captions(captions, images, report)
-    lists = _lists(text.parent, folder) or _split_by_order(usable)
-    splits = {}
-    for split, names in lists.items():
-        check_names(split, names, captions, files, images)
-        texts = tuple(tuple(usable[name]) for name in names)
-        splits[split] = CaptionData(tuple(names), texts, "flickr30k", split, images)
-    return splits, report
+    described = (name for name, found in usable.items() if found)
+    lists = _lists(text.parent, folder) or split_by_order(described, every=30)
+    return make_splits("flickr30k", lists, captions, images, usable, files), report
 
 
 def _find(folder: Path) -> tuple[Path | None, Path | None]:
@@ -155,12 +152,3 @@ def _lists(*folders: Path) -> dict[str, list[str]] | None:
     lists = read_karpathy(path, CaptionReport())[1]
     check_overlap(lists, {split: f"the {split} part of {path}" for split in lists})
     return lists
-
-
-def _split_by_order(captions: dict[str, list[str]]) -> dict[str, list[str]]:
-    names = sorted(name for name, found in captions.items() if found)
-    return {
-        "train": [name for i, name in enumerate(names) if i % 30 < 28],
-        "dev": names[28::30],
-        "test": names[29::30],
-    }

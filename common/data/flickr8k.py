@@ -11,10 +11,11 @@ import pandas as pd
 from common.data.caption_files import (
     CaptionReport,
     add_caption,
-    check_names,
     check_overlap,
+    make_splits,
     read_tokens,
     some,
+    split_by_order,
     text_lines,
     usable_captions,
 )
@@ -92,13 +93,8 @@ def read_flickr8k(
     read = _read_kaggle if text.name == KAGGLE else read_tokens
     captions = read(text, report)
     usable, files = usable_captions(captions, images, report)
-    lists = _read_lists(text.parent) or _split_by_order(usable)
-    splits = {}
-    for split, names in lists.items():
-        check_names(split, names, captions, files, images)
-        texts = tuple(tuple(usable[name]) for name in names)
-        splits[split] = CaptionData(tuple(names), texts, "flickr8k", split, images)
-    return splits, report
+    lists = _read_lists(text.parent) or split_by_order(usable, every=8)
+    return make_splits("flickr8k", lists, captions, images, usable, files), report
 
 
 def _find(folder: Path) -> tuple[Path | None, Path | None]:
@@ -161,12 +157,3 @@ def _read_lists(folder: Path) -> dict[str, list[str]] | None:
         lists[split] = names
     check_overlap(lists, {split: str(path) for split, path in paths.items()})
     return lists
-
-
-def _split_by_order(captions: dict[str, list[str]]) -> dict[str, list[str]]:
-    names = sorted(captions)
-    return {
-        "train": [name for i, name in enumerate(names) if i % 8 < 6],
-        "dev": names[6::8],
-        "test": names[7::8],
-    }

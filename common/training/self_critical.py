@@ -342,12 +342,13 @@ def fit_reward(
 def _told_of(drawn: dict, stops: Sequence[int]) -> dict[str, float]:
     """What a step's captions were like; `stops` are the numbers of the words not to end with."""
     flat = drawn["tokens"][..., 1:].reshape(-1, drawn["tokens"].shape[-1] - 1)
+    words = (flat != PAD).sum()
     said = (flat != PAD) & (flat != END)
     last = flat[np.arange(len(flat)), np.maximum(said.sum(axis=-1) - 1, 0)]
     return {
         "reward": drawn["rewards"].mean(),
-        "length": (flat != PAD).sum(axis=-1).mean(),
-        "entropy": -drawn["log_p"].sum() / (flat != PAD).sum(),
+        "length": words / len(flat),
+        "entropy": -drawn["log_p"].sum() / words,
         "distinct": len(np.unique(flat, axis=0)) / len(flat),
         "variance": drawn["advantages"].var(),
         "cut": 1 - (flat == END).any(axis=-1).mean(),
