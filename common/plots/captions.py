@@ -269,6 +269,11 @@ def training_curves(histories: Mapping[str, pd.DataFrame], metric: str = "bleu_4
     return figure
 
 
+def _as_told(table: pd.DataFrame, metric: str) -> pd.Series:
+    """A score's values; shares in per cent."""
+    return table[metric].astype(float) * (100 if metric == "true_captions" else 1)
+
+
 def metric_bars(table: pd.DataFrame, metric: str, level: float | None = None) -> Figure:
     """One score of several decoders, each decoding a bar.
 
@@ -279,7 +284,7 @@ def metric_bars(table: pd.DataFrame, metric: str, level: float | None = None) ->
     """
     figure, [[axes]] = new_figure(height=2.7)
     name = _TITLES_OF_SCORES.get(metric, metric)
-    values = table[metric].astype(float) * (100 if metric == "true_captions" else 1)
+    values = _as_told(table, metric)
     names = table["decoder"].replace(TITLES).str.replace(" + ", " +\n")
     shown = table.assign(**{metric: values, "decoder": names})
     sns.barplot(
@@ -605,7 +610,8 @@ def scores_by_share(table: pd.DataFrame, metric: str = "bleu_4") -> Figure:
     """
     figure, [[axes]] = new_figure(height=2.7)
     name = _TITLES_OF_SCORES.get(metric, metric)
-    shown = table.assign(share=(100 * table["share"]).map("{:.0f} %".format))
+    shares = (100 * table["share"]).map("{:.0f} %".format)
+    shown = table.assign(**{metric: _as_told(table, metric), "share": shares})
     sns.barplot(
         shown, x="share", y=metric, hue="embedding", palette=SEQUENTIAL, errorbar=None, ax=axes
     )

@@ -113,6 +113,9 @@ def test_words_keep_their_distances_on_a_plane():
 def test_bars_of_shares():
     bars = plots.scores_by_share(SHARES).axes[0].containers
     assert [[bar.get_height() for bar in group] for group in bars] == [[10.5, 15.0]] * 3
+    true = SHARES.rename(columns={"bleu_4": "true_captions"}).assign(true_captions=0.25)
+    bars = plots.scores_by_share(true, "true_captions").axes[0].containers
+    assert all(bar.get_height() == 25 for group in bars for bar in group)
 
 
 def test_truth_is_drawn_in_per_cent():
