@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from common import __version__
@@ -58,6 +59,8 @@ def start() -> None:
     Raises:
         CourseError: if something cannot be installed.
     """
+    # Without ipywidgets, progress bars are drawn as text: that will do.
+    warnings.filterwarnings("ignore", "IProgress not found")
     root = Path(__file__).resolve().parents[2]
     missing = missing_requirements(root)
     # The name that the notebooks' first cell gives its clone.

@@ -89,7 +89,7 @@ class _WatchedEngine(NBClientEngine):
 papermill_engines.register("watched", _WatchedEngine)
 
 
-# What a kernel writes past its notebook (TensorFlow's start-up messages) goes to a log.
+# What a kernel writes past Python (TensorFlow's start-up messages) goes to a log.
 LAUNCH = """\
 import os, runpy, sys
 log = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -112,7 +112,13 @@ def own_kernel() -> Iterator[Path]:
         log, launch = folder / "kernel.log", folder / "launch.py"
         write_text(launch, LAUNCH.format(log=str(log)))
         spec = {
-            "argv": [sys.executable, str(launch), "-f", "{connection_file}"],
+            "argv": [
+                sys.executable,
+                str(launch),
+                "-f",
+                "{connection_file}",
+                "--IPKernelApp.capture_fd_output=False",
+            ],
             "display_name": "Python 3",
             "language": "python",
         }
@@ -278,8 +284,12 @@ def progress_bar(total: int, unit: str) -> tqdm:
 def write_html(notebook: Path) -> Path:
     """Writes an executed notebook as one HTML file beside it."""
     from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-    body, _ = HTMLExporter().from_filename(str(notebook))
+    exporter = HTMLExporter()
+    # Of a progress bar its last state alone.
+    exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)
+    body, _ = exporter.from_filename(str(notebook))
     target = notebook.with_suffix(".html")
     write_text(target, body)
     return target

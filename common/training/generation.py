@@ -1,5 +1,7 @@
 """Captions for many images, by a compiled decoder, batch by batch."""
 
+from functools import partial
+
 import numpy as np
 from keras import ops
 
@@ -10,6 +12,8 @@ from common.models.decoders import Decoder
 from common.training.backend import compiled_method
 
 METHODS = ("greedy", "beam", "sample")
+# Options that a compiled function is handed at each call: their values need no function each.
+_HANDED = ("length_penalty", "temperature")
 
 
 class Generator:
@@ -59,12 +63,14 @@ class Generator:
             seed: Of "sample".
             **options: Those of `decoding.beam_search` ("beam") or `decoding.sample`.
         """
-        function = self._function(method, beams, options)
+        handed = {name: np.float32(options.pop(name)) for name in _HANDED if name in options}
+        names = (*handed, "uniforms") if method == "sample" else tuple(handed)
+        function = self._function(method, beams, names, options)
         rng = np.random.default_rng(seed)
         tokens, scores = [], []
         for start in range(0, len(features), self.batch_size):
             batch = self._full(np.asarray(features[start : start + self.batch_size], "float32"))
-            inputs = [batch]
+            inputs = [batch, *handed.values()]
             if method == "sample":
                 shape = (self.batch_size, captions, self.length)
                 inputs.append(rng.random(shape, dtype="float32"))
@@ -113,19 +119,19 @@ class Generator:
         missing = self.batch_size - len(batch)
         return np.pad(batch, ((0, missing), *((0, 0),) * (batch.ndim - 1))) if missing else batch
 
-    def _function(self, method: str, beams: int, options: dict):
+    def _function(self, method: str, beams: int, names: tuple[str, ...], options: dict):
+        """Compiled; takes features and the values of what `names` says."""
         if method not in METHODS:
             raise ConfigError(f"method={method!r} is unknown. Choose one of {METHODS}.")
-        key = (method, beams if method == "beam" else 0, *sorted(options.items()))
+        key = (method, beams if method == "beam" else 0, names, *sorted(options.items()))
         if key not in self._compiled:
+            write = decoding.sample
             if method == "beam":
+                write = partial(decoding.beam_search, beams=beams)
 
-                def function(x):
-                    return decoding.beam_search(self.decoder, x, self.length, beams, **options)
-            else:
-
-                def function(x, uniforms=None):
-                    return decoding.sample(self.decoder, x, self.length, uniforms, **options)
+            def function(x, *values):
+                handed = dict(zip(names, values, strict=True))
+                return write(self.decoder, x, self.length, **handed, **options)
 
             self._compiled[key] = compiled_method(function, self.decoder.variables)
         return self._compiled[key]

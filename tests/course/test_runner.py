@@ -36,6 +36,20 @@ def test_own_kernel_wins_over_a_registered_one(tmp_path, monkeypatch):
     assert sys.executable in (tmp_path / "out.ipynb").read_text()
 
 
+def test_html_has_no_start_up_messages_and_of_a_bar_its_end(tmp_path):
+    code = """\
+import os, sys
+os.write(2, b"low-level message")
+for percent in (0, 50, 100):
+    print(f"\\rbar {percent} %", end="", file=sys.stderr)
+"""
+    executed = tmp_path / "out.ipynb"
+    assert runner.execute(write_notebook(tmp_path / "in.ipynb", code), executed, {}) is None
+    text = runner.write_html(executed).read_text()
+    assert "bar 100 %" in text and "bar 50 %" not in text
+    assert text.count("low-level message") == 1  # in the code
+
+
 def test_finished_runs_are_shown_again_for_the_same_parameters(course):
     lesson = find_lessons("1", "training")[0]
     first = runner.run_lesson(lesson, {"seed": 1})

@@ -27,9 +27,10 @@ def test_compiled_and_in_batches_is_the_same(name):
     tokens, found = generator.tokens(MANY)
     np.testing.assert_array_equal(tokens, numbers(greedy))
     np.testing.assert_allclose(found, numbers(scores), atol=1e-4)
-    beams, _ = decoding.beam_search(network, features, LENGTH - 1, 2, length_penalty=0.5)
-    tokens, _ = generator.tokens(MANY, "beam", beams=2, length_penalty=0.5)
-    np.testing.assert_array_equal(tokens, numbers(beams))
+    for penalty in (0.5, 2.0):
+        beams, _ = decoding.beam_search(network, features, LENGTH - 1, 2, length_penalty=penalty)
+        tokens, _ = generator.tokens(MANY, "beam", beams=2, length_penalty=penalty)
+        np.testing.assert_array_equal(tokens, numbers(beams))
 
 
 def test_weights_may_change_between_calls():
@@ -51,6 +52,21 @@ def test_samples_follow_their_seed():
     assert first.shape == (7, 5, LENGTH - 1)
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_options_are_those_of_each_call():
+    network = small_decoder("multi_head")
+    generator = Generator(network, VOCABULARY, len(MANY))
+    uniforms = np.random.default_rng(3).random((len(MANY), 2, LENGTH - 1), dtype="float32")
+    drawn = []
+    for options in ({}, {"temperature": 0.5}, {"temperature": 3.0}, {"top_p": 0.3}):
+        tokens, _ = generator.tokens(MANY, "sample", captions=2, seed=3, **options)
+        expected, _ = decoding.sample(
+            network, MANY.astype("float32"), LENGTH - 1, uniforms, **options
+        )
+        np.testing.assert_array_equal(tokens, numbers(expected))
+        drawn.append(tokens.tobytes())
+    assert len(set(drawn)) == len(drawn)
 
 
 def test_words():
