@@ -1,10 +1,11 @@
-"""Vectors of words from a BERT encoder of TensorFlow Hub: the one file that knows the Hub.
+"""Vectors of words from a BERT encoder of TensorFlow Hub or KerasHub: the one file that knows them.
 
 Never `hub.KerasLayer`: it is made for Keras 2.
 """
 
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from common.data.vocabulary import SPECIAL, Vocabulary
@@ -12,6 +13,7 @@ from common.data.word_vectors import WordVectors
 from common.errors import ConfigError, DataError
 
 HANDLE = "https://tfhub.dev/tensorflow/bert_en_uncased_L-12_H-768_A-12/4"
+PRESET = "bert_base_en_uncased"
 INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
 OUTPUT = "sequence_output"
 BATCH = 256
@@ -42,77 +44,127 @@ def bert_vectors(
         ConfigError: without TensorFlow.
         DataError: if the model cannot be had, or is no such encoder (says what is missing).
     """
-    model = _load(handle)
-    tokenizer = _tokenizer(model, handle, vocab_file)
+    return _vectors(vocabulary, _TensorFlowHub(handle, vocab_file))
+
+
+def keras_bert_vectors(vocabulary: Vocabulary, preset: str | Path = PRESET) -> WordVectors:
+    """As `bert_vectors`, from a BERT of KerasHub, on any backend.
+
+    Args:
+        vocabulary: The words.
+        preset: Name of a preset of `keras_hub.models.BertBackbone`, or a folder with one.
+
+    Raises:
+        ConfigError: without KerasHub.
+        DataError: if the preset cannot be had, or is no BERT.
+    """
+    return _vectors(vocabulary, _KerasHub(preset))
+
+
+def _vectors(vocabulary: Vocabulary, encoder) -> WordVectors:
     words = list(vocabulary.words[len(SPECIAL) :])
-    known = np.concatenate(
-        [
-            _encode(model, tokenizer, words[i : i + BATCH], handle)
-            for i in range(0, len(words), BATCH)
-        ]
-    )
+    parts = [_means(encoder, words[i : i + BATCH]) for i in range(0, len(words), BATCH)]
+    known = np.concatenate(parts)
     rng = np.random.default_rng(0)
     special = rng.normal(known.mean(axis=0), known.std(axis=0), (len(SPECIAL), known.shape[1]))
     found = np.arange(len(vocabulary)) >= len(SPECIAL)
     vectors = np.concatenate([special, known]).astype("float32")
-    return WordVectors(f"BERT ({handle})", vectors, found)
+    return WordVectors(f"BERT ({encoder.source})", vectors, found)
 
 
-def _load(handle: str | Path):
-    try:
-        import tensorflow_hub as hub
-    except ImportError as error:
-        raise ConfigError(
-            f"Vectors from BERT need TensorFlow and tensorflow-hub ({error}). Install them, or "
-            "choose another embedding."
-        ) from error
-    try:
-        return hub.load(str(handle))
-    except Exception as error:  # of the network, of archives, of protocol buffers
-        raise DataError(
-            f"The encoder {handle} cannot be loaded: {error}. Check the address or the folder; "
-            "without a network, download the model elsewhere and give its folder."
-        ) from error
-
-
-def _tokenizer(model, handle, vocab_file: str | Path | None):
-    from tokenizers import BertWordPieceTokenizer
-
-    lowercase = True
-    if vocab_file is None:
-        asset = getattr(model, "vocab_file", None)
-        if asset is None:
-            raise DataError(
-                f"The encoder {handle} carries no list of word pieces (`vocab_file`). Name one."
-            )
-        vocab_file = asset.asset_path.numpy().decode()
-        lowercase = bool(getattr(model, "do_lower_case", True))
-    if not Path(vocab_file).is_file():
-        raise DataError(f"{vocab_file} does not exist: the list of word pieces of {handle}.")
-    return BertWordPieceTokenizer(str(vocab_file), lowercase=lowercase)
-
-
-def _encode(model, tokenizer, words: list[str], handle) -> np.ndarray:
+def _means(encoder, words: list[str]) -> np.ndarray:
     """`(words, width)`."""
-    import tensorflow as tf
-
-    found = tokenizer.encode_batch(words)
-    length = max(len(one.ids) for one in found)
-    ids, mask = np.zeros((2, len(found), length), "int32")
-    inner = np.zeros((len(found), length), "float32")
-    for row, one in enumerate(found):
+    pieces = encoder.tokenizer.encode_batch(words)
+    length = max(len(one.ids) for one in pieces)
+    ids, mask = np.zeros((2, len(words), length), "int32")
+    inner = np.zeros((len(words), length), "float32")
+    for row, one in enumerate(pieces):
         ids[row, : len(one.ids)] = one.ids
         mask[row, : len(one.ids)] = 1
         inner[row, 1 : len(one.ids) - 1] = 1  # without [CLS] and [SEP]
-    inputs = dict(zip(INPUTS, map(tf.constant, (ids, mask, np.zeros_like(ids))), strict=True))
-    try:
-        outputs = model(inputs)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"The encoder {handle} does not take {', '.join(INPUTS)} (int32): {error}"
-        ) from error
-    if not hasattr(outputs, "keys") or OUTPUT not in outputs:
-        given = ", ".join(outputs) if hasattr(outputs, "keys") else type(outputs).__name__
-        raise DataError(f"The encoder {handle} gives no {OUTPUT!r}, but: {given}.")
-    sequence = outputs[OUTPUT].numpy()
+    sequence = encoder(ids, mask)
     return (sequence * inner[..., None]).sum(axis=1) / inner.sum(axis=1, keepdims=True)
+
+
+class _TensorFlowHub:
+    """Takes pieces and mask, int32 `(words, T)`; gives float32 `(words, T, width)`."""
+
+    def __init__(self, source: str | Path, vocab_file: str | Path | None):
+        self.source = source
+        try:
+            import tensorflow_hub as hub
+        except ImportError as error:
+            raise ConfigError(
+                f"Vectors from BERT need TensorFlow and tensorflow-hub ({error}). Install them, or "
+                "choose another embedding."
+            ) from error
+        try:
+            self.model = hub.load(str(source))
+        except Exception as error:  # of the network, of archives, of protocol buffers
+            raise DataError(
+                f"The encoder {source} cannot be loaded: {error}. Check the address or the folder; "
+                "without a network, download the model elsewhere and give its folder."
+            ) from error
+        self.tokenizer = self._tokenizer(vocab_file)
+
+    def _tokenizer(self, vocab_file: str | Path | None):
+        from tokenizers import BertWordPieceTokenizer
+
+        lowercase = True
+        if vocab_file is None:
+            asset = getattr(self.model, "vocab_file", None)
+            if asset is None:
+                raise DataError(
+                    f"The encoder {self.source} carries no list of word pieces (`vocab_file`). "
+                    "Name one."
+                )
+            vocab_file = asset.asset_path.numpy().decode()
+            lowercase = bool(getattr(self.model, "do_lower_case", True))
+        if not Path(vocab_file).is_file():
+            raise DataError(f"{vocab_file} does not exist: the list of word pieces of a BERT.")
+        return BertWordPieceTokenizer(str(vocab_file), lowercase=lowercase)
+
+    def __call__(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        import tensorflow as tf
+
+        inputs = dict(zip(INPUTS, map(tf.constant, (ids, mask, np.zeros_like(ids))), strict=True))
+        try:
+            outputs = self.model(inputs)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"The encoder {self.source} does not take {', '.join(INPUTS)} (int32): {error}"
+            ) from error
+        if not hasattr(outputs, "keys") or OUTPUT not in outputs:
+            given = ", ".join(outputs) if hasattr(outputs, "keys") else type(outputs).__name__
+            raise DataError(f"The encoder {self.source} gives no {OUTPUT!r}, but: {given}.")
+        return outputs[OUTPUT].numpy()
+
+
+class _KerasHub:
+    """As `_TensorFlowHub`."""
+
+    def __init__(self, source: str | Path):
+        from tokenizers import BertWordPieceTokenizer
+
+        self.source = source
+        try:
+            import keras_hub
+        except ImportError as error:
+            raise ConfigError(
+                f"Vectors from KerasHub need keras-hub ({error}): pip install keras-hub, or choose "
+                "another embedding."
+            ) from error
+        try:
+            self.model = keras_hub.models.BertBackbone.from_preset(str(source), dtype="float32")
+            pieces = keras_hub.models.BertTokenizer.from_preset(str(source))
+        except Exception as error:  # of the network, of Kaggle, of files
+            raise DataError(
+                f"The preset {source} of KerasHub cannot be loaded as a BERT: {error}. Check the "
+                "name or the folder; without a network, download it elsewhere and give its folder."
+            ) from error
+        ids = {piece: i for i, piece in enumerate(pieces.get_vocabulary())}
+        self.tokenizer = BertWordPieceTokenizer(ids, lowercase=pieces.lowercase)
+
+    def __call__(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        inputs = {"token_ids": ids, "segment_ids": np.zeros_like(ids), "padding_mask": mask}
+        return keras.ops.convert_to_numpy(self.model(inputs, training=False)[OUTPUT])

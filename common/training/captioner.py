@@ -19,7 +19,7 @@ from common.models.backbones import backbone as pretrained
 from common.models.backbones import weights_hash
 from common.models.decoders import Decoder, decoder
 from common.models.hub_bert import HANDLE as BERT
-from common.models.hub_bert import bert_vectors
+from common.models.hub_bert import PRESET, bert_vectors, keras_bert_vectors
 from common.training.backend import (
     DeviceSettings,
     device_scope,
@@ -185,9 +185,10 @@ def embedding_vectors(
     """The word vectors that a decoder begins with.
 
     Args:
-        embedding: "random" for none; "glove" or one of `common.data.word_vectors.GLOVE`; "bert";
-            "glove:PATH" or "bert:HANDLE" for a file, or an encoder, of your own; "word2vec" for
-            vectors that are learned from the captions alone.
+        embedding: "random" for none; "glove" or one of `common.data.word_vectors.GLOVE`; "bert" and
+            "keras_bert" (of TensorFlow Hub and of KerasHub); "glove:PATH", "bert:HANDLE" or
+            "keras_bert:PRESET" for a file, or an encoder, of your own; "word2vec" for vectors that
+            are learned from the captions alone.
         vocabulary: The words.
         captions: The training captions, as lists of words.
 
@@ -205,11 +206,13 @@ def embedding_vectors(
         return word_vectors(vocabulary, load_glove(source), f"GloVe ({source})")
     if kind == "bert":
         return bert_vectors(vocabulary, source or BERT)
+    if kind == "keras_bert":
+        return keras_bert_vectors(vocabulary, source or PRESET)
     if kind == "word2vec":
         return word_vectors(vocabulary, learn_vectors(captions), "word2vec on the captions")
     raise ConfigError(
-        f"embedding={embedding!r} is unknown. Choose one of: random, glove, bert, word2vec, "
-        f"glove:PATH, bert:HANDLE, {', '.join(GLOVE)}."
+        f"embedding={embedding!r} is unknown. Choose one of: random, glove, bert, keras_bert, "
+        f"word2vec, glove:PATH, bert:HANDLE, keras_bert:PRESET, {', '.join(GLOVE)}."
     )
 
 

@@ -1,14 +1,17 @@
-"""Vectors from an encoder with the signature of TensorFlow Hub's BERT, made here."""
+"""Vectors from encoders like those of TensorFlow Hub and KerasHub, made here."""
+
+import sys
 
 import keras
 import numpy as np
 import pytest
 
 from common.data import Vocabulary
-from common.errors import DataError
-from common.models.hub_bert import bert_vectors
+from common.errors import ConfigError, DataError
+from common.models.hub_bert import bert_vectors, keras_bert_vectors
+from common.training.captioner import embedding_vectors
 
-pytestmark = pytest.mark.skipif(
+needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow Hub needs TensorFlow"
 )
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "dog", "grass", "skate", "##board", "##er"]
@@ -52,6 +55,7 @@ def by_hand(table, pieces):
     return table[ids[1:-1]].mean(axis=0) + table[ids].mean(axis=0)
 
 
+@needs_tensorflow
 def test_vectors_by_hand(tmp_path):
     path, table = encoder(tmp_path)
     found = bert_vectors(VOCABULARY, path)
@@ -64,6 +68,7 @@ def test_vectors_by_hand(tmp_path):
     np.testing.assert_allclose(found.vectors[4:], expected, atol=1e-5)
 
 
+@needs_tensorflow
 def test_models_that_are_no_such_encoder(tmp_path):
     with pytest.raises(DataError, match="cannot be loaded"):
         bert_vectors(VOCABULARY, tmp_path / "absent")
@@ -79,3 +84,43 @@ def test_models_that_are_no_such_encoder(tmp_path):
     assert bert_vectors(VOCABULARY, path, tmp_path / "vocab.txt").vectors.shape == (8, 6)
     with pytest.raises(DataError, match="does not exist"):
         bert_vectors(VOCABULARY, path, tmp_path / "none.txt")
+
+
+# KerasHub ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keras_hub():
+    return pytest.importorskip("keras_hub")
+
+
+def preset(keras_hub, folder):
+    """A BERT of KerasHub with random weights, saved as its presets are."""
+    pieces = [*PIECES[:4], "[MASK]", *PIECES[4:]]
+    network = keras_hub.models.BertBackbone(
+        vocabulary_size=len(pieces), num_layers=1, num_heads=2, hidden_dim=6, intermediate_dim=8,
+        max_sequence_length=16,
+    )  # fmt: skip
+    network.save_to_preset(folder)
+    keras_hub.models.BertTokenizer(pieces, lowercase=True).save_to_preset(folder)
+    return network, pieces
+
+
+def test_vectors_of_keras_hub(keras_hub, tmp_path):
+    network, pieces = preset(keras_hub, tmp_path)
+    found = embedding_vectors(f"keras_bert:{tmp_path}", VOCABULARY, [])
+    words = (["dog"], ["skate", "##board", "##er"], ["skate", "##board"], ["[UNK]"])
+    for row, inner in zip(found.vectors[4:], words, strict=True):
+        # One word alone, without pads.
+        ids = np.array([[pieces.index(piece) for piece in ("[CLS]", *inner, "[SEP]")]])
+        told = {"token_ids": ids, "segment_ids": 0 * ids, "padding_mask": 1 + 0 * ids}
+        outputs = keras.ops.convert_to_numpy(network(told)["sequence_output"])
+        np.testing.assert_allclose(row, outputs[0, 1:-1].mean(axis=0), atol=1e-5)
+
+
+def test_no_preset_and_no_keras_hub(keras_hub, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="absent of KerasHub cannot be loaded as a BERT"):
+        keras_bert_vectors(VOCABULARY, tmp_path / "absent")
+    monkeypatch.setitem(sys.modules, "keras_hub", None)
+    with pytest.raises(ConfigError, match="pip install keras-hub"):
+        keras_bert_vectors(VOCABULARY)
