@@ -109,11 +109,6 @@ class Decoder(keras.Model):
         """Builds what a subclass adds, for so many image regions."""
         raise NotImplementedError
 
-    @property
-    def image_layers(self) -> list[keras.layers.Layer]:
-        """The layers that look at the image; the others make words of what these see."""
-        return [self.regions, self.regions_norm]
-
     def look(self, features, training=False):
         """What the decoder keeps of the image: a dict of arrays that begin with `B`."""
         seen = self.hide_regions(ops.cast(features, self.compute_dtype), training=training)
@@ -222,10 +217,6 @@ class RecurrentDecoder(Decoder):
         self.first_state.build((None, self.width))
         self.output_words.build((None, self.units))
 
-    @property
-    def image_layers(self):
-        return [*super().image_layers, self.first_state]
-
     def first_words(self, image, captions):
         first = self.first_state(ops.mean(image["regions"], axis=1))
         first = ops.repeat(first, captions, axis=0)
@@ -309,10 +300,6 @@ class AttentionLSTMDecoder(LSTMDecoder):
         self.context_input.build((None, self.width))
         self.context_output.build((None, self.width))
         self.word_output.build((None, self.width))
-
-    @property
-    def image_layers(self):
-        return [*super().image_layers, self.attention]
 
     def look(self, features, training=False):
         image = super().look(features, training)
@@ -507,10 +494,6 @@ class SelfAttentionDecoder(Decoder):
         for block in self.blocks:
             block.build(shape, (None, regions, self.width))
         self.norm.build(shape)
-
-    @property
-    def image_layers(self):
-        return [*super().image_layers, *(block.image_attention for block in self.blocks)]
 
     def look(self, features, training=False):
         regions = super().look(features, training)["regions"]

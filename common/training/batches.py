@@ -1,7 +1,6 @@
 """Batches for `fit`: an order that only seed and epoch decide, and transforms of whole batches."""
 
 import math
-from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -153,7 +152,7 @@ class CaptionBatches(Batches):
         features: `(images, N, channels)`, float16; may be a memory map.
         tokens: int32 `(images, K, T)`; an image with fewer captions has rows of `<pad>`.
         batch_size, seed, drop_remainder, epoch: See `Batches`.
-        views: Features of other views of the same images: each time one of all is drawn.
+        mirrored: Features of the same images mirrored: each time one of the two is drawn.
     """
 
     def __init__(
@@ -164,22 +163,21 @@ class CaptionBatches(Batches):
         seed: int | None = None,
         drop_remainder: bool = False,
         epoch: int = 0,
-        views: Sequence[np.ndarray] = (),
+        mirrored: np.ndarray | None = None,
     ):
         self.features = features
-        self.views = views
+        self.mirrored = mirrored
         self.tokens = tokens
         super().__init__(len(tokens), batch_size, seed, drop_remainder, epoch)
 
     def __getitem__(self, i: int):
         index = self.indices(i)
         features = self.features[index]
-        if self.views and self.seed is not None:
+        if self.mirrored is not None and self.seed is not None:
             # From seed, epoch and batch: the same however often the batch is asked for.
             rng = np.random.default_rng([self.seed, self.epoch, i, 1])
-            drawn = rng.integers(1 + len(self.views), size=len(index))
-            for number, view in enumerate(self.views, 1):
-                features[drawn == number] = view[index[drawn == number]]
+            turned = rng.random(len(index)) < 0.5
+            features = np.where(turned[:, None, None], self.mirrored[index], features)
         tokens = self.tokens[index]
         return {"features": features, "tokens": tokens}, tokens
 

@@ -34,8 +34,7 @@ class CaptionRecipe:
         label_smoothing: Share of each target spread over all words.
         attention_penalty: Weight of the doubly stochastic penalty, see `looked_at_penalty`.
         patience: Epochs in a row without a better dev score after which training stops; 0: never.
-        views: Of each training image, from which one is drawn each time: 1 for the image alone, 2
-            for it and the mirrored one, more for random parts beside them, see `view_of`.
+        mirrored: Draw each image mirrored half of the time, where such features are given.
     """
 
     epochs: int
@@ -47,13 +46,13 @@ class CaptionRecipe:
     label_smoothing: float = 0.1
     attention_penalty: float = 0.0
     patience: int = 0
-    views: int = 1
+    mirrored: bool = False
 
     def __post_init__(self):
-        if min(self.epochs, self.batch_size, self.views) < 1:
+        if self.epochs < 1 or self.batch_size < 1:
             raise ConfigError(
-                "epochs, batch_size and views must be at least 1. Received: "
-                f"epochs={self.epochs}, batch_size={self.batch_size}, views={self.views}"
+                "epochs and batch_size must be at least 1. "
+                f"Received: epochs={self.epochs}, batch_size={self.batch_size}"
             )
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(
@@ -85,7 +84,7 @@ class CaptionedFeatures:
     Args:
         features: float16 `(images, N, channels)`; may be a memory map.
         references: The words of every caption, by image.
-        views: Features of other views of the same images.
+        mirrored: Features of the mirrored images, or `None`.
 
     Raises:
         DataError: if the numbers of images differ.
@@ -93,7 +92,7 @@ class CaptionedFeatures:
 
     features: np.ndarray
     references: list[list[list[str]]]
-    views: tuple[np.ndarray, ...] = ()
+    mirrored: np.ndarray | None = None
 
     def __post_init__(self):
         if len(self.features) != len(self.references):
@@ -111,7 +110,7 @@ class CaptionedFeatures:
             self,
             features=self.features[indices],
             references=[self.references[i] for i in indices],
-            views=tuple(view[indices] for view in self.views),
+            mirrored=None if self.mirrored is None else self.mirrored[indices],
         )
 
 
@@ -320,7 +319,7 @@ def fit_captioner(
 ) -> FitResult:
     """Trains `decoder` in place by teacher forcing; goes on where a killed training stopped.
 
-    Order, dropout and views of an epoch follow from `seed` and the epoch.
+    Order, dropout and mirroring of an epoch follow from `seed` and the epoch.
 
     Args:
         decoder: Built for the features, under `device_scope(settings)`.
@@ -331,24 +330,19 @@ def fit_captioner(
         settings: From `device_settings`; call this inside `device_scope(settings)`.
         score: Of captions (lists of words) and references, such as BLEU-4; larger is better. With
             it and a folder the training ends with the best epoch, else with the last.
-        seed: Of the order, dropout and views.
+        seed: Of the order, dropout and mirroring.
         folder: Where checkpoints and logs are kept; without one nothing is.
         tensorboard: Write TensorBoard logs into `folder` where TensorFlow is installed.
         callbacks: Further Keras callbacks.
         progress: Show a progress bar.
 
     Raises:
-        ConfigError: for patience without a score, or fewer views of the images than the recipe's.
+        ConfigError: for patience without a score.
         DataError: if the vocabulary is not the decoder's, or the folder's checkpoint is of another
             network.
     """
     if recipe.patience and score is None:
         raise ConfigError("patience needs a score to wait for.")
-    if recipe.views > 1 + len(train.views):
-        raise ConfigError(
-            f"The recipe draws from {recipe.views} views of each image, the features are of "
-            f"{1 + len(train.views)}: extract the others, or lower `views`."
-        )
     generator = Generator(decoder, vocabulary, min(recipe.batch_size, len(dev)))
     length = decoder.max_length
     batches = CaptionBatches(
@@ -357,7 +351,7 @@ def fit_captioner(
         recipe.batch_size,
         seed,
         drop_remainder=True,
-        views=train.views[: recipe.views - 1],
+        mirrored=train.mirrored if recipe.mirrored else None,
     )
     scored = CaptionBatches(
         dev.features, caption_tokens(dev.references, vocabulary, length), recipe.batch_size

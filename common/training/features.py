@@ -36,14 +36,14 @@ class FeatureKey:
         weights: `weights_hash` of it.
         shape: Regions in height and width, channels.
         images: Hash of the names of the images, in their order.
-        view: Which view of the images, see `view_of`.
+        mirrored: Whether of the mirrored images.
     """
 
     backbone: str
     weights: str
     shape: tuple[int, int, int]
     images: str
-    view: int = 0
+    mirrored: bool = False
 
     def to_dict(self) -> dict:
         return {**vars(self), "shape": list(self.shape)}
@@ -115,32 +115,6 @@ def to_input(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(image, (size, size), interpolation=method)
 
 
-def view_of(image: np.ndarray, view: int, number: int) -> np.ndarray:
-    """Another view of an image, which its captions fit as well, always the same for its number.
-
-    1. View 0 is the image, view 1 the image mirrored left to right.
-    2. Views from 2 on are random parts, as Szegedy et al., "Going Deeper with Convolutions" (2015),
-       cut them, but larger: 60 to 100 % of the area, height to width within 35 % of the image's;
-       half of them mirrored, the brightness between 0.8 and 1.2 times the image's.
-
-    Args:
-        image: uint8 `(H, W, 3)`.
-        view: Number of the view.
-        number: Of the image in its data set.
-    """
-    if view < 2:
-        return image[:, ::-1] if view else image
-    rng = np.random.default_rng([view, number])
-    side, stretch = np.sqrt(rng.uniform(0.6, 1)), np.exp(rng.uniform(-0.15, 0.15))
-    height, width = image.shape[:2]
-    high = max(1, round(height * min(1, side * stretch)))
-    wide = max(1, round(width * min(1, side / stretch)))
-    top, left = rng.integers(height - high + 1), rng.integers(width - wide + 1)
-    part = image[top : top + high, left : left + wide]
-    part = part[:, ::-1] if rng.random() < 0.5 else part
-    return np.clip(part * rng.uniform(0.8, 1.2), 0, 255).astype("uint8")
-
-
 class Extractor:
     """A backbone, compiled for batches of one size.
 
@@ -174,7 +148,7 @@ def extract_features(
     backbone: keras.Model,
     name: str | None = None,
     *,
-    view: int = 0,
+    mirrored: bool = False,
     root: Path | None = None,
     batch_size: int = BATCH,
     progress: bool = True,
@@ -189,7 +163,7 @@ def extract_features(
         data: The images.
         backbone: From `common.models.backbones` or one like it.
         name: Of the backbone; by default the model's own.
-        view: Which view of the images, see `view_of`.
+        mirrored: Of the images mirrored left to right.
         root: Where to keep them.
         batch_size: Images at a time.
         progress: Show a progress bar.
@@ -204,7 +178,7 @@ def extract_features(
         weights_hash(backbone),
         extractor.shape,
         _hash(data.names),
-        view,
+        mirrored,
     )
     root = outputs_dir() / "features" if root is None else Path(root)
     folder = root / (
@@ -216,7 +190,7 @@ def extract_features(
     with FileLock(folder / ".lock"):
         state = _state(folder, key, data)
         array = _memory_map(folder, key, len(data), new=not state["done"])
-        _extract(data, extractor, array, state, folder, view, progress)
+        _extract(data, extractor, array, state, folder, mirrored, progress)
         del array
     features = Features(
         np.load(folder / "features.npy", mmap_mode="r"), key, folder, data.names, state["bad"]
@@ -263,7 +237,7 @@ def _memory_map(folder: Path, key: FeatureKey, count: int, new: bool) -> np.ndar
     return array
 
 
-def _extract(data, extractor, array, state, folder, view, progress) -> None:
+def _extract(data, extractor, array, state, folder, mirrored, progress) -> None:
     # Whole batches from a multiple of their size: killed or not, each image meets the same ones.
     batches = [
         range(start, min(start + extractor.batch_size, len(data)))
@@ -274,7 +248,7 @@ def _extract(data, extractor, array, state, folder, view, progress) -> None:
     with one_opencv_thread(), ThreadPoolExecutor(2) as pool:
         if again:
             state["bad"] = {n: why for n, why in state["bad"].items() if position[n] not in again}
-            _write(data, extractor, array, state, again, view, pool)
+            _write(data, extractor, array, state, again, mirrored, pool)
         bar = tqdm(
             total=len(data),
             initial=state["done"],
@@ -283,7 +257,7 @@ def _extract(data, extractor, array, state, folder, view, progress) -> None:
             disable=not progress or not batches,
         )
         with bar:
-            for batch, (images, problems) in _ahead(data, extractor.size, batches, view, pool):
+            for batch, (images, problems) in _ahead(data, extractor.size, batches, mirrored, pool):
                 _keep(data, extractor, array, state, batch, images, problems)
                 array.flush()
                 state["done"] = batch[-1] + 1
@@ -294,10 +268,10 @@ def _extract(data, extractor, array, state, folder, view, progress) -> None:
             write_json(folder / "state.json", state)
 
 
-def _write(data, extractor, array, state, numbers, view, pool) -> None:
+def _write(data, extractor, array, state, numbers, mirrored, pool) -> None:
     for start in range(0, len(numbers), extractor.batch_size):
         batch = numbers[start : start + extractor.batch_size]
-        images, problems = _read(data, extractor.size, batch, view, pool)
+        images, problems = _read(data, extractor.size, batch, mirrored, pool)
         _keep(data, extractor, array, state, batch, images, problems)
 
 
@@ -308,31 +282,31 @@ def _keep(data, extractor, array, state, batch, images, problems) -> None:
         state["bad"][data.names[i]] = why
 
 
-def _ahead(data, size, batches, view, pool) -> Iterator:
+def _ahead(data, size, batches, mirrored, pool) -> Iterator:
     """Each batch with its images; the next one is read while this one is computed."""
     with ThreadPoolExecutor(1) as reader:
         futures = []
         for batch in batches[:2]:
-            futures.append(reader.submit(_read, data, size, batch, view, pool))
+            futures.append(reader.submit(_read, data, size, batch, mirrored, pool))
         for i, batch in enumerate(batches):
             result = futures.pop(0).result()
             if i + 2 < len(batches):
-                futures.append(reader.submit(_read, data, size, batches[i + 2], view, pool))
+                futures.append(reader.submit(_read, data, size, batches[i + 2], mirrored, pool))
             yield batch, result
 
 
-def _read(data, size, numbers, view, pool) -> tuple[np.ndarray, dict[int, str]]:
+def _read(data, size, numbers, mirrored, pool) -> tuple[np.ndarray, dict[int, str]]:
     images = np.zeros((len(numbers), size, size, 3), "uint8")
     problems = {}
 
     def read(place: int) -> None:
         i = numbers[place]
         try:
-            image = to_input(view_of(data.read_image(i), view, i), size)
+            image = to_input(data.read_image(i), size)
         except DataError as error:
             problems[i] = str(error).removeprefix(f"{_path_of(data, i)}: ").removesuffix(".")
         else:
-            images[place] = image
+            images[place] = image[:, ::-1] if mirrored else image
 
     list(pool.map(read, range(len(numbers))))
     return images, problems

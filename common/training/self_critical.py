@@ -47,8 +47,8 @@ class RewardRecipe:
         epochs: Passes over the training images.
         batch_size: Images per step.
         captions: Drawn of each image in a step.
-        freeze_image: Leave the layers that look at the image as they are, and train those that
-            make words of it: against learning the training images by heart.
+        region_dropout: Share of an image's regions hidden in a step, the same ones from the drawing
+            of its captions and from the learning: against learning the training images by heart.
         baseline: What is taken off a caption's reward: "leave_one_out", the mean reward of the
             other captions of its image; "greedy", the reward of the likeliest words; "none".
         learning_rate: Peak of Adam's one-cycle schedule.
@@ -60,7 +60,7 @@ class RewardRecipe:
     epochs: int
     batch_size: int = 32
     captions: int = 5
-    freeze_image: bool = False
+    region_dropout: float = 0.0
     baseline: str = "leave_one_out"
     learning_rate: float = 3e-5
     warmup: float = 0.1
@@ -74,6 +74,10 @@ class RewardRecipe:
             raise ConfigError(
                 "epochs, batch_size and captions must be at least 1. Received: "
                 f"epochs={self.epochs}, batch_size={self.batch_size}, captions={self.captions}"
+            )
+        if not 0 <= self.region_dropout < 1:
+            raise ConfigError(
+                f"region_dropout must be at least 0 and below 1. Received: {self.region_dropout}"
             )
         if self.baseline == "leave_one_out" and self.captions < 2:
             raise ConfigError("The baseline 'leave_one_out' needs two captions of each image.")
@@ -110,6 +114,14 @@ def advantages(rewards: np.ndarray, baseline: str, greedy: np.ndarray | None = N
     return rewards
 
 
+def hide_regions(features: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Features `(B, N, channels)` with about this share of the regions at 0, as dropout does it."""
+    if not share:
+        return features
+    kept = np.random.default_rng(seed).random((*features.shape[:2], 1)) >= share
+    return np.where(kept, features / (1 - share), 0).astype(features.dtype)
+
+
 class Rewarded(keras.Model):
     """A decoder as it is trained by rewards: captions that it drew, weighted by their advantages.
 
@@ -117,7 +129,8 @@ class Rewarded(keras.Model):
 
     `<end>` is one of the words: how to end is learned, too. Dropout is off, and words that are
     never drawn have no probability: so the captions are of the very distribution that is
-    differentiated. Save `decoder`, never this wrapper.
+    differentiated. What noise there is against overfitting lies in the image, `hide_regions`.
+    Save `decoder`, never this wrapper.
 
     Args:
         decoder: The decoder.
@@ -256,7 +269,7 @@ def fit_reward(
         decoder: A trained decoder: from random weights every caption scores about as badly, and
             there is nothing to learn from. Made under `device_scope(settings)`.
         vocabulary: Its words.
-        train: Training images; each time one of an image's views is drawn.
+        train: Training images; their features are drawn mirrored half of the time if given.
         dev: Scored after each epoch by captions written greedily.
         reward: Of captions (lists of words, `<end>` last if they ended) and the numbers of their
             images in `train`; larger is better. See `reward_of`.
@@ -286,14 +299,12 @@ def fit_reward(
         recipe.batch_size,
         seed,
         drop_remainder=True,
-        views=train.views,
+        mirrored=train.mirrored,
     )
     generator = Generator(decoder, vocabulary, batches.batch_size)
     stops = [i for i, word in enumerate(vocabulary.words) if word in BAD_ENDINGS]
     critic = Critic(generator, reward, recipe)
     model = Rewarded(decoder)
-    for layer in decoder.image_layers:
-        layer.trainable = not recipe.freeze_image
     model.compile(
         recipe.make_optimizer(len(batches) * recipe.epochs), jit_compile=settings.jit_compile
     )
@@ -315,9 +326,9 @@ def fit_reward(
         rows = []
         for i in range(len(batches)):
             told.on_train_batch_begin(i)
-            drawing = int(np.random.SeedSequence([seed, epoch, i]).generate_state(1)[0])
-            features = batches[i][0]["features"]
-            drawn = critic(features, batches.indices(i), seed=drawing)
+            drawing, hiding = np.random.SeedSequence([seed, epoch, i]).generate_state(2)
+            features = hide_regions(batches[i][0]["features"], recipe.region_dropout, hiding)
+            drawn = critic(features, batches.indices(i), seed=int(drawing))
             inputs = {"features": features, "tokens": drawn["tokens"]}
             model.train_on_batch(inputs, drawn["advantages"].astype("float32"))
             rows.append(_told_of(drawn, stops))
@@ -325,10 +336,7 @@ def fit_reward(
         logs = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         told.on_epoch_end(epoch, logs)
     told.on_train_end()
-    result = supervision.result()
-    for layer in decoder.image_layers:
-        layer.trainable = True
-    return result
+    return supervision.result()
 
 
 def _told_of(drawn: dict, stops: Sequence[int]) -> dict[str, float]:

@@ -17,7 +17,7 @@ def coloured(count, captions, seed=0):
     features = rng.normal(0, 0.1, (count, 4, 5)).astype("float16")
     features[np.arange(count), :, which] += 1
     references = [[text.replace("X", COLOURS[i]).split() for text in captions] for i in which]
-    return CaptionedFeatures(features, references, (features[:, ::-1].copy(),))
+    return CaptionedFeatures(features, references, features[:, ::-1].copy())
 
 
 def names_the_colour(captions, references):

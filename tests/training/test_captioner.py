@@ -61,7 +61,7 @@ def course(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COURSE_OUTPUTS", str(folder / "outputs"))
         use_photos(patch, folder / "photos")
-        task = caption_task("photos", "smoke", views=3, min_count=1, progress=False)
+        task = caption_task("photos", "smoke", mirrored=True, min_count=1, progress=False)
         config = captioner_config(
             "multi_head", SMALL, task, RECIPE, SETTINGS, profile="smoke", seed=0, min_count=1
         )
@@ -94,8 +94,8 @@ def test_task(course):
     assert task.backbone["name"] == captioner.BACKBONE
     assert task.backbone["shape"] == [2, 2, 6]
     assert task.features["train"].features.shape == (12, 4, 6)
-    assert [view.shape for view in task.features["train"].views] == 2 * [(12, 4, 6)]
-    assert task.features["dev"].views == ()
+    assert task.features["train"].mirrored.shape == (12, 4, 6)
+    assert task.features["dev"].mirrored is None
     assert set(task.vocabulary.words[4:]) == {"a", "red", "blue", "picture", "is", "here", "shown"}
 
 
@@ -119,7 +119,7 @@ def test_bad_photos_are_left_out_of_data_and_features(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
     data = use_photos(monkeypatch, tmp_path / "photos")
     data.path(5).write_bytes(b"")
-    task = caption_task("photos", "smoke", views=3, min_count=1, progress=False)
+    task = caption_task("photos", "smoke", mirrored=True, min_count=1, progress=False)
     assert len(task.data["train"]) == len(task.features["train"]) == 11
     assert "005.jpg" not in task.data["train"].names
     assert task.features["train"].features.any(axis=(1, 2)).all()
@@ -305,8 +305,8 @@ def test_reward_training_of_another_vocabulary(at_home):
 
 
 def test_recipes():
-    assert caption_recipe("laptop", "flickr8k").views > 1
-    assert caption_recipe("laptop", "synthetic").views == 1  # left is not right
+    assert caption_recipe("laptop", "flickr8k").mirrored
+    assert not caption_recipe("laptop", "synthetic").mirrored  # left is not right
     assert caption_recipe("smoke", "synthetic", epochs=3, batch_size=None).epochs == 3
     with pytest.raises(ConfigError, match="A CaptionRecipe has: epochs"):
         caption_recipe("smoke", "synthetic", epoch=3)

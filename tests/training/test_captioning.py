@@ -158,16 +158,16 @@ def test_patience_stops_and_stays_stopped(tmp_path):
         train(recipe=recipe, score=None)
 
 
-VIEWS = dataclasses.replace(RECIPE, epochs=3, views=2, attention_penalty=0.5)
+MIRRORED = dataclasses.replace(RECIPE, epochs=3, mirrored=True, attention_penalty=0.5)
 
 
 def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path):
     name, whole = "attention_lstm", tmp_path / "whole"
     whole.mkdir()
-    expected, known = train(whole, VIEWS, name)
+    expected, known = train(whole, MIRRORED, name)
     with pytest.raises(KilledError):
-        train(tmp_path, VIEWS, name, callbacks=(KillAt(1, 1),))
-    network, result = train(tmp_path, VIEWS, name)
+        train(tmp_path, MIRRORED, name, callbacks=(KillAt(1, 1),))
+    network, result = train(tmp_path, MIRRORED, name)
     assert result.history["epoch"].tolist() == [1, 2, 3]
     for column in ("loss", "val_loss", "val_score"):
         np.testing.assert_allclose(result.history[column], known.history[column], atol=1e-3)
@@ -218,12 +218,6 @@ def test_features_and_captions_of_different_images():
         CaptionedFeatures(TRAIN.features[:3], TRAIN.references)
 
 
-def test_views_that_were_not_extracted():
-    recipe = dataclasses.replace(RECIPE, views=3)
-    with pytest.raises(ConfigError, match="draws from 3 views of each image, .* are of 2"):
-        fit_captioner(untrained("rnn"), VOCABULARY, TRAIN, DEV, recipe, SETTINGS)
-
-
 def test_vocabulary_of_another_model():
     larger = Vocabulary([*VOCABULARY.words[4:], "zebra"], 1)
     with pytest.raises(DataError, match="The vocabulary has 12 words, the decoder"):
@@ -233,7 +227,7 @@ def test_vocabulary_of_another_model():
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"epochs": 0}, "epochs, batch_size and views must be at least 1"),
+        ({"epochs": 0}, "epochs and batch_size must be at least 1"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
     ],
 )
@@ -245,4 +239,4 @@ def test_recipes_are_checked(values, message):
 def test_subset():
     part = TRAIN.subset([2, 0])
     assert part.references == [TRAIN.references[2], TRAIN.references[0]]
-    np.testing.assert_array_equal(part.views[0][1], TRAIN.views[0][0])
+    np.testing.assert_array_equal(part.mirrored[1], TRAIN.mirrored[0])

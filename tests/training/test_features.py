@@ -16,13 +16,7 @@ from common.data.captions import CaptionData
 from common.errors import DataError
 from common.files import read_json, write_json
 from common.models.backbones import weights_hash
-from common.training.features import (
-    Extractor,
-    extract_features,
-    require_backbone,
-    to_input,
-    view_of,
-)
+from common.training.features import Extractor, extract_features, require_backbone, to_input
 
 HERE = Path(__file__).parent
 
@@ -41,46 +35,22 @@ def extract(data, backbone, root, **options):
     return extract_features(data, backbone, root=root, batch_size=4, progress=False, **options)
 
 
-def expected(data, backbone, view=0):
-    parts = [view_of(data.read_image(i), view, i) for i in range(len(data))]
-    images = np.stack([to_input(part, 8) for part in parts])
+def expected(data, backbone, mirrored=False):
+    images = np.stack([to_input(data.read_image(i), 8) for i in range(len(data))])
+    images = images[:, :, ::-1] if mirrored else images
     found = keras.ops.convert_to_numpy(backbone(images))
     return found.reshape(len(data), 4, -1)
 
 
-@pytest.mark.parametrize("view", [0, 1, 2])
-def test_features_are_the_backbones(photos, tiny, tmp_path, view):
-    features = extract(photos, tiny, tmp_path / "f", view=view)
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_features_are_the_backbones(photos, tiny, tmp_path, mirrored):
+    features = extract(photos, tiny, tmp_path / "f", mirrored=mirrored)
     assert features.array.dtype == np.float16 and features.array.shape == (10, 4, 6)
     assert isinstance(features.array, np.memmap) and not features.array.flags.writeable
-    np.testing.assert_allclose(features.array, expected(photos, tiny, view), 1e-3, 1e-3)
+    np.testing.assert_allclose(features.array, expected(photos, tiny, mirrored), 1e-3, 1e-3)
     assert features.key.weights == weights_hash(tiny)
-    assert features.key.shape == (2, 2, 6) and features.key.view == view
+    assert features.key.shape == (2, 2, 6) and features.key.mirrored == mirrored
     assert features.bad == {} and features.usable().tolist() == list(range(10))
-
-
-def test_views_show_most_of_the_image():
-    down, across = np.mgrid[:90, :160]
-    image = np.stack([down, across, 0 * down + 100], axis=-1).astype("uint8")
-    np.testing.assert_array_equal(view_of(image, 0, 3), image)
-    np.testing.assert_array_equal(view_of(image, 1, 3), image[:, ::-1])
-    turned, light, shares = [], [], []
-    for number in range(200):
-        view = view_of(image, 2, number)
-        np.testing.assert_array_equal(view, view_of(image, 2, number))
-        light.append(view[0, 0, 2] / 100)
-        places = np.rint(view / light[-1]).astype(int)
-        # A part of the image without gaps: each number one more, or one less, than the last.
-        steps = np.sign(places[0, -1, 1] - places[0, 0, 1])
-        assert (np.abs(np.diff(places[..., 0], axis=0) - 1) <= 1).all()
-        assert (np.abs(np.diff(places[..., 1], axis=1) - steps) <= 1).all()
-        turned.append(steps < 0)
-        shares.append(view.shape[0] * view.shape[1] / image[..., 0].size)
-    assert 0.5 < min(shares) < 0.65 and 0.95 < max(shares) <= 1
-    assert 0.8 <= min(light) < 0.85 and 1.15 < max(light) <= 1.2
-    assert 80 < sum(turned) < 120
-    assert view_of(image, 2, 0).shape != view_of(image, 3, 0).shape
-    assert view_of(image[:1, :1], 2, 0).shape == (1, 1, 3)
 
 
 class Counted(CaptionData):
@@ -109,8 +79,7 @@ def test_nothing_is_done_twice(photos, tiny, tmp_path):
 def test_keyed_by_all_that_decides_them(photos, tiny, tmp_path):
     sets = [
         extract(photos, tiny, tmp_path / "f"),
-        extract(photos, tiny, tmp_path / "f", view=1),
-        extract(photos, tiny, tmp_path / "f", view=2),
+        extract(photos, tiny, tmp_path / "f", mirrored=True),
         extract(photos, tiny_backbone(seed=1), tmp_path / "f"),
         extract(photos.subset(range(9)), tiny, tmp_path / "f"),
         extract(renamed(photos, "dev"), tiny, tmp_path / "f"),
