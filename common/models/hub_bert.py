@@ -121,7 +121,9 @@ class _TensorFlowHub:
             vocab_file = asset.asset_path.numpy().decode()
             lowercase = bool(getattr(self.model, "do_lower_case", True))
         if not Path(vocab_file).is_file():
-            raise DataError(f"{vocab_file} does not exist: the list of word pieces of a BERT.")
+            raise DataError(
+                f"{vocab_file} does not exist: the list of word pieces of {self.source}."
+            )
         return BertWordPieceTokenizer(str(vocab_file), lowercase=lowercase)
 
     def __call__(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
