@@ -1,12 +1,14 @@
 """Scores of trained captioners: what they write, in several ways, and how good it is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from common.data.synthetic_scenes import SceneData, error_kind, true_captions
 from common.data.vocabulary import BAD_ENDINGS
 from common.evaluation.captions import bleu, caption_scores
+from common.evaluation.rewards import ENDED, CaptionReward
 from common.models.decoders import Decoder
 from common.training.captioner import CaptionTask
 from common.training.generation import Generator
@@ -53,6 +55,25 @@ def dev_score(task: CaptionTask) -> Callable:
         return bleu_4
     scenes = task.data["dev"].scenes
     return lambda captions, references: 100 * true_captions(captions, scenes)
+
+
+def dev_reward(task: CaptionTask, reward: str | Mapping[str, float]) -> Callable:
+    """The mean reward of captions of the dev images, as a function like that of `dev_score`.
+
+    What is rewarded of training images is asked of others: the epoch in which it is highest is the
+    last one that learned more than those images. As a mean over captions it is steadier than BLEU-4
+    of all of them together, and it weighs the scores of a mix as the mix does.
+
+    Args:
+        task: Data and features.
+        reward: See `CaptionReward`.
+    """
+    dev = task.features["dev"]
+    rewarded = CaptionReward(reward, dev.references, task.data["dev"])
+    images = np.arange(len(dev))
+    return lambda captions, references: float(
+        rewarded([[*words, ENDED] for words in captions], images).mean()
+    )
 
 
 def judge(

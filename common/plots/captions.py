@@ -495,18 +495,16 @@ def error_kinds(shares: pd.Series, n: int) -> Figure:
     return figure
 
 
-def reward_curves(histories: Mapping[str, pd.DataFrame], metric: str = "bleu_4") -> Figure:
+def reward_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """What trainings by rewards do to the captions that are drawn, over their epochs.
 
     Args:
-        histories: The history of each reward, see `fit_reward`.
-        metric: What the score of the dev captions is.
+        histories: The history of each reward, see `fit_reward`; `val_score` is the reward, too.
     """
     if not histories:
         raise DataError("There is no training to show.")
-    score = _TITLES_OF_SCORES.get(metric, metric)
     titles = {
-        "val_score": ("dev, greedily", score),
+        "val_score": ("dev, greedily (dashed: training, drawn)", "reward"),
         "length": ("length of captions drawn", "words"),
         "entropy": ("how open each word is", "entropy (nats)"),
         "distinct": ("different captions drawn", "% of a step's"),
@@ -517,6 +515,8 @@ def reward_curves(histories: Mapping[str, pd.DataFrame], metric: str = "bleu_4")
         for i, (name, history) in enumerate(histories.items()):
             values = history[column] * (100 if column == "distinct" else 1)
             axes.plot(history["epoch"], values, "o-", ms=3, color=PALETTE[i], label=name)
+            if column == "val_score":
+                axes.plot(history["epoch"], history["reward"], "--", color=PALETTE[i])
         axes.set(title=title, xlabel="epoch", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.set_xlim(0.5, max(map(len, histories.values())) + 0.5)  # one epoch has a place, too

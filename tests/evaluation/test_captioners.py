@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from common.data.synthetic_scenes import synthetic_scenes, true_captions
-from common.evaluation.captioners import photo_errors, scene_errors
+from common.evaluation.captioners import dev_reward, photo_errors, scene_errors
+from common.evaluation.rewards import CaptionReward
+from common.training.captioner import CaptionTask
+from common.training.captioning import CaptionedFeatures
 
 PEOPLE = [["a", "black", "dog", "runs"], ["two", "dogs", "with", "a", "woman"]]
 
@@ -35,3 +38,19 @@ def test_errors_of_scenes():
     found = scene_errors(shifted, data)
     assert 1 - found.any(axis=1).mean() == pytest.approx(true_captions(shifted, data.scenes))
     assert (found.sum(axis=1) <= 1).all() and np.all(found.any())
+
+
+def test_reward_of_dev_captions():
+    """That of captions which have ended, whatever images the training has."""
+    data = synthetic_scenes("dev", 20)
+    dev = CaptionedFeatures(np.zeros((20, 1, 1)), data.references)
+    task = CaptionTask("synthetic", {"dev": data}, {"dev": dev}, None, {})
+    people = [image[0] for image in data.references]
+    wrong = people[1:] + people[:1]
+    assert dev_reward(task, "truth")(people, data.references) == 1
+    share = true_captions(wrong, data.scenes)
+    assert dev_reward(task, "truth")(wrong, data.references) == pytest.approx(share)
+    mix = {"bleu_4": 0.3, "cider_d": 0.7}
+    ended = [[*words, "<end>"] for words in wrong]
+    expected = CaptionReward(mix, data.references)(ended, np.arange(20)).mean()
+    assert dev_reward(task, mix)(wrong, data.references) == pytest.approx(expected)

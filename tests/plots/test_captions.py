@@ -91,7 +91,8 @@ def test_curves_of_each_training():
 def test_curves_of_each_reward():
     figure = plots.reward_curves({"bleu_4": REWARDED})
     drawn = [axes.lines[0].get_ydata().tolist() for axes in figure.axes]
-    assert drawn == [[17, 18, 18.5], [10, 9.5, 9], [2.0, 1.5, 1.2], [98, 90, 85]]
+    assert drawn == [[0.17, 0.18, 0.185], [10, 9.5, 9], [2.0, 1.5, 1.2], [98, 90, 85]]
+    assert figure.axes[0].lines[1].get_ydata().tolist() == [0.11, 0.14, 0.16]
     with pytest.raises(DataError, match="no training"):
         plots.reward_curves({})
 
