@@ -62,7 +62,9 @@ def compare(first: str | Path, second: str | Path) -> dict[str, pd.DataFrame]:
 
 
 def write_comparison(first: str | Path, second: str | Path) -> tuple[dict[str, pd.DataFrame], Path]:
-    """Writes the tables of `compare`, and the curves, to `outputs/comparisons/`, as HTML.
+    """Writes the tables of `compare` to `outputs/comparisons/`, as HTML, and curves.
+
+    Those of all that both have; but of two rewards neither the reward nor the dev score.
 
     Returns:
         The tables, and the page.
@@ -79,10 +81,13 @@ def write_comparison(first: str | Path, second: str | Path) -> tuple[dict[str, p
         for name, run in zip(names, (first, second), strict=True)
     }
     both = [column for column in histories[names[0]] if column in histories[names[1]]]
+    passed_over = {"epoch", "seconds"}
+    if tables["settings"]["setting"].str.match(r"reward\b").any():
+        passed_over |= {"reward", "val_score"}  # of another kind in each of them
     curves = []
     for column in both:
         told = all(is_numeric_dtype(history[column]) for history in histories.values())
-        if told and column not in ("epoch", "seconds"):
+        if told and column not in passed_over:
             figure = plots.compare_runs(histories, column, title=column)
             file = plots.save_figure(figure, folder / stem / f"{column}.png")
             curves.append(f'<p><img src="{stem}/{file.name}" alt="{column} of both runs"></p>')

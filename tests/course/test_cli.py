@@ -231,7 +231,7 @@ def write_captioner(root, name, decoder, bleu, caption):
         "reward": {"bleu_4": 0.5, "cider_d": 0.5} if decoder == "lstm" else None,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    history = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, bleu / 10]})
+    history = pd.DataFrame({"epoch": [1, 2], "loss": [3.0, bleu / 10], "val_score": [18, 0.2]})
     history.to_csv(folder / "history.csv", index=False)
 
 
@@ -251,7 +251,12 @@ def test_report_compares_two_runs(course):
     html = (course / "outputs" / "comparisons" / "one_and_sub+two.html").read_text()
     assert "a &lt;b&gt; dog" in html and 'src="one_and_sub+two/loss.png"' in html
     assert (course / "outputs" / "comparisons" / "one_and_sub+two" / "loss.png").stat().st_size
+    assert "val_score" not in html  # of another reward: not the same thing
+    write_captioner(course, "three", "rnn", 20.0, "a cow")
+    assert call("report", "--compare", "one", "three").exit_code == 0
+    html = (course / "outputs" / "comparisons" / "one_and_three.html").read_text()
+    assert 'src="one_and_three/val_score.png"' in html
     same = call("report", "--compare", "one", "one")
     assert same.exit_code == 2 and "two different ones" in same.stderr
-    none = call("report", "--compare", "one", "three")
-    assert none.exit_code == 2 and "no run 'three'" in none.stderr
+    none = call("report", "--compare", "one", "four")
+    assert none.exit_code == 2 and "no run 'four'" in none.stderr
