@@ -280,7 +280,11 @@ def caption_task(
 
 @dataclass(frozen=True)
 class TrainedCaptioner:
-    """A trained decoder with its `history` (a row per epoch), `seconds`, and run, if kept."""
+    """A trained decoder with its `history` (a row per epoch), `seconds`, and run, if kept.
+
+    Of a run the decoder is in float32, whatever it was trained in: it writes the same captions now,
+    when the run is found again, and by `load_captioner`.
+    """
 
     decoder: Decoder
     history: pd.DataFrame
@@ -384,6 +388,7 @@ def train_captioner(
         )
     if run is not None:
         run.save_model(network)
+        network, _ = read_captioner(run.folder)
     return TrainedCaptioner(network, result.history, result.seconds, run)
 
 
@@ -526,6 +531,7 @@ def train_by_reward(
         )
     if run is not None:
         run.save_model(network)
+        network, _ = read_captioner(run.folder)
     return TrainedCaptioner(network, result.history, result.seconds, run)
 
 
