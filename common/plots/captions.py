@@ -516,7 +516,9 @@ def reward_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
             values = history[column] * (100 if column == "distinct" else 1)
             axes.plot(history["epoch"], values, "o-", ms=3, color=PALETTE[i], label=name)
             if column == "val_score":
-                axes.plot(history["epoch"], history["reward"], "--", color=PALETTE[i])
+                axes.plot(
+                    history["epoch"], history["reward"], "o--", ms=3, mfc="white", color=PALETTE[i]
+                )
         axes.set(title=title, xlabel="epoch", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.set_xlim(0.5, max(map(len, histories.values())) + 0.5)  # one epoch has a place, too
