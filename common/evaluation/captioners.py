@@ -41,7 +41,7 @@ def bleu_4(captions, references) -> float:
 
 
 def dev_metric(task: CaptionTask) -> str:
-    """The score that epochs and decodings are chosen by on dev images.
+    """The score that epochs of teacher forcing, and decodings, are chosen by on dev images.
 
     BLEU-4 of photos. Of scenes the share of true captions: there, BLEU prefers sentences that fit
     many scenes a little to those that are true of one.
