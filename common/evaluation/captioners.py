@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from common.data.synthetic_scenes import SceneData, error_kind, true_captions
 from common.data.vocabulary import BAD_ENDINGS
 from common.evaluation.captions import bleu, caption_scores
-from common.evaluation.rewards import ENDED, CaptionReward
+from common.evaluation.rewards import CaptionReward
 from common.models.decoders import Decoder
 from common.training.captioner import CaptionTask
 from common.training.generation import Generator
@@ -68,12 +67,8 @@ def dev_reward(task: CaptionTask, reward: str | Mapping[str, float]) -> Callable
         task: Data and features.
         reward: See `CaptionReward`.
     """
-    dev = task.features["dev"]
-    rewarded = CaptionReward(reward, dev.references, task.data["dev"])
-    images = np.arange(len(dev))
-    return lambda captions, references: float(
-        rewarded([[*words, ENDED] for words in captions], images).mean()
-    )
+    rewarded = CaptionReward(reward, task.features["dev"].references, task.data["dev"])
+    return lambda captions, references: float(rewarded.of_each_image(captions).mean())
 
 
 def judge(

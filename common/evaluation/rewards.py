@@ -76,6 +76,11 @@ class CaptionReward:
             for name, weight in self.weights.items()
         )
 
+    def of_each_image(self, captions: Sequence[Sequence[str]]) -> np.ndarray:
+        """The reward of one caption of every image, in their order and without `<end>`, `(N,)`."""
+        ended = [[*words, ENDED] for words in captions]
+        return self(ended, np.arange(len(ended)))
+
 
 def _truth(data: CaptionData | None):
     if not isinstance(data, SceneData):

@@ -367,9 +367,7 @@ def train_captioner(
     """
     arguments = decoder_arguments(name, task.dataset) if arguments is None else arguments
     if run is not None and (run.folder / "model.keras").exists():
-        trained, _ = read_captioner(run.folder)
-        history = run.history
-        return TrainedCaptioner(trained, history, float(history["seconds"].sum()), run)
+        return _found_again(run)
     if run is not None:
         task.vocabulary.save(run.folder / "vocabulary.json")
     with device_scope(settings):
@@ -390,6 +388,12 @@ def train_captioner(
         run.save_model(network)
         network, _ = read_captioner(run.folder)
     return TrainedCaptioner(network, result.history, result.seconds, run)
+
+
+def _found_again(run: Run) -> TrainedCaptioner:
+    trained, _ = read_captioner(run.folder)
+    history = run.history
+    return TrainedCaptioner(trained, history, float(history["seconds"].sum()), run)
 
 
 def standard_run(
@@ -496,9 +500,7 @@ def train_by_reward(
         DataError: if vocabulary or features are not those of the run to start from.
     """
     if run is not None and (run.folder / "model.keras").exists():
-        trained, _ = read_captioner(run.folder)
-        history = run.history
-        return TrainedCaptioner(trained, history, float(history["seconds"].sum()), run)
+        return _found_again(run)
     before, vocabulary = read_captioner(start)
     described = read_description(start)
     if vocabulary.words != task.vocabulary.words:
