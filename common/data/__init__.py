@@ -18,6 +18,7 @@ from common.data.synthetic_scenes import synthetic_scenes
 from common.data.synthetic_slides import PATIENTS, synthetic_slides
 from common.data.vocabulary import Vocabulary
 from common.errors import ConfigError, DataError
+from common.paths import expand
 
 __all__ = [
     "CAPTION_DATASETS",
@@ -26,6 +27,7 @@ __all__ = [
     "CaptionData",
     "ImageData",
     "Vocabulary",
+    "dataset_name",
     "load_captions",
     "load_images",
     "load_patches",
@@ -176,11 +178,24 @@ def load_captions(dataset: str, split: str, limit: int | None = None) -> Caption
     return data if limit is None else data.subset(range(min(limit, len(data))))
 
 
+def dataset_name(dataset: str | Path) -> str:
+    """How a data set is called: by its own name, one's own folder by that of the folder.
+
+    Args:
+        dataset: As for `load_images`, `load_patches` or `load_captions`.
+    """
+    name = str(dataset)
+    known = {*DATASETS, *PATCH_DATASETS, *CAPTION_DATASETS}
+    if name in known or name.partition(":")[0] in known:
+        return name
+    return expand(name.removeprefix("folder:")).resolve().name or "own"
+
+
 def _folder_of(dataset: str | Path, datasets: dict[str, str]) -> Path:
     name = str(dataset)
     if name.startswith("folder:"):
-        return Path(name.removeprefix("folder:")).expanduser()
-    folder = Path(name).expanduser()
+        return expand(name.removeprefix("folder:"))
+    folder = expand(name)
     if not folder.is_dir():
         known = "\n".join(f"  {key}: {what}" for key, what in datasets.items())
         raise ConfigError(f"No data set and no folder is named {name!r}. There are:\n{known}")

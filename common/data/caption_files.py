@@ -1,18 +1,39 @@
 """What readers of captions share: files of captions, and checks of what they hold."""
 
+import codecs
+import csv
+import json
 import logging
-from collections.abc import Iterable
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 from common.data.captions import CaptionData
 from common.data.photos import SUFFIXES
 from common.errors import DataError
+from common.paths import display
 
 logger = logging.getLogger(__name__)
 
 REFERENCES = 5  # captions of an image that are used, the first ones
+LONGEST = 10_000  # characters of a caption; what is longer is a whole file in one
+_LONGEST_NAME = 1_000
 _SHOWN = 5
+
+# Columns of the tables that are about.
+_NAMES = ("image", "image_name", "filename", "file_name")
+_CAPTIONS = ("caption", "comment", "raw")
+_SPLITS = {"train": "train", "val": "dev", "dev": "dev", "test": "test"}
+_QUOTED = re.compile('"([^"]*(?:""[^"]*)*)"')
+_MOST_LINES = 100  # of a caption in quotation marks
+# Characters that end lines, move cursors or are half a character.
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_IMAGE_SUFFIXES = (*SUFFIXES, ".avif", ".heic", ".heif", ".jfif", ".tif", ".tiff")
 
 
 @dataclass
@@ -22,19 +43,28 @@ class CaptionReport:
     Attributes:
         unknown_names: Names with captions of which there is no image file, such as the official
             `2258277193_586949ec62.jpg.1`; they are left out.
-        images_without_captions: Image files that no caption names; they are left out.
+        doubtful_names: Those of them that may be one of several files, or share a file.
+        passed_over: What the folder of the images holds beside images, if names are unknown.
+        images_without_captions: Image files without a caption; they are left out.
         empty_captions: `file:line` of captions without a word; they are left out.
         few_captions: Images with fewer than five captions; they are kept.
+        other_spellings: Names that differ from those of their files in folder, suffix, case, or
+            the form of accents.
     """
 
     unknown_names: list[str] = field(default_factory=list)
+    doubtful_names: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
     images_without_captions: list[str] = field(default_factory=list)
     empty_captions: list[str] = field(default_factory=list)
     few_captions: list[str] = field(default_factory=list)
+    other_spellings: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         kinds = (
             (self.unknown_names, "captioned names without an image file"),
+            (self.doubtful_names, "of these may be one of several files or share one"),
+            (self.passed_over, "entries of the folder that are no image files"),
             (self.images_without_captions, "image files without a caption"),
             (self.empty_captions, "empty captions"),
         )
@@ -43,6 +73,9 @@ class CaptionReport:
         if self.few_captions:
             few = f"{len(self.few_captions):,} images have fewer than {REFERENCES} captions"
             text += f" {few} ({some(self.few_captions)}); they are kept."
+        if self.other_spellings:
+            other = f"{len(self.other_spellings):,} names are written otherwise than their files"
+            text += f" {other} ({some(self.other_spellings)}); they are kept."
         return text
 
     def log(self, name: str) -> None:
@@ -52,14 +85,37 @@ class CaptionReport:
 
 
 def text_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file; errors name the file and the line."""
+    """The lines of a UTF-8 file, with or without a byte order mark.
+
+    A line ends with a line feed, a carriage return or both, and with nothing else: U+2028, U+0085
+    or a form feed that came along with a caption stays in it.
+
+    Raises:
+        DataError: if the file cannot be read, or is no text in UTF-8; names it and the line.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8. Restore the original file.") from error
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{path} is saved as UTF-16 or UTF-32. Save it as UTF-8.")
+    try:
+        text = content.decode()
+        end, problem = text.find("\0"), "a null byte"
+    except UnicodeDecodeError as error:
+        text = content[: error.start].decode()
+        end, problem = len(text), "not UTF-8"
+    if end >= 0:
+        raise DataError(
+            f"{path}, line {len(_lines(text[:end]))}: {problem}. Save the file as UTF-8, or "
+            "restore the original."
+        )
+    return _lines(text)
+
+
+def _lines(text: str) -> list[str]:
+    # Files that were joined have byte order marks inside, too.
+    return text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def read_tokens(path: Path, report: CaptionReport) -> dict[str, list[str]]:
@@ -79,29 +135,325 @@ def read_tokens(path: Path, report: CaptionReport) -> dict[str, list[str]]:
     return captions
 
 
-def add_caption(captions, name: str, caption: str, where: str, report: CaptionReport) -> None:
-    """Adds a caption to those of its image; one without a word goes into the report."""
-    found = captions.setdefault(name.strip(), [])
-    # A full stop alone is no caption either.
+def read_table(
+    path: Path, report: CaptionReport
+) -> tuple[dict[str, list[str]], dict[str, list[str]] | None]:
+    """A table of captions: its header decides what stands where.
+
+    - `image,caption`, or `image_name|comment_number|comment`, between commas, bars, semicolons or
+      tabs: the caption is the rest of the line, with all its commas. It may be quoted as in CSV,
+      over several lines, too; a quotation mark that nothing closes is a character like others.
+    - `raw,sentids,split,filename,img_id`, where `raw` is a list in JSON of all captions; or
+      anything else where the caption is not last. Each line must be strict CSV.
+
+    Returns:
+        The captions of each name; the names of each split, if the table has that column.
+
+    Raises:
+        DataError: for another header, or a line that is no such row; names file and line.
+    """
+    lines = text_lines(path)
+    separator = max(",|;\t", key=lines[0].count)
+    header = [c.strip(' "').lower().replace(" ", "_") for c in lines[0].split(separator)]
+    name = next((column for column in _NAMES if column in header), None)
+    caption = next((column for column in _CAPTIONS if column in header), None)
+    if name is None or caption is None:
+        raise DataError(
+            f"{path}, line 1: the header must be image,caption or "
+            f"image_name|comment_number|comment. Received: {lines[0][:60]!r}"
+        )
+    captions: dict[str, list[str]] = {}
+    lists: dict[str, dict[str, None]] = {split: {} for split in _SPLITS.values()}
+    if header[-1] == caption:
+        rows = _rows(lines, separator, len(header), header.index(name), captions)
+    else:
+        rows = _strict_rows(lines, separator)
+    for number, cells in rows:
+        if problem := _row_problem(cells, header):
+            raise DataError(
+                f"{path}, line {number}: {problem}: {lines[number - 1][:60]!r}. Wanted: "
+                f"{separator.join(header)}. Correct the line or restore the original file."
+            )
+        row = dict(zip(header, cells, strict=True))
+        where = f"{path.name}:{number}"
+        for text in _list_of(row["raw"], where) if caption == "raw" else [row[caption]]:
+            add_caption(captions, row[name], text, where, report)
+        if "split" in row:
+            lists[_SPLITS[row["split"].strip().lower()]][row[name].strip()] = None
+    if "split" not in header:
+        return captions, None
+    check_overlap(lists, {split: f"the {split} part of {path}" for split in lists})
+    return captions, {split: list(names) for split, names in lists.items()}
+
+
+def _row_problem(cells: list[str] | None, header: list[str]) -> str | None:
+    if cells is None:
+        return "a quotation mark that is not closed, or closes a row after it"
+    if len(cells) != len(header):
+        return f"{len(cells)} columns instead of {len(header)}"
+    row = dict(zip(header, cells, strict=True))
+    if not row.get("comment_number", "0").strip().isdigit():
+        return "comment_number is no number"
+    if row.get("split", "train").strip().lower() not in _SPLITS:
+        return f"split is none of {', '.join(_SPLITS)}"
+    return None
+
+
+def _rows(
+    lines: list[str], separator: str, size: int, name: int, captions: dict[str, list[str]]
+) -> Iterator[tuple[int, list[str] | None]]:
+    """The number of the first line and the cells of each row; `None` for cells in doubt."""
+
+    own = ""
+
+    def is_row(line: str) -> bool | None:
+        cells = _cells(line, separator, size)
+        if len(cells) < size or not (first := cells[name].strip()):
+            return False
+        if first.lower().endswith(_IMAGE_SUFFIXES) or first in captions or first == own:
+            return True
+        # Where names have suffixes this is a part of a sentence, and so it is with a blank in it.
+        return False if own.lower().endswith(_IMAGE_SUFFIXES) or " " in first else None
+
+    i = 1
+    while i < len(lines):
+        number, cells = i + 1, _cells(lines[i], separator, size)
+        i += 1
+        if len(cells) == size and cells[-1].startswith('"'):
+            own = cells[name].strip()
+            length, caption = _quotation(cells[-1], lines[i : i + _MOST_LINES], is_row)
+            i += length
+            cells = None if caption is None else [*cells[:-1], caption]
+        if cells != [""]:
+            yield number, cells
+
+
+def _quotation(text: str, following: list[str], is_row) -> tuple[int, str | None]:
+    """A caption that begins with a quotation mark: further lines it takes, and what it says.
+
+    A mark that is closed only behind something that is a row itself was not meant to open. `None`
+    where that cannot be told.
+    """
+    text = text.rstrip()
+    if whole := _QUOTED.fullmatch(text):
+        return 0, whole[1].replace('""', '"')
+    doubt = False
+    longer = text
+    for length, line in enumerate(following if text.count('"') % 2 else [], 1):
+        row = is_row(line)
+        if row:
+            break
+        doubt = doubt or row is None
+        longer += "\n" + line.rstrip()
+        if line.count('"') % 2 and (whole := _QUOTED.fullmatch(longer)):
+            return length, None if doubt else whole[1].replace('""', '"')
+    return 0, text
+
+
+def _strict_rows(lines: list[str], separator: str) -> Iterator[tuple[int, list[str] | None]]:
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            if line.strip():
+                yield number, next(csv.reader([line], delimiter=separator, strict=True))
+        except csv.Error:
+            yield number, None
+
+
+def _cells(line: str, separator: str, size: int) -> list[str]:
+    """So many cells at most, the last with all that follows."""
+    cells = []
+    while len(cells) < size - 1:
+        quoted = _QUOTED.match(line) if line.startswith('"') else None
+        if quoted and line.startswith(separator, quoted.end()):
+            cell, rest = quoted[1].replace('""', '"'), line[quoted.end() + 1 :]
+        elif separator in line:
+            cell, _, rest = line.partition(separator)
+        elif separator == "|" and len(cells) == 1 == size - 2:
+            # One published line lacks the second bar: `2199200615.jpg| 4   A dog runs`.
+            return [*cells, *line.split(maxsplit=1)]
+        else:
+            break
+        cells.append(cell)
+        line = rest
+    return [*cells, line if line.strip() or cells else ""]
+
+
+def _list_of(text: str, where: str) -> list:
+    if not text.lstrip().startswith("["):
+        return [text]
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: no list of captions in JSON: {text[:60]!r}.") from error
+
+
+def add_caption(
+    captions: dict[str, list[str]], name: object, caption: object, where: str, report: CaptionReport
+) -> None:
+    """Adds a caption to those of its image; one without a word goes into the report.
+
+    Raises:
+        DataError: if name or caption is no text, or longer than any can be; the name also if it is
+            empty.
+    """
+    texts = isinstance(name, str) and isinstance(caption, str)
+    if not (texts and len(name) <= _LONGEST_NAME and len(caption) <= LONGEST):
+        raise _no_caption(name, caption, where)
+    name = name.strip()
+    if not name:
+        raise DataError(f"{where}: the name of the image is missing. Correct the entry.")
+    found = captions.setdefault(name, [])
+    # As `normalise`: a word begins with a letter or a digit, and a full stop alone is no caption.
     if any(character.isalnum() for character in caption):
-        found.append(caption.strip())
+        found.append((caption if caption.isprintable() else _CONTROLS.sub(" ", caption)).strip())
     else:
         report.empty_captions.append(where)
 
 
+def _no_caption(name: object, caption: object, where: str) -> DataError:
+    for what, text, longest in (("name", name, _LONGEST_NAME), ("caption", caption, LONGEST)):
+        if not isinstance(text, str):
+            kind = "null" if text is None else f"a {type(text).__name__}"
+            return DataError(f"{where}: the {what} must be a text, not {kind}. Correct the entry.")
+        if len(text) > longest:
+            return DataError(
+                f"{where}: a {what} of {len(text):,} characters ({text[:40]!r}...); at most "
+                f"{longest:,} are read. Correct the entry."
+            )
+    raise AssertionError("a caption that can be read")
+
+
+def find_images(places: Iterable[Path]) -> Path | None:
+    """The first of some folders that is there and has an image file in it.
+
+    Raises:
+        DataError: if none has, but one has images of kinds that are not read, or folders of images.
+    """
+    unread = []
+    for place in filter(Path.is_dir, places):
+        files, others = _entries(place)
+        if files:
+            return place
+        unread += [
+            place / name
+            for name in others
+            if name.lower().endswith(_IMAGE_SUFFIXES)
+            or ((place / name).is_dir() and _entries(place / name)[0])
+        ]
+    if not unread:
+        return None
+    raise DataError(
+        f"{unread[0].parent} has no image file ({', '.join(SUFFIXES)}) in it, but {len(unread):,} "
+        f"others, or folders of images: {some(path.name for path in unread)}. Move the images into "
+        "it, in a format that is read."
+    )
+
+
+def what_is_there(folder: Path) -> str:
+    """The first entries of a folder in which something was not found, for an error."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    files, others = _entries(folder)
+    return f"there is {some([*others, *sorted(files)]) or 'nothing'}"
+
+
 def usable_captions(
-    captions: dict[str, list[str]], images: Path, report: CaptionReport
+    captions: dict[str, list[str]], images: Path, report: CaptionReport, source: Path
 ) -> tuple[dict[str, list[str]], set[str]]:
-    """Captions of the images that are on disk, the first five of each; and the files there are."""
-    files = {file.name for file in images.iterdir() if file.suffix.lower() in SUFFIXES}
-    report.unknown_names = sorted(captions.keys() - files)
-    report.images_without_captions = sorted(files - captions.keys())
-    usable = {name: found[:REFERENCES] for name, found in captions.items() if name in files}
-    report.few_captions = sorted(n for n, found in usable.items() if 0 < len(found) < REFERENCES)
-    return usable, files
+    """Captions of the images that are on disk, the first five of each; and the files there are.
+
+    Args:
+        captions: By name.
+        images: Folder of the images.
+        report: Gets what fits no file, and the files without a caption.
+        source: Where the captions come from, for errors.
+
+    Raises:
+        DataError: if not one image has a caption: says what the names are, and what is there.
+    """
+    files, others = _entries(images)
+    found, doubtful = match_names(captions, files)
+    usable = {found[name]: texts for name, texts in captions.items() if texts and name in found}
+    report.unknown_names = sorted(captions.keys() - found)
+    report.doubtful_names = doubtful
+    report.passed_over = sorted(others) if report.unknown_names else []
+    report.other_spellings = [f"{name} for {file}" for name, file in found.items() if name != file]
+    report.images_without_captions = sorted(files - usable.keys())
+    report.few_captions = sorted(n for n, texts in usable.items() if len(texts) < REFERENCES)
+    if usable:
+        return {name: texts[:REFERENCES] for name, texts in usable.items()}, files
+    if not captions or found:
+        raise DataError(f"{source} has no caption with a word. Restore the original file.")
+    told = f" Some fit more than one file, or the same: {some(doubtful)}." if doubtful else ""
+    if others:
+        told += f" {len(others):,} entries of the folder are no image files ({some(others)})."
+    raise DataError(
+        f"0 of {len(captions):,} names in {source} are files in {images}. Names: "
+        f"{some(report.unknown_names)}. Of {len(files):,} files: {some(files)}.{told} Make them "
+        "agree: put the files there, or write their names into the table."
+    )
 
 
-def check_overlap(lists: dict[str, list[str]], sources: dict[str, str]) -> None:
+def _entries(folder: Path) -> tuple[set[str], list[str]]:
+    """The names of the image files in a folder, and of what else there is, hidden files apart."""
+    files, others = set(), []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                    files.add(entry.name)
+                else:
+                    others.append(entry.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror or error}.") from error
+    return files, sorted(others)
+
+
+def match_names(names: Iterable[str], files: set[str]) -> tuple[dict[str, str], list[str]]:
+    """The file of each name that has one beyond doubt.
+
+    A name that is no file may have a folder before it, another case, another form of accents or
+    `%20` for a blank; failing that, another suffix or none. A file is given to one name only.
+
+    Returns:
+        Files by name, and the names in doubt, with the files that they may be.
+    """
+    names = dict.fromkeys(names)
+    found = {name: name for name in names if name in files}
+    doubtful: dict[str, str] = {}
+    for spelling in (_spelling, _stem):
+        left, free = names.keys() - found.keys(), files - set(found.values())
+        if not left:
+            break
+        of_names, of_files = _by(spelling, left), _by(spelling, free)
+        for key in of_names.keys() & of_files.keys():
+            if len(of_names[key]) == len(of_files[key]) == 1:
+                found[of_names[key][0]] = of_files[key][0]
+            else:
+                doubtful |= {n: f"{n}: {' or '.join(of_files[key][:3])}" for n in of_names[key]}
+    return found, sorted(told for name, told in doubtful.items() if name not in found)
+
+
+def _by(spelling, names: Iterable[str]) -> dict[str, list[str]]:
+    groups = defaultdict(list)
+    for name in sorted(names):
+        groups[spelling(name)].append(name)
+    return groups
+
+
+def _spelling(name: str) -> str:
+    file = unquote(name).replace("\\", "/").rsplit("/", 1)[-1].strip()
+    return unicodedata.normalize("NFC", file.casefold())
+
+
+def _stem(name: str) -> str:
+    stem, dot, suffix = _spelling(name).rpartition(".")
+    return stem if dot + suffix in _IMAGE_SUFFIXES else _spelling(name)
+
+
+def check_overlap(lists: dict[str, Iterable[str]], sources: dict[str, str]) -> None:
     """Makes sure that no image is in two splits.
 
     Args:
@@ -122,8 +474,17 @@ def check_overlap(lists: dict[str, list[str]], sources: dict[str, str]) -> None:
 
 
 def split_by_order(names: Iterable[str], every: int) -> dict[str, list[str]]:
-    """Of so many names, in their order, the last but one goes to dev and the last to test."""
+    """Of so many names, in their order, the last but one goes to dev and the last to test.
+
+    Raises:
+        DataError: if there are not so many.
+    """
     names = sorted(names)
+    if len(names) < every:
+        raise DataError(
+            f"{len(names)} images have captions, and of every {every} one is set aside for dev "
+            "and one for test: add images, or lists of the splits."
+        )
     return {
         "train": [name for i, name in enumerate(names) if i % every < every - 2],
         "dev": names[every - 2 :: every],
@@ -134,7 +495,6 @@ def split_by_order(names: Iterable[str], every: int) -> dict[str, list[str]]:
 def make_splits(
     name: str,
     lists: dict[str, list[str]],
-    captions: dict[str, list[str]],
     images: Path,
     usable: dict[str, list[str]],
     files: set[str],
@@ -144,31 +504,36 @@ def make_splits(
     Args:
         name: Of the data set.
         lists: Names of images by split.
-        captions: All that was read, by name.
         images: Folder of the images.
         usable: From `usable_captions`.
         files: From there, too.
 
     Raises:
-        DataError: if images of a split are not on disk or have no captions.
+        DataError: if a split is empty, or images of it are not on disk or have no captions.
     """
+    if not all(lists.values()):
+        counts = ", ".join(f"{split} {len(names):,}" for split, names in lists.items())
+        raise DataError(f"{name}: a split has no image ({counts}). Name some in its list.")
+    # All at once: names of two splits must not become the same file.
+    found, _ = match_names((image for names in lists.values() for image in names), files)
     splits = {}
     for split, names in lists.items():
-        _check_names(split, names, captions, files, images)
+        _check_names(split, names, found, usable, images)
+        names = tuple(found[image] for image in names)
         texts = tuple(tuple(usable[image]) for image in names)
-        splits[split] = CaptionData(tuple(names), texts, name, split, images)
+        splits[split] = CaptionData(names, texts, name, split, images)
     return splits
 
 
-def _check_names(split: str, names: list[str], captions, files: set[str], images: Path) -> None:
+def _check_names(split: str, names: list[str], found, usable, images: Path) -> None:
     """Makes sure that the images of a split are on disk and have captions."""
-    absent = [name for name in names if name not in files]
+    absent = [name for name in names if name not in found]
     if absent:
         raise DataError(
-            f"{len(absent):,} images of the {split} list are not in {images} ({some(absent)}). "
-            "Unpack the images again, or delete the names from the list."
+            f"{len(absent):,} images of the {split} list are not in {images} ({some(absent)}); it "
+            f"has {some(usable)}. Unpack the images again, or delete the names from the list."
         )
-    untold = [name for name in names if not captions.get(name)]
+    untold = [name for name in names if found[name] not in usable]
     if untold:
         raise DataError(
             f"{len(untold):,} images of the {split} list have no caption ({some(untold)}). "
@@ -176,6 +541,9 @@ def _check_names(split: str, names: list[str], captions, files: set[str], images
         )
 
 
-def some(items: list[str]) -> str:
+def some(items: Iterable[str]) -> str:
     """The first few of them, for an error."""
-    return ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
+    items = sorted(items) if isinstance(items, set) else list(items)
+    shown = (display(item) for item in items[:_SHOWN])
+    text = ", ".join(item if len(item) <= 80 else f"{item[:77]}..." for item in shown)
+    return text + (", ..." if len(items) > _SHOWN else "")

@@ -1,5 +1,8 @@
 """What every reader of captioned images returns."""
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -42,8 +45,7 @@ class CaptionData:
         if len(self.captions) != len(self.names):
             return f"{len(self.names)} images, but captions of {len(self.captions)}"
         if len(set(self.names)) != len(self.names):
-            twice = next(name for name in self.names if self.names.count(name) > 1)
-            return f"the image {twice} comes twice."
+            return f"the image {Counter(self.names).most_common(1)[0][0]} comes twice."
         for name, captions in zip(self.names, self.captions, strict=True):
             if not captions:
                 return f"the image {name} has no caption."
@@ -56,6 +58,11 @@ class CaptionData:
     def references(self) -> list[list[list[str]]]:
         """The words of every caption, by image: what models learn and metrics compare with."""
         return [[normalise(caption) for caption in captions] for captions in self.captions]
+
+    def fingerprint_captions(self) -> str:
+        """16 hexadecimal digits of the names, in their order, and of all their captions."""
+        text = json.dumps([self.names, self.captions])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def path(self, i: int) -> Path:
         """The file of image `i`."""

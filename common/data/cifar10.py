@@ -3,6 +3,7 @@
 Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 """
 
+import hashlib
 import io
 import os
 import pickle
@@ -10,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.download import download, extract, file_hash
+from common.data.download import download, extract
 from common.data.image_folder import read_image_folder
 from common.data.images import ImageData
 from common.errors import ConfigError, DataError
-from common.paths import data_dir
+from common.paths import data_dir, expand, home_dir
 
 CLASSES = (
     "airplane",
@@ -77,8 +78,11 @@ def load_cifar10(split: str, *, size: int = 32) -> ImageData:
         `ImageData` with images (N, size, size, 3).
 
     Raises:
+        ConfigError: for an unknown split, or another size.
         DataError: if a file is not the published one, or nothing can be downloaded.
     """
+    if split not in BATCH_MD5:
+        raise ConfigError(f"split must be one of {', '.join(BATCH_MD5)}. Received: {split!r}")
     root = data_dir()
     if batches := _unpacked_in(root):
         return _read_batches(batches, split, size)
@@ -88,16 +92,24 @@ def load_cifar10(split: str, *, size: int = 32) -> ImageData:
             return read_image_folder(
                 root / "cifar10", split, size=size, classes=CLASSES, name="cifar10 (folder)"
             )
-        keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-        if batches := _unpacked_in(keras_home / "datasets"):
+        keras_home = _keras_home()
+        if keras_home and (batches := _unpacked_in(keras_home / "datasets")):
             return _read_batches(batches, split, size)
     # Also checks an archive that is already there.
     download(URLS, archive, ARCHIVE_SHA256)
     return _read_batches(extract(archive, root / _UNPACKED) / _BATCHES, split, size)
 
 
+def _keras_home() -> Path | None:
+    if named := os.environ.get("KERAS_HOME"):
+        return expand(named, "KERAS_HOME")
+    home = home_dir()
+    return home / ".keras" if home else None
+
+
 def _unpacked_in(root: Path) -> Path | None:
-    return next((root / place for place in _PLACES if (root / place).is_dir()), None)
+    places = (root / place for place in _PLACES)
+    return next((place for place in places if os.path.isdir(place)), None)
 
 
 def _read_batches(folder: Path, split: str, size: int) -> ImageData:
@@ -112,20 +124,40 @@ def _read_batches(folder: Path, split: str, size: int) -> ImageData:
         classes=CLASSES,
         name="cifar10",
         split=split,
-        sources=[name.decode() for batch in batches for name in batch[b"filenames"]],
+        sources=[name.decode("latin-1") for batch in batches for name in batch[b"filenames"]],
     )
 
 
 def _read_batch(path: Path, md5: str) -> dict:
     """One batch: "data" uint8 (n, 3072), "labels", "filenames", keys in bytes."""
-    if not path.is_file():
-        raise DataError(f"{path} is missing. Delete {path.parent} to have it unpacked anew.")
-    if file_hash(path, "md5") != md5:
+    # `extract` leaves its own folder as it is: that one has to go.
+    folder = path.parent.parent if path.parent.parent.name == _UNPACKED else path.parent
+    again = f"Delete {folder} to have it unpacked or downloaded anew"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing. {again}.") from error
+    except OSError as error:
+        raise DataError(f"Could not read {path}: {error.strerror or error}.") from error
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
         raise DataError(
-            f"{path} is not the published file (md5), so it is not opened. "
-            f"Delete {path.parent} to have it downloaded anew."
+            f"{path} is not the published file (md5), so it is not opened. {again}; if that does "
+            f"not help, delete {_ARCHIVE}, too."
         )
-    return _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+    try:
+        batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+        data, labels, names = (batch[key] for key in (b"data", b"labels", b"filenames"))
+        n = len(labels)
+        right = data.dtype == np.uint8 and data.shape == (n, 3072) and len(names) == n
+        right = right and all(type(label) is int and 0 <= label < 10 for label in labels)
+        right = right and all(isinstance(name, bytes) for name in names)
+    except DataError:
+        raise
+    except Exception as error:  # whatever a pickle brings
+        raise DataError(f"{path} is no batch of CIFAR-10 ({error!r:.200}). {again}.") from error
+    if not right:
+        raise DataError(f"{path} is no batch of CIFAR-10 (other data or labels). {again}.")
+    return batch
 
 
 class _ArrayUnpickler(pickle.Unpickler):

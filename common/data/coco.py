@@ -4,29 +4,37 @@ Lin et al., "Microsoft COCO: Common Objects in Context" (2014); Chen et al., "Mi
 Captions" (2015). The split that papers report on is that of Karpathy and Fei-Fei (2015).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from common.data.archives import name_problem
 from common.data.caption_files import REFERENCES, CaptionReport, add_caption, check_overlap, some
 from common.data.captions import CaptionData
-from common.data.download import download, extract
-from common.data.karpathy import KARPATHY, read_karpathy
+from common.data.download import download, extract, new_session
+from common.data.karpathy import KARPATHY, is_number, read_karpathy, short
 from common.errors import ConfigError, DataError
-from common.files import read_json
+from common.files import check_output, hold, read_json
 from common.paths import data_dir
 
 SPLITS = ("train", "dev", "test")
 PARTS = ("train2017", "val2017")
-ANNOTATIONS = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip"
-IMAGES = "http://images.cocodataset.org"  # no checksums are published
+# No checksums are published. The authors' address is a bucket of S3, which has no certificate of
+# its own; under Amazon's name the same files come over https. Theirs only where that is closed.
+HOSTS = ("https://s3.amazonaws.com/images.cocodataset.org", "http://images.cocodataset.org")
+ANNOTATIONS = "annotations/annotations_trainval2017.zip"
 JSON = "dataset_coco.json"
 TRAIN_IMAGES = 40_000
 _CONNECTIONS = 8
+_LONGEST_PHOTO = 50 * 10**6
+# Web pages that an earlier version kept as photos are short, and so are few photos.
+_SHORT_PHOTO = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -103,30 +111,46 @@ def load_coco(
 
 def _annotations(folder: Path, part: str, report: CaptionReport) -> list[_Image]:
     """The captioned images of a file of annotations, by number."""
-    path = folder / "annotations" / f"captions_{part}.json"
-    if not path.exists():
-        _download_annotations(folder, path)
-    content = read_json(path)
+    path = _find_annotations(folder, f"captions_{part}.json")
+    content = read_json(path, dict)
     for key in ("images", "annotations"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+        if not isinstance(content.get(key), list):
             raise DataError(f"{path} has no list `{key}`. Restore the original file.")
+
+    def wrong(key: str, i: int, problem: str) -> DataError:
+        return DataError(f"{path}, {key}[{i}]: {problem}. Restore the original file.")
+
     names: dict[int, str] = {}
     for i, image in enumerate(content["images"]):
         if not isinstance(image, dict) or not {"id", "file_name"} <= image.keys():
-            raise DataError(f"{path}, images[{i}]: `id` or `file_name` is missing.")
-        names[image["id"]] = image["file_name"]
+            raise wrong("images", i, "`id` or `file_name` is missing")
+        number, name = image["id"], image["file_name"]
+        if not is_number(number):
+            raise wrong("images", i, f"`id` is no whole number: {short(number)}")
+        if not isinstance(name, str):
+            raise wrong("images", i, f"`file_name` is no text: {short(name)}")
+        if problem := name_problem(name):
+            raise wrong("images", i, f"`file_name` {short(name)} {problem}")
+        if names.setdefault(number, name) != name:
+            raise wrong("images", i, f"{number} is the `id` of {short(names[number])} already")
+    if len(set(names.values())) < len(names):
+        twice = [name for name, count in Counter(names.values()).items() if count > 1]
+        raise DataError(
+            f"{path}: of several images is the `file_name` {some(twice)}. Restore the original "
+            "file."
+        )
     captions: dict[str, list[str]] = {}
+    file = path.name
     for i, annotation in enumerate(content["annotations"]):
         if not isinstance(annotation, dict) or not {"image_id", "caption"} <= annotation.keys():
-            raise DataError(f"{path}, annotations[{i}]: `image_id` or `caption` is missing.")
-        number = annotation["image_id"]
-        if number not in names:
+            raise wrong("annotations", i, "`image_id` or `caption` is missing")
+        number, caption = annotation["image_id"], annotation["caption"]
+        if type(number) is not int or number not in names:
             raise DataError(
-                f"{path}, annotations[{i}] is of the image {number}, which is not among `images`. "
-                "Restore the original file."
+                f"{path}, annotations[{i}] is of the image {short(number)}, which is not among "
+                "`images`. Restore the original file."
             )
-        where = f"{path.name}:annotations[{i}]"
-        add_caption(captions, names[number], annotation["caption"], where, report)
+        add_caption(captions, names[number], caption, f"{file}:annotations[{i}]", report)
     told = {name: found for name, found in captions.items() if found}
     report.images_without_captions += sorted(set(names.values()) - told.keys())
     if not told:
@@ -164,47 +188,69 @@ def _karpathy_pool(folder: Path, split: str, everything: dict[str, _Image]) -> l
     return sorted((everything[name] for name in wanted), key=lambda image: image.name)
 
 
-def _download_annotations(folder: Path, path: Path) -> None:
+def _find_annotations(folder: Path, name: str) -> Path:
+    """A file of annotations, downloaded if it is absent."""
     archive = folder / ANNOTATIONS.rsplit("/", 1)[-1]
-    try:
-        download([ANNOTATIONS], archive, None)
-        unpacked = extract(archive, folder / archive.stem)
-        for file in (unpacked / "annotations").glob("captions_*.json"):
-            path.parent.mkdir(exist_ok=True)
-            file.replace(path.parent / file.name)
-    except DataError as error:
-        raise DataError(
-            f"{path} does not exist and could not be downloaded.\n{error}\nPut "
-            "captions_train2017.json and captions_val2017.json into that folder."
-        ) from error
-    if not path.exists():
-        raise DataError(f"{archive} holds no {path.name}. Delete it and run the same again.")
+    unpacked = folder / archive.stem
+    places = (folder / "annotations" / name, unpacked / "annotations" / name)
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        try:
+            download([f"{host}/{ANNOTATIONS}" for host in HOSTS], archive, None)
+            extract(archive, unpacked)
+        except DataError as error:
+            raise DataError(
+                f"{places[0]} does not exist and could not be downloaded.\n{error}\nPut "
+                "captions_train2017.json and captions_val2017.json into that folder."
+            ) from error
+        path = places[1]
+        if not path.is_file():
+            raise DataError(
+                f"There is no {path}. Delete {unpacked} and {archive}, and run the same again."
+            )
+    return path
 
 
 def _fetch(files: Sequence[str], folder: Path, progress: bool) -> None:
     """Downloads the images that are not there: a part of 40,000 is a third of the archive."""
-    absent = [file for file in files if not (folder / file).exists()]
-    if not absent:
+    if not _absent(files, folder):
         return
+    with hold(folder / "photos.lock", "downloads photos of COCO"), new_session() as session:
+        absent = _absent(files, folder)
+        for part in {Path(file).parent for file in absent}:
+            check_output(folder / part / "photo.jpg")
 
-    def fetch(file: str) -> None:
-        download([f"{IMAGES}/{file}"], folder / file, None, progress=False)
+        def fetch(file: str) -> None:
+            urls = [f"{host}/{quote(file)}" for host in HOSTS]
+            download(urls, folder / file, None, most_bytes=_LONGEST_PHOTO, session=session)
 
-    with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        try:
-            list(
-                tqdm(
-                    pool.map(fetch, absent),
-                    total=len(absent),
-                    desc="photos of COCO",
-                    unit=" photos",
-                    disable=not progress,
-                )
-            )
-        except DataError as error:
-            pool.shutdown(cancel_futures=True)
-            raise DataError(
-                f"{len(absent):,} of {len(files):,} images are not in {folder} ({some(absent)}) "
-                f"and could not be downloaded.\n{error}\nUnpack train2017.zip and val2017.zip "
-                "there, or run the same again: what has arrived is kept."
-            ) from error
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            try:
+                arriving = pool.map(fetch, absent)
+                what = {"desc": "photos of COCO", "unit": " photos", "disable": not progress}
+                for _ in tqdm(arriving, total=len(absent), **what):
+                    pass
+            except DataError as error:
+                raise DataError(
+                    f"{len(absent):,} of {len(files):,} images are not in {folder} "
+                    f"({some(absent)}) and could not be downloaded.\n{error}\nUnpack "
+                    "train2017.zip and val2017.zip there, or run the same again: what has arrived "
+                    "is kept."
+                ) from error
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _absent(files: Sequence[str], folder: Path) -> list[str]:
+    return [file for file in files if not _is_photo(folder / file)]
+
+
+def _is_photo(path: Path) -> bool:
+    """Whether an image is there, by a cheap look: reading it tells the rest."""
+    try:
+        if path.stat().st_size > _SHORT_PHOTO:
+            return True
+        with path.open("rb") as file:
+            return file.read(4).startswith((b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM"))
+    except OSError:
+        return False

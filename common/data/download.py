@@ -1,39 +1,68 @@
-"""Downloads that survive a cut line, a wrong mirror and a second process; safe extraction."""
+"""Downloads that survive a cut line, a kill, a wrong mirror, a log-in page, a second process."""
 
-import hashlib
+import errno
+import html
+import http.client
+import io
 import logging
+import math
 import os
 import re
 import shutil
-import stat
-import tarfile
-import tempfile
 import time
-import zipfile
-import zlib
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache, partial
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from filelock import FileLock
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from tqdm import tqdm
 
-from common.errors import ConfigError, DataError
-from common.files import write_text
+from common.data.archives import ARCHIVES, check_archive, extract
+from common.data.image_files import SUFFIXES, decode_rgb, read_image_file
+from common.errors import ConfigError, CourseError, DataError
+from common.files import (
+    check_output,
+    file_hash,
+    hold,
+    os_advice,
+    read_json,
+    write_json,
+    write_text,
+)
+from common.paths import display
+
+__all__ = ["download", "extract", "file_hash", "new_session"]
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
+# Files that come in a moment need no notes for a later process to go on from.
+_SMALL = 1 << 18
+_MUCH = 1 << 20
+# Seconds for which a server may ask to be left alone.
+_LONGEST_WAIT = 300
 
 
 class _Failed(Exception):
-    """An attempt that came to nothing; `final` if the same address is not worth another one."""
+    """An attempt that came to nothing.
 
-    def __init__(self, reason: str, final: bool = False):
-        super().__init__(reason)
-        self.final = final
+    Attributes:
+        final: The same address is not worth another attempt.
+        drop: What has arrived is of no use.
+        wait: Seconds for which the server asks to be left alone.
+    """
+
+    def __init__(self, reason: str, *, final: bool = False, drop: bool = False, wait: float = 0):
+        super().__init__(display(" ".join(reason.split()))[:300])
+        self.final, self.drop, self.wait = final, drop, wait
 
 
 def download(
@@ -41,27 +70,42 @@ def download(
     path: str | Path,
     sha256: str | None,
     *,
+    check: Callable[[Path], object] | None = None,
     retries: int = 4,
     backoff: float = 1.0,
     timeout: float = 30.0,
+    least_speed: float = 1000.0,
+    patience: float = 60.0,
+    most_bytes: int = 20 * 10**9,
     progress: bool = True,
     auth: AuthBase | None = None,
+    session: requests.Session | None = None,
 ) -> Path:
     """Downloads a file once; a later call finds it, checked, and returns at once.
 
-    The bytes gather in `<path>.part`, from where a cut download goes on. Several processes may
-    call this at once: one downloads, the others wait.
+    The bytes gather in `<path>.part`, from where a cut or killed download goes on. Without a
+    checksum it does so only if the server can tell that the file is still the same, by an ETag or
+    a date (kept in `<path>.part.json`); else it starts anew. Several processes may call this at
+    once: one downloads, the others wait.
 
     Args:
         urls: one address, or mirrors of the same file in the order in which to try them.
         path: where the file goes.
-        sha256: the published checksum. `None` if nobody publishes one: the hash of the first
-            download is then kept in `<path>.sha256`, and a later file must agree with it.
+        sha256: the published checksum. `None` if nobody publishes one: the file must then open
+            as what its name says, and its hash is kept in `<path>.sha256`, so that a change is
+            told.
+        check: opens a file without a checksum and raises a `DataError` if it is not the wanted
+            one; by default chosen by the suffix of `path` (archives, JSON, images).
         retries: attempts in a row that bring nothing new before the next mirror is tried.
         backoff: seconds before the second attempt, doubled for each one after it.
         timeout: seconds without a byte after which the line counts as cut.
+        least_speed: bytes per second below which it counts as cut, too.
+        patience: seconds over which the speed is averaged.
+        most_bytes: a longer file is not the wanted one.
         progress: whether to show a progress bar.
         auth: proves to every address who asks, but not to other hosts that it leads on to.
+        session: from `new_session`, for one of very many small files in a folder that the caller
+            holds: connections are used again, and no lock, no hash and no bar is made for each.
 
     Returns:
         `path`.
@@ -69,181 +113,273 @@ def download(
     Raises:
         DataError: if no address gave the right file (names all and what was wrong with each),
             or the disk is full.
+        CourseError: if the file cannot be written there.
     """
     urls = [urls] if isinstance(urls, str) else list(urls)
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            if not _is_present(path, sha256):
-                if not urls:
-                    raise ConfigError(f"No address to download {path.name} from.")
-                _Download(path, sha256, retries, backoff, timeout, progress, auth).run(urls)
-    except OSError as error:
-        raise DataError(
-            f"Could not write {path}: {error.strerror or error}. Free some space or choose "
-            "another folder (COURSE_DATA); the next try goes on from what is there."
-        ) from error
-    return path
-
-
-def file_hash(path: str | Path, algorithm: str = "sha256") -> str:
-    """The hexadecimal hash of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def _is_present(path: Path, sha256: str | None) -> bool:
-    if not path.is_file():
-        return False
-    wanted = sha256 or _remembered_hash(path)
-    if wanted is None:
-        _remember_hash(path)
-        return True
-    if file_hash(path) == wanted.lower():
-        return True
-    logger.warning("%s is not the file it should be (sha256): downloading it anew.", path)
-    return False
-
-
-def _hash_file(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")
-
-
-def _remembered_hash(path: Path) -> str | None:
-    file = _hash_file(path)
-    return file.read_text().split()[0] if file.is_file() else None
-
-
-def _remember_hash(path: Path) -> None:
-    value = file_hash(path)
-    write_text(_hash_file(path), f"{value}  {path.name}\n")
-    logger.warning(
-        "%s is unverified: no checksum of it is published. Its sha256 %s is kept in %s, and later "
-        "downloads are held to it.",
-        path,
-        value,
-        _hash_file(path).name,
+    # A link stays one: what it leads to is written.
+    target = Path(os.path.realpath(path) if os.path.islink(path) else path)
+    job = _Download(
+        *(target, (sha256 or "").lower(), check or partial(_check_content, name=target.name)),
+        *(retries, backoff, timeout, least_speed, patience, most_bytes),
+        *(progress and session is None, auth, session),
     )
+    if job.is_present() and not job.part.exists():
+        return Path(path)
+    if session is not None:
+        job.run(urls)
+        return Path(path)
+    check_output(target)
+    lock = Path(f"{target}.lock")
+    with hold(lock, f"downloads {target.name}"):
+        if not job.is_present():
+            job.run(urls)
+        job.drop()
+    # Whoever holds the lock from here on finds the file, so that it may as well be another one.
+    with suppress(OSError):
+        lock.unlink()
+    return Path(path)
 
 
+def new_session(least_speed: float = 1000.0, patience: float = 60.0) -> requests.Session:
+    """Connections that are given up when they are too slow; see `download`."""
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Adapter(least_speed, patience))
+    return session
+
+
+# --- one file ---
+
+
+@dataclass
 class _Download:
-    """One call of `download`, the lock held."""
+    """One call of `download`."""
 
-    def __init__(self, path, sha256, retries, backoff, timeout, progress, auth):
-        self.path = path
-        self.part = path.with_name(path.name + ".part")
-        self.published = sha256
-        self.sha256 = (sha256 or _remembered_hash(path) or "").lower()
-        self.retries, self.backoff, self.timeout = retries, backoff, timeout
-        self.progress = progress
-        self.auth = auth
+    path: Path
+    sha256: str
+    check: Callable[[Path], object]
+    retries: int
+    backoff: float
+    timeout: float
+    least_speed: float
+    patience: float
+    most_bytes: int
+    progress: bool
+    auth: AuthBase | None
+    session: requests.Session | None
+
+    def __post_init__(self):
+        self.part = self.path.with_name(self.path.name + ".part")
+        self.notes = self.path.with_name(self.path.name + ".part.json")
+        self.present = ""  # what is wrong with the file that is there
+
+    def is_present(self) -> bool:
+        """Whether the right file is there; keeps the hash of one that nobody publishes."""
+        if not os.path.isfile(self.path):
+            return False
+        try:
+            problem = self._problem(self.path)
+        except OSError as error:
+            raise DataError(
+                f"Could not read {self.path}: {error.strerror or error}. Allow reading it, or "
+                "delete it to have it downloaded anew."
+            ) from error
+        if problem is None:
+            if not self.sha256 and self.session is None:
+                _remember_hash(self.path)
+            return True
+        if not self.present:
+            logger.warning("%s %s: downloading it anew.", self.path, problem)
+        self.present = f"What is at {self.path} now {problem}. "
+        return False
 
     def run(self, urls: list[str]) -> None:
-        reasons = []
-        for url in urls:
-            if not self.sha256:
-                # Parts of two files could be joined, and nothing would tell.
-                self.part.unlink(missing_ok=True)
-            try:
-                self._from_mirror(url)
-            except _Failed as failure:
-                reasons.append(f"  {url}: {failure}")
-                logger.warning("%s: %s", url, failure)
-                continue
-            os.replace(self.part, self.path)
-            if not self.published and not _hash_file(self.path).is_file():
-                _remember_hash(self.path)
-            return
-        raise DataError(
-            f"Could not download {self.path.name}:\n" + "\n".join(reasons) + "\nCheck the "
-            f"network and run the same again, or fetch the file by hand and put it at {self.path}."
-        )
+        if not urls:
+            raise ConfigError(f"{self.present}No address to download {self.path.name} from.")
+        reasons, done = [], False
+        try:
+            for url in urls:
+                try:
+                    self._from_mirror(url)
+                except _Failed as failure:
+                    reasons.append(f"  {url}: {failure}")
+                    logger.warning("%s: %s", url, failure)
+                    continue
+                os.replace(self.part, self.path)
+                done = True
+                break
+        except OSError as error:
+            raise DataError(
+                f"Could not write {self.path}: {error.strerror or error}. {os_advice(error)}"
+            ) from error
+        finally:
+            if done or not self._can_go_on():
+                self.drop()
+        if not done:
+            raise DataError(
+                f"Could not download {self.path.name}:\n" + "\n".join(reasons) + "\n"
+                f"{self.present}Check the network and run the same again, or fetch the file by "
+                f"hand and put it at {self.path}."
+            )
+        if not self.sha256 and self.session is None:
+            _remember_hash(self.path)
+
+    def drop(self) -> None:
+        """Removes what has arrived; what cannot be removed does no harm."""
+        for file in (self.part, self.notes):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+    def _problem(self, path: Path) -> str | None:
+        """What is wrong with a whole file; `None` if nothing is."""
+        if self.sha256:
+            value = file_hash(path)
+            if value == self.sha256:
+                return None
+            page = _web_page(path)
+            return f"has the sha256 {value} instead of {self.sha256}" + (
+                f" (it is {page})" if page else ""
+            )
+        try:
+            self.check(path)
+        except DataError as error:
+            return display(error)[:300]
+        return None
 
     def _from_mirror(self, url: str) -> None:
         """Fills `part` with the whole, checked file, or raises `_Failed`."""
+        if not self.sha256:
+            _warn_of_http(urlsplit(url).scheme, urlsplit(url).netloc)
         failures, longest = 0, self._received()
         while True:
             resumed = self._received() > 0
             try:
                 self._attempt(url)
-                self._check(resumed)
+                if problem := self._problem(self.part):
+                    # A resumed file may be wrong only because of what lay there before.
+                    raise _Failed(f"wrong file: {problem}", final=not resumed, drop=True)
                 return
             except _Failed as failure:
+                received = self._received()
+                if failure.drop:
+                    self.drop()
                 if failure.final:
                     raise
-                received = self._received()
-                # A line that is cut every few megabytes still gets there.
-                failures = 1 if received > longest else failures + 1
+                # A line that is cut every few megabytes still gets there, one that brings a few
+                # bytes at a time does not.
+                least = min(_CHUNK, (self._noted()["total"] or math.inf) / 100)
+                failures = 1 if received > longest + least else failures + 1
                 longest = max(longest, received)
                 if failures >= self.retries:
                     raise
-                logger.info("%s: %s; trying again", url, failure)
-                time.sleep(self.backoff * 2 ** (failures - 1))
-
-    def _received(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
-
-    def _check(self, resumed: bool) -> None:
-        if not self.sha256:
-            return
-        value = file_hash(self.part)
-        if value != self.sha256:
-            self.part.unlink()
-            # A resumed file may be wrong only because of what lay there before.
-            kept = "" if self.published else f" (kept in {_hash_file(self.path).name})"
-            reason = f"wrong file: sha256 {value} instead of {self.sha256}{kept}"
-            raise _Failed(reason, final=not resumed)
+                wait = self.backoff * 2 ** (failures - 1)
+                if failure.wait > wait:
+                    wait = failure.wait
+                    logger.warning("%s: %s: waiting for %.0f s.", url, failure, wait)
+                else:
+                    logger.info("%s: %s; trying again", url, failure)
+                time.sleep(wait)
 
     def _attempt(self, url: str) -> None:
         """One request; appends what it brings to `part`."""
-        start = self._received()
+        start, validator, total = self._going_on(url)
+        if start and start == total:
+            return  # killed just before it took its name
         # "identity": a .gz that a server declares as an encoding must not be unpacked on the way.
         headers = {"Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
-        try:
-            with requests.get(
-                url, headers=headers, stream=True, timeout=self.timeout, auth=self.auth
-            ) as response:
-                start, total = self._agree_on_range(response, start)
-                if start != total:
-                    self._receive(response, start, total)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
-            # An address that cannot be parsed is a ValueError too: no use trying it again.
-            raise _Failed(_short(error), final=isinstance(error, ValueError)) from error
-        if total is not None and self._received() != total:
-            raise _Failed(f"cut after {self._received():,} of {total:,} bytes")
+            if validator:
+                headers["If-Range"] = validator
+        session = self.session or new_session(self.least_speed, self.patience)
+        with (
+            nullcontext() if self.session else session,
+            self._ask(session, url, headers) as response,
+        ):
+            self._check_way(response)
+            if response.status_code == 416:
+                if self.sha256 and response.headers.get("Content-Range") == f"bytes */{start}":
+                    return  # The part is whole already; if not, its hash tells.
+                raise _Failed("what was there is no beginning of the file (416)", drop=True)
+            start, total = self._agree(response, start, validator, total)
+            self._receive(url, response, start, total)
+        received = self._received()
+        if total is not None and received != total:
+            raise _Failed(f"cut after {received:,} of {total:,} bytes")
+        if not received:
+            raise _Failed("an empty answer")
 
-    def _agree_on_range(self, response: requests.Response, start: int) -> tuple[int, int | None]:
+    def _ask(self, session: requests.Session, url: str, headers: dict) -> requests.Response:
+        try:
+            return session.get(
+                url, headers=headers, stream=True, timeout=self.timeout, auth=self.auth
+            )
+        except _NETWORK as error:
+            # Of no use to try again: an address that cannot be parsed, a circle of addresses, a
+            # file of certificates that is not there (a bare OSError of requests).
+            final = isinstance(error, (ValueError, requests.TooManyRedirects))
+            final = final or type(error) is OSError
+            raise _Failed(_reason(error), final=final) from error
+
+    def _check_way(self, response: requests.Response) -> None:
+        schemes = [urlsplit(hop.url).scheme for hop in (*response.history, response)]
+        if not self.sha256 and "https" in schemes and "http" in schemes[schemes.index("https") :]:
+            raise _Failed(
+                f"leads from https to http ({response.url}), where anybody on the line could "
+                "change the file",
+                final=True,
+            )
+
+    def _agree(
+        self,
+        response: requests.Response,
+        start: int,
+        validator: str | None,
+        total: int | None,
+    ) -> tuple[int, int | None]:
         """Where the answer begins, and how long the whole file is if the server says so."""
         status = response.status_code
-        content_range = response.headers.get("Content-Range", "")
         if status == 200:  # The whole file, whether or not a range was asked for.
+            if start:
+                logger.info("%s is sent from its beginning.", self.path.name)
             length = response.headers.get("Content-Length", "")
-            return 0, int(length) if length.isdecimal() else None
+            return 0, int(length) if re.fullmatch(r"\d{1,18}", length, re.ASCII) else None
         if status == 206:
-            match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", content_range.strip())
-            if start and match and int(match[1]) == start:
-                return start, int(match[2]) + 1 if match[3] == "*" else int(match[3])
-            self.part.unlink(missing_ok=True)
-            raise _Failed(f"asked from byte {start}, answered {content_range!r}")
-        if status == 416:
-            if content_range.strip() == f"bytes */{start}":
-                return start, start  # The part is already whole.
-            self.part.unlink(missing_ok=True)
-            raise _Failed("what was there is no beginning of the file (416)")
-        transient = status >= 500 or status in (408, 425, 429)
-        raise _Failed(f"{status} {response.reason}".strip(), final=not transient)
+            span = response.headers.get("Content-Range", "").strip()
+            match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", span, re.ASCII)
+            if not (start and match and int(match[1]) == start):
+                raise _Failed(f"asked from byte {start}, answered {span!r}", drop=True)
+            length = int(match[2]) + 1 if match[3] == "*" else int(match[3])
+            # Some servers know ranges but not `If-Range`.
+            same = _validator(response)
+            kept = same == validator or (self.sha256 and not (same and validator))
+            if not kept or total not in (None, length):
+                raise _Failed("the file has changed on the server", drop=True)
+            return start, length
+        wait = _retry_after(response)
+        reason = f"{status} {response.reason or ''}".strip()
+        if wait > _LONGEST_WAIT:
+            raise _Failed(f"{reason}: asks to come back in {wait / 60:,.0f} minutes", final=True)
+        transient = status >= 500 or status in (408, 425, 429) or wait > 0
+        raise _Failed(reason, final=not transient, wait=wait)
 
-    def _receive(self, response: requests.Response, start: int, total: int | None) -> None:
+    def _receive(
+        self, url: str, response: requests.Response, start: int, total: int | None
+    ) -> None:
+        if total == 0:
+            raise _Failed("an empty answer")
+        folder = self.path.parent
         if total is not None:
-            free = shutil.disk_usage(self.path.parent).free
+            if total > self.most_bytes:
+                reason = f"it has {total:,} bytes, more than the {self.most_bytes:,} expected"
+                raise _Failed(reason, final=True)
+            free = shutil.disk_usage(folder).free
             if total - start > free:
                 raise DataError(
-                    f"{self.path.name} needs {total - start:,} bytes, {self.path.parent} has "
-                    f"{free:,} free. Free some space or choose another folder (COURSE_DATA)."
+                    f"{self.path.name} needs {total - start:,} bytes, {folder} has {free:,} "
+                    "free. Free some space or choose another folder (COURSE_DATA)."
                 )
+        received = start
         with (
             open(self.part, "ab" if start else "wb") as file,
             tqdm(
@@ -255,12 +391,106 @@ class _Download:
                 disable=not self.progress,
             ) as bar,
         ):
-            for chunk in response.raw.stream(_CHUNK, decode_content=False):
+            # Only now: notes of this file beside bytes of another would join the two.
+            self._note(url, response, total)
+            for chunk in _body(response):
+                received += len(chunk)
+                if received > self.most_bytes:
+                    reason = f"no end after the {self.most_bytes:,} bytes expected"
+                    raise _Failed(reason, final=True, drop=True)
+                if total is None and received > _MUCH and _nearly_full(folder):
+                    reason = f"no end after {received:,} bytes, and the disk is nearly full: "
+                    reason += "free some space if the file is that long"
+                    raise _Failed(reason, final=True, drop=True)
                 file.write(chunk)
                 bar.update(len(chunk))
+            file.flush()
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:  # some file systems cannot flush one file
+                if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                    raise
+
+    # --- what is kept beside the part ---
+
+    def _received(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def _note(self, url: str, response: requests.Response, total: int | None) -> None:
+        if total is not None and total <= _SMALL:
+            self.notes.unlink(missing_ok=True)
+            return
+        notes = {"url": url, "validator": _validator(response), "total": total}
+        if notes != self._noted():
+            write_json(self.notes, notes)
+
+    def _noted(self) -> dict:
+        try:
+            noted = read_json(self.notes, dict) if self.notes.exists() else {}
+        except DataError:
+            noted = {}
+        url, validator, total = (noted.get(key) for key in ("url", "validator", "total"))
+        if not (isinstance(validator, str) and validator.isascii() and validator.isprintable()):
+            validator = None
+        return {
+            "url": url,
+            "validator": validator,
+            "total": total if isinstance(total, int) else None,
+        }
+
+    def _going_on(self, url: str) -> tuple[int, str | None, int | None]:
+        """From which byte to go on, by what the server can tell that the file is still the same,
+        and how long that was."""
+        noted = self._noted()
+        if noted["url"] != url:
+            noted = dict.fromkeys(noted)
+        # Parts of two files could be joined, and nothing would tell.
+        start = self._received() if noted["validator"] or self.sha256 else 0
+        return start, noted["validator"], noted["total"]
+
+    def _can_go_on(self) -> bool:
+        return bool(self._received() and (self.sha256 or self._noted()["validator"]))
 
 
-def _short(error: Exception) -> str:
+# --- what a server says ---
+
+_NETWORK = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
+
+
+def _body(response: requests.Response) -> Iterator[bytes]:
+    try:
+        yield from response.raw.stream(_CHUNK, decode_content=False)
+    except (*_NETWORK, http.client.HTTPException) as error:
+        raise _Failed(_reason(error)) from error
+
+
+def _validator(response: requests.Response) -> str | None:
+    """What tells versions of a file apart, byte by byte: an ETag, else the time of its change."""
+    tag = response.headers.get("ETag", "").strip()
+    if tag.startswith('"'):  # W/"..." may stand for files that differ
+        return tag
+    modified, date = (response.headers.get(name) for name in ("Last-Modified", "Date"))
+    try:
+        age = parsedate_to_datetime(date) - parsedate_to_datetime(modified)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+    # A file may change twice within a second; RFC 7232 (2.2.2) wants a minute.
+    return modified if age.total_seconds() >= 60 else None
+
+
+def _retry_after(response: requests.Response) -> float:
+    """The seconds after which to come back, 0 if the server does not say."""
+    value = response.headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}", value, re.ASCII):
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+        return max(0.0, (date.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return 0.0
+
+
+def _reason(error: Exception) -> str:
     """The innermost reason: requests and urllib3 wrap the telling part several times."""
     reason = error
     while isinstance(
@@ -270,86 +500,166 @@ def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {reason}"
 
 
-def extract(archive: str | Path, dest: str | Path) -> Path:
-    """Unpacks a zip or tar archive into the folder `dest`, whole or not at all.
+@cache
+def _warn_of_http(scheme: str, host: str) -> None:
+    if scheme == "http":
+        logger.warning(
+            "What comes from http://%s has neither encryption nor a published checksum: whoever "
+            "is on the line can change it.",
+            host,
+        )
 
-    A `dest` that exists is left as it is: it was unpacked before.
+
+def _nearly_full(folder: Path) -> bool:
+    usage = shutil.disk_usage(folder)
+    return usage.free < min(10**9, usage.total // 20)
+
+
+# --- what has arrived ---
+
+
+def _check_content(path: Path, name: str) -> None:
+    """Opens a file as what its name says.
 
     Raises:
-        DataError: if the archive is damaged, does not fit on the disk, or has a member that is
-            no plain file or folder inside `dest`: an absolute path, `..`, a link, a device.
+        DataError: if it is something else, or a web page; tells what.
     """
-    archive, dest = Path(archive), Path(dest)
-    try:
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{dest}.lock"):
-            if not dest.exists():
-                _extract(archive, dest)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{archive} is damaged ({error}). Delete it and run again.") from error
-    except OSError as error:
-        raise DataError(
-            f"Could not unpack {archive} into {dest}: {error.strerror or error}."
-        ) from error
-    return dest
-
-
-def _extract(archive: Path, dest: Path) -> None:
-    temporary = Path(tempfile.mkdtemp(prefix=".extracting-", dir=dest.parent))
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                _check_zip(archive, file.infolist())
-                _check_space(archive, dest, (member.file_size for member in file.infolist()))
-                file.extractall(temporary)
-        else:
-            with tarfile.open(archive) as file:
-                _check_tar(archive, file.getmembers())
-                _check_space(archive, dest, (member.size for member in file.getmembers()))
-                # Filters came with Python 3.11.4.
-                safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-                file.extractall(temporary, **safe)
-        temporary.chmod(0o755)  # mkdtemp's folder is the owner's alone.
-        temporary.rename(dest)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _check_zip(archive: Path, members: Iterable[zipfile.ZipInfo]) -> None:
-    for member in members:
-        _check_name(archive, member.filename)
-        kind = stat.S_IFMT(member.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise _unsafe(archive, member.filename, "is a link or a device")
-        if member.flag_bits & 1:
-            raise DataError(f"{archive}: {member.filename!r} is encrypted.")
-
-
-def _check_tar(archive: Path, members: Iterable[tarfile.TarInfo]) -> None:
-    for member in members:
-        _check_name(archive, member.name)
-        # No data set needs links, and a chain of them is hard to judge.
-        if not (member.isfile() or member.isdir()):
-            raise _unsafe(archive, member.name, "is a link or a device")
-
-
-def _check_name(archive: Path, name: str) -> None:
-    for flavour in (PurePosixPath, PureWindowsPath):
-        path = flavour(name)
-        if path.anchor or ".." in path.parts:
-            raise _unsafe(archive, name, "lies outside of the folder")
-
-
-def _unsafe(archive: Path, name: str, why: str) -> DataError:
-    return DataError(
-        f"{archive} is not unpacked: its member {name!r} {why}. Fetch it from a source you trust."
+    name = name.lower()
+    page = _web_page(path) if not name.endswith((".html", ".htm")) else None
+    kind, check = next(
+        (
+            (kind, check)
+            for suffixes, kind, check in (
+                (ARCHIVES[:1], "zip archive", check_archive),
+                (ARCHIVES[1:], "tar archive", check_archive),
+                ((".json",), "JSON file", _check_json),
+                (SUFFIXES, "image", lambda path: decode_rgb(read_image_file(path))),
+            )
+            if name.endswith(suffixes)
+        ),
+        ("such file", lambda path: None),
     )
+    if page:
+        raise DataError(f"is no {kind} but {page}")
+    if not path.stat().st_size:
+        raise DataError("is empty")
+    try:
+        check(path)
+    except DataError as error:
+        raise DataError(f"is no {kind}, or not a whole one: {error}") from error
 
 
-def _check_space(archive: Path, dest: Path, sizes: Iterable[int]) -> None:
-    needed, free = sum(sizes), shutil.disk_usage(dest.parent).free
-    if needed > free:
-        raise DataError(
-            f"{archive} unpacks to {needed:,} bytes, {dest.parent} has {free:,} free. "
-            "Free some space or choose another folder (COURSE_DATA)."
+def _check_json(path: Path) -> None:
+    try:
+        read_json(path)
+    except DataError as error:
+        raise DataError("it cannot be parsed") from error
+
+
+def _web_page(path: Path) -> str | None:
+    """That a file is a web page, as of a log-in, and its title; `None` if it is none."""
+    with open(path, "rb") as file:
+        text = file.read(4096).decode("latin-1").lstrip("ï»¿ \t\r\n\0")
+    # Other tags, comments and XML's declaration may stand before.
+    if not text.startswith("<") or not re.search(_HTML, text[:1024], re.IGNORECASE):
+        return None
+    title = re.search(r"<title[^<>]*>([^<]*)", text, re.IGNORECASE)
+    words = " ".join(html.unescape(title[1]).split()) if title else ""
+    return f"a web page, {display(words)[:80]!r}" if words else "a web page"
+
+
+_HTML = r"<(!doctype\s+html|html|head|body|title)\b"
+
+
+def _remember_hash(path: Path) -> None:
+    """Keeps the hash of a file that nobody publishes; tells of a change, which may be right."""
+    file = path.with_name(path.name + ".sha256")
+    value = file_hash(path)
+    try:
+        match = re.match(rb"[0-9a-f]{64}\b", file.read_bytes()[:100])
+        known = match[0].decode() if match else None
+    except OSError:
+        known = None
+    if known == value:
+        return
+    if known:
+        logger.warning(
+            "%s is not the file that was there before: its sha256 is now %s, and was %s.",
+            *(path, value, known),
         )
+    else:
+        logger.warning(
+            "%s is unverified: no checksum of it is published. Its sha256 %s is kept in %s, so "
+            "that a change is told.",
+            *(path, value, file.name),
+        )
+    try:
+        write_text(file, f"{value}  {path.name}\n")
+    except CourseError as error:
+        logger.warning("%s", error)
+
+
+# --- lines that are too slow ---
+
+
+class _Adapter(HTTPAdapter):
+    """Gives up connections that bring less than `least_speed` bytes per second over `patience`
+    seconds; a timeout alone is put off by every single byte."""
+
+    def __init__(self, least_speed: float, patience: float):
+        self.response_class = partial(_Response, least_speed=least_speed, patience=patience)
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *args, **kwargs):
+        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        if not isinstance(pool.ConnectionCls, partial):
+            pool.ConnectionCls = partial(self._connection, pool.ConnectionCls)
+        return pool
+
+    def _connection(self, kind, *args, **kwargs):
+        connection = kind(*args, **kwargs)
+        connection.response_class = self.response_class
+        return connection
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock, *args, least_speed: float, patience: float, **kwargs):
+        super().__init__(sock, *args, **kwargs)
+        self._watched = _Watched(self.fp.detach(), least_speed, patience)
+        self.fp = io.BufferedReader(self._watched)
+
+    def begin(self):
+        super().begin()
+        # What a server says beside sending one on is of no use, but is read.
+        self._watched.headers_are_read(10**6 if 300 <= self.status < 400 else math.inf)
+
+
+class _Watched(io.RawIOBase):
+    def __init__(self, raw: io.RawIOBase, least_speed: float, patience: float):
+        self.raw, self.least_speed, self.patience = raw, least_speed, patience
+        self.least, self.most = math.inf, math.inf  # headers have to come within `patience`
+        self.since, self.bytes = time.monotonic(), 0
+
+    def headers_are_read(self, most: float) -> None:
+        self.least, self.most = self.least_speed * self.patience, most
+        self.since, self.bytes = time.monotonic(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        count = self.raw.readinto(buffer)
+        self.bytes += count or 0
+        if self.bytes > self.most:
+            raise ConnectionError("an answer without an end")
+        now = time.monotonic()
+        if now - self.since >= self.patience:
+            if self.bytes < self.least:
+                seconds = now - self.since
+                raise ConnectionError(f"too slow: {self.bytes:,} bytes in {seconds:.0f} s")
+            self.since, self.bytes = now, 0
+        return count
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()

@@ -6,32 +6,32 @@ Hodosh, Young and Hockenmaier, "Framing Image Description as a Ranking Task" (20
 from collections import Counter
 from pathlib import Path
 
-import pandas as pd
-
 from common.data.caption_files import (
     CaptionReport,
-    add_caption,
     check_overlap,
+    find_images,
     make_splits,
+    read_table,
     read_tokens,
     some,
     split_by_order,
     text_lines,
     usable_captions,
+    what_is_there,
 )
 from common.data.captions import CaptionData
 from common.data.download import download, extract
-from common.data.photos import SUFFIXES
 from common.errors import ConfigError, DataError
 from common.paths import data_dir
 
 SPLITS = ("train", "dev", "test")
-# The official name is misspelt; the last is where the archive is unpacked, with all it has.
+# The official name is misspelt; the longest is where the archive is unpacked.
 IMAGE_FOLDERS = (
     "Images",
     "Flicker8k_Dataset",
     "Flickr8k_Dataset",
     "Flickr8k_Dataset/Flicker8k_Dataset",
+    "images",
 )
 TEXT_FOLDERS = (".", "Flickr8k_text")
 TOKENS = "Flickr8k.token.txt"
@@ -53,7 +53,8 @@ def load_flickr8k(split: str, folder: str | Path | None = None) -> CaptionData:
     Official layout: `Images/` or `Flicker8k_Dataset/`, `Flickr8k.token.txt` and
     `Flickr_8k.{train,dev,test}Images.txt`, the texts also in `Flickr8k_text/`. Kaggle's: `Images/`
     and `captions.txt`; without the official lists beside it, of every eight images (in the order
-    of their names) the seventh goes to dev and the eighth to test.
+    of their names) the seventh goes to dev and the eighth to test. Names need not be written as
+    the files are, see `common.data.caption_files.match_names`.
 
     Args:
         split: "train", "dev" or "test".
@@ -90,23 +91,17 @@ def read_flickr8k(
                 "though the archives are unpacked. Delete the folder and run the same again."
             )
     report = CaptionReport()
-    read = _read_kaggle if text.name == KAGGLE else read_tokens
-    captions = read(text, report)
-    usable, files = usable_captions(captions, images, report)
+    captions = read_table(text, report)[0] if text.name == KAGGLE else read_tokens(text, report)
+    usable, files = usable_captions(captions, images, report, text)
     lists = _read_lists(text.parent) or split_by_order(usable, every=8)
-    return make_splits("flickr8k", lists, captions, images, usable, files), report
+    return make_splits("flickr8k", lists, images, usable, files), report
 
 
 def _find(folder: Path) -> tuple[Path | None, Path | None]:
     """The folder of the images and the file of the captions, as far as they are there."""
-    places = [folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()]
-    images = next((place for place in places if _has_images(place)), None)
+    images = find_images(folder / name for name in IMAGE_FOLDERS)
     texts = [folder / place / name for name in (TOKENS, KAGGLE) for place in TEXT_FOLDERS]
     return images, next((path for path in texts if path.is_file()), None)
-
-
-def _has_images(folder: Path) -> bool:
-    return any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
 
 
 def _download(folder: Path) -> None:
@@ -116,28 +111,12 @@ def _download(folder: Path) -> None:
             download([f"{mirror}/{name}" for mirror in MIRRORS], archive, sha256)
         except DataError as error:
             raise DataError(
-                f"Flickr8k is not in {folder} and could not be downloaded.\n{error}\n"
+                f"Flickr8k is not in {folder} ({what_is_there(folder)}) and could not be "
+                f"downloaded.\n{error}\n"
                 f"Put the images into {folder / IMAGE_FOLDERS[0]}, and {TOKENS} with the lists "
                 f"Flickr_8k.*Images.txt (or Kaggle's {KAGGLE}) beside that folder."
             ) from error
         extract(archive, folder / archive.stem)
-
-
-def _read_kaggle(path: Path, report: CaptionReport) -> dict[str, list[str]]:
-    """`image,caption` rows with a header: the captions of each name."""
-    text_lines(path)  # tells of bytes that are not UTF-8, with the line
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path} is not a table of image,caption: {error}.") from error
-    if list(table.columns) != ["image", "caption"]:
-        raise DataError(
-            f"{path}, line 1: the header must be image,caption. Received: {','.join(table)}"
-        )
-    captions: dict[str, list[str]] = {}
-    for row, (name, caption) in enumerate(table.itertuples(index=False), 2):
-        add_caption(captions, name, caption, f"{path.name}:{row}", report)
-    return captions
 
 
 def _read_lists(folder: Path) -> dict[str, list[str]] | None:

@@ -10,11 +10,13 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 
 
-def list_folder(folder: str) -> tuple[list[bytes], array, array]:
+def list_folder(folder: str) -> tuple[list[bytes], array, array, array]:
     """The names in a folder but for hidden ones, in the system's own order, with their sizes in
-    bytes and times of last change in nanoseconds.
+    bytes, their times of last change and those that the system notes of itself (which nobody can
+    set back), in nanoseconds.
 
     Raises:
         OSError: if the folder cannot be read, or a link in it leads nowhere.
@@ -31,14 +33,19 @@ def list_folder(folder: str) -> tuple[list[bytes], array, array]:
             os.close(handle)
     else:
         found = [os.stat(os.path.join(path, name)) for name in names]
-    return names, array("q", [s.st_size for s in found]), array("q", [s.st_mtime_ns for s in found])
+    return (
+        names,
+        array("q", [s.st_size for s in found]),
+        array("q", [s.st_mtime_ns for s in found]),
+        array("q", [s.st_ctime_ns for s in found]),
+    )
 
 
-def listing_digest(names: Sequence[bytes], sizes: array, times: array) -> str:
+def listing_digest(names: Sequence[bytes], *states: array) -> str:
     """A digest of what `list_folder` gives."""
     digest = hashlib.blake2b(b"\0".join(names), digest_size=16)
-    digest.update(sizes)
-    digest.update(times)
+    for state in states:
+        digest.update(state)
     return digest.hexdigest()
 
 
@@ -53,26 +60,30 @@ def folder_digests(folders: Sequence[str], processes: int = 0) -> list[str]:
     """
     if not processes:
         return [_folder_digest(folder) for folder in folders]
+    # What a helper cannot do, or may not try, this process does, and can report.
+    with suppress(OSError, ValueError):
+        return _by_helpers(folders, processes)
+    return folder_digests(folders)
+
+
+def _by_helpers(folders: Sequence[str], processes: int) -> list[str]:
     # Without site-packages, Python starts in some 20 ms.
     command = [sys.executable, "-I", "-S", __file__]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    helpers = []
-    for i in range(processes):
-        share = folders[len(folders) * i // processes : len(folders) * (i + 1) // processes]
-        helper = subprocess.Popen(command, text=True, **pipes)
-        helper.stdin.write(json.dumps(share))
-        helper.stdin.close()
-        helpers.append(helper)
-    digests, failed = [], False
-    for helper in helpers:
-        with helper:
-            answer = helper.stdout.read()
-        if helper.returncode:
-            failed = True
-        else:
-            digests += json.loads(answer)
-    # What a helper met, this process will meet too, and can report.
-    return folder_digests(folders) if failed else digests
+    digests = []
+    with ExitStack() as stack:
+        helpers = []
+        for i in range(processes):
+            share = folders[len(folders) * i // processes : len(folders) * (i + 1) // processes]
+            helper = stack.enter_context(subprocess.Popen(command, text=True, **pipes))
+            helper.stdin.write(json.dumps(share))
+            helper.stdin.close()
+            helpers.append(helper)
+        for helper in helpers:
+            digests += json.loads(helper.stdout.read())
+    if len(digests) != len(folders):
+        raise ValueError("A helper's answer is not whole.")
+    return digests
 
 
 def _folder_digest(folder: str) -> str:

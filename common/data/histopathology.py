@@ -8,13 +8,13 @@ for digital pathology image analysis: a comprehensive tutorial with selected use
 Pathology Informatics 2016.
 """
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import re
 import threading
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,17 +26,17 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from tqdm import tqdm
 
 from common.data.download import download, extract
 from common.data.folder_state import folder_digests, list_folder, listing_digest
-from common.data.image_folder import IGNORED, cache_folder, decode_rgb, in_lines, one_opencv_thread
+from common.data.image_files import IGNORED, counted, decode_rgb, in_lines, one_opencv_thread
+from common.data.image_folder import cache_folder, empty_images, holding
 from common.data.images import ImageData
 from common.data.kaggle import HOW_TO_AUTHENTICATE, kaggle_auth
 from common.errors import ConfigError, CourseError, DataError
-from common.files import require_space, write_atomically
-from common.paths import data_dir
+from common.files import os_advice, require_space, write_atomically
+from common.paths import data_dir, display, expand
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,9 @@ _THREADS = min(6, (os.cpu_count() or 1) + 1)
 # More files than this are looked at by several processes.
 _MANY_FILES = 20_000
 # To be raised when the same files would be read into other arrays.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
+# A patch of 50x50 pixels has less, whatever else is noted in its file.
+_MOST_BYTES = 10_000_000
 
 
 # --- the data set ---
@@ -123,16 +125,9 @@ def _download(original: Path, kaggle: Path, dest: Path) -> Path:
     reasons = []
     for archive, urls, auth in ((original, URLS, lambda: None), (kaggle, KAGGLE_URL, kaggle_auth)):
         try:
-            download(urls, archive, None, auth=auth())
-        except DataError as error:
+            return download(urls, archive, None, auth=auth())
+        except CourseError as error:  # credentials that cannot be read are one, too
             reasons.append(str(error))
-            continue
-        if zipfile.is_zipfile(archive):
-            return archive
-        # A page that asks to log in, say. Without a checksum nothing else tells.
-        for path in (archive, archive.with_name(archive.name + ".sha256")):
-            path.unlink(missing_ok=True)
-        reasons.append(f"What came from {urls} is no zip archive.")
     raise DataError(
         f"The IDC histopathology set is not in {dest} and could not be downloaded.\n"
         + "\n".join(reasons)
@@ -140,7 +135,7 @@ def _download(original: Path, kaggle: Path, dest: Path) -> Path:
         f"  - for Kaggle, {HOW_TO_AUTHENTICATE};\n"
         f"  - download {KAGGLE_PAGE} in a browser and unpack it, so that there is "
         f"{dest}/<patient>/0/ and {dest}/<patient>/1/;\n"
-        f"  - download {URLS[-1]} and put it at {original}."
+        f"  - download {URLS[0]} and put it at {original}."
     )
 
 
@@ -158,9 +153,8 @@ def read_patches(root: str | Path, *, name: str | None = None, cache: bool = Tru
     written to) as one file, from which the returned array is mapped: it takes no memory of its
     own. A read that was cut off, by a kill too, goes on where it stopped. When opened again,
     names, sizes and times of change of all files are compared; patches that are new or changed
-    are read, of about a thousand at a time, and the others are kept. Not noticed are only a file
-    overwritten with as many bytes whose time of change was set back, and one overwritten in place
-    among the second copies.
+    are read, of about a thousand at a time, and the others are kept. Not noticed is only a file
+    overwritten in place among the second copies.
 
     Args:
         root: the folder of the patients.
@@ -179,7 +173,7 @@ def read_patches(root: str | Path, *, name: str | None = None, cache: bool = Tru
             at most ten in full.
         CourseError: if the disk is full.
     """
-    opened = _open(Path(root).expanduser(), cache)
+    opened = _open(expand(root), cache)
     patches, rows = opened.patches, opened.patches.rows
     return ImageData(
         images=opened.images,
@@ -218,7 +212,7 @@ def patch_facts(root: str | Path, *, cache: bool = True) -> PatchFacts:
 
     Args and errors: as `read_patches`.
     """
-    opened = _open(Path(root).expanduser(), cache)
+    opened = _open(expand(root), cache)
     patches, small = opened.patches, opened.small
     rows = patches.rows[small["index"]]
     padded = pd.DataFrame(
@@ -253,13 +247,11 @@ def decode_patch(data: bytes) -> np.ndarray:
     Raises:
         DataError: if it is no whole image, or larger than 50x50.
     """
-    return _pad(decode_rgb(data))
+    return _pad(decode_rgb(data, side=SIZE))
 
 
 def _pad(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
-    if height > SIZE or width > SIZE:
-        raise DataError(f"{width}x{height} pixels, more than the {SIZE}x{SIZE} of a patch")
     if height == width == SIZE:
         return image
     below, right = SIZE - height, SIZE - width
@@ -279,6 +271,7 @@ _ROW = np.dtype(
         ("copied", "?"),
         ("bytes", "<i8"),
         ("mtime_ns", "<i8"),
+        ("ctime_ns", "<i8"),
     ]
 )
 
@@ -292,7 +285,7 @@ class PatchList:
         patients: the ids, str (P,), sorted as text.
         rows: a structured array (N,): `patient` (an index of `patients`), `x`, `y`, `label`,
             `idx`, `nested` (read from the nested folder), `copied` (a second copy lies there),
-            `bytes`, `mtime_ns`.
+            `bytes`, `mtime_ns`, `ctime_ns`.
     """
 
     root: Path
@@ -352,7 +345,7 @@ def list_patches(root: str | Path) -> PatchList:
             belongs; two files show the same place of a patient. Names all of them, at most ten
             in full.
     """
-    return _list_patches(Path(root).expanduser())[0]
+    return _list_patches(expand(root))[0]
 
 
 class _ClassFolder(NamedTuple):
@@ -365,8 +358,10 @@ class _ClassFolder(NamedTuple):
 
 def _class_folders(root: Path) -> list[_ClassFolder]:
     """All `<patient>/<0|1>`, sorted."""
-    if not root.is_dir():
-        raise DataError(f"{root} is not a folder. Expected: {root}/<patient>/<0|1>/{_PATTERN}")
+    if not os.path.isdir(root):
+        raise DataError(
+            f"{display(root)} is not a folder. Expected: {display(root)}/<patient>/<0|1>/{_PATTERN}"
+        )
     misplaced = []
     try:
         top = _find_class_folders(root, "", misplaced)
@@ -376,7 +371,7 @@ def _class_folders(root: Path) -> list[_ClassFolder]:
     except OSError as error:
         raise _unlistable(error) from error
     if misplaced:
-        what = f"{root}: not the layout <patient>/<0|1>/{_PATTERN}. Out of place:"
+        what = f"{display(root)}: not the layout <patient>/<0|1>/{_PATTERN}. Out of place:"
         raise DataError(in_lines(what, sorted(misplaced)) + "\nMove or delete them.")
     if not (top or nested):
         raise _no_patch(root)
@@ -415,13 +410,19 @@ def _entries(folder: str | Path) -> Iterator[os.DirEntry]:
 
 
 def _no_patch(root: Path) -> DataError:
-    return DataError(f"{root} has no patch. Expected: {root}/<patient>/<0|1>/{_PATTERN}")
+    with os.scandir(root) as entries:
+        names = [(entry.name, entry.is_dir()) for entry in entries if entry.name[0] != "."]
+    files, folders = ([name for name, is_folder in names if is_folder == k] for k in (False, True))
+    return DataError(
+        f"{display(root)} has no patch. Expected: {display(root)}/<patient>/<0|1>/{_PATTERN}. It "
+        f"has {counted(files, len(folders)) or 'nothing in it'}."
+    )
 
 
 def _unlistable(error: OSError) -> DataError:
     return DataError(
-        f"{error.filename} cannot be looked at: {error.strerror}. Allow it, or delete it if it is "
-        "a link that leads nowhere."
+        f"{display(os.fsdecode(error.filename or 'A folder'))} cannot be looked at: "
+        f"{error.strerror or error}. Allow it, or delete it if it is a link that leads nowhere."
     )
 
 
@@ -440,7 +441,7 @@ def _list_patches(root: Path) -> tuple[PatchList, str]:
         tables.setdefault(folder.patient, []).append(rows)
     tables = {patient: np.concatenate(parts) for patient, parts in tables.items()}
     if empty := [patient for patient, rows in tables.items() if not len(rows)]:
-        logger.warning("%s: %s", root, in_lines("patients without a patch:", empty))
+        logger.warning("%s: %s", display(root), in_lines("patients without a patch:", empty))
     patients = [patient for patient in tables if patient not in empty]
     for i, patient in enumerate(patients):
         rows = tables[patient]
@@ -450,7 +451,7 @@ def _list_patches(root: Path) -> tuple[PatchList, str]:
     patches = PatchList(root, np.array(patients, dtype=str), rows)
     problems += _same_place(patches)
     if problems:
-        what = f"{root}: {len(problems)} of its files cannot be told apart or are not patches:"
+        what = f"{display(root)}: {len(problems)} of its files are no patches or of one place:"
         raise DataError(in_lines(what, problems) + "\nRename, move or delete them.")
     if not len(patches):
         raise _no_patch(root)
@@ -477,16 +478,16 @@ def _rows(
 
 def _parse(
     root: Path, path: str, folder: _ClassFolder, listing: tuple, problems: list[str]
-) -> dict[str, tuple[tuple, tuple]]:
-    """By file name: (x, y, label, idx), (bytes, mtime_ns)."""
+) -> dict[str, tuple[tuple, list]]:
+    """By file name: (x, y, label, idx), (bytes, mtime_ns, ctime_ns)."""
     parsed = {}
     names = map(os.fsdecode, listing[0])
-    for name, size, time in zip(names, *listing[1:], strict=True):
+    for name, *state in zip(names, *listing[1:], strict=True):
         match = _NAME.fullmatch(name)
         if match:
             patient, idx, x, y, label = match.groups()
             if patient == folder.patient and int(label) == folder.label:
-                parsed[name] = (int(x), int(y), folder.label, int(idx)), (size, time)
+                parsed[name] = (int(x), int(y), folder.label, int(idx)), state
                 continue
             why = f"of patient {patient} and class {label}, in another's folder"
         elif name.lower() in IGNORED:
@@ -525,7 +526,7 @@ def _join_state(folders: list[_ClassFolder], digests: list[str]) -> str:
     for folder, digest in zip(folders, digests, strict=True):
         copies = os.stat(folder.copies).st_mtime_ns if folder.copies else None
         line = (folder.patient, folder.label, folder.nested, digest, copies)
-        whole.update(repr(line).encode("utf-8", "surrogateescape"))
+        whole.update(repr(line).encode("utf-8", "surrogatepass"))
     return whole.hexdigest()
 
 
@@ -551,7 +552,7 @@ def _read_block(
 ) -> _Block:
     """Patches `start` to `stop`, into the first of `images` if there are any."""
     if images is None:
-        images = np.empty((stop - start, SIZE, SIZE, 3), np.uint8)
+        images = empty_images(stop - start, SIZE)
     images = images[: stop - start]
     small, problems = [], []
     rows = patches.rows[start:stop]
@@ -559,7 +560,7 @@ def _read_block(
     for i, source in enumerate(patches.sources(start, stop)):
         try:
             data = _read_file(patches.root, source, sizes[i])
-            image = decode_rgb(data)
+            image = decode_rgb(data, side=SIZE)
             images[i] = _pad(image)
             if image.shape[:2] != (SIZE, SIZE):
                 small.append((i, *image.shape[:2]))
@@ -572,13 +573,16 @@ def _read_block(
 
 def _read_file(root: Path, source: str, size: int) -> bytes:
     """A file that had so many bytes when it was listed; one more if it has grown."""
+    if size > _MOST_BYTES:
+        raise DataError(f"{size / 1e6:.0f} MB, more than a patch can have")
     with open(f"{root}/{source}", "rb", buffering=0) as file:
         return file.read(size + 1)
 
 
 def _unreadable(patches: PatchList, problems: list[str]) -> DataError:
-    what = f"{patches.root}: {len(problems)} of {len(patches)} files cannot be read as patches:"
-    return DataError(in_lines(what, problems) + "\nReplace or delete them and run the same again.")
+    bad = f"{len(problems)} of {len(patches)} files cannot be read as patches"
+    what = in_lines(f"{display(patches.root)}: {bad}:", problems)
+    return DataError(f"{what}\nReplace or delete them and run the same again.")
 
 
 def _open(root: Path, cache: bool) -> _Opened:
@@ -586,14 +590,23 @@ def _open(root: Path, cache: bool) -> _Opened:
     folder = cache_folder(root) if cache else None
     if folder is None:
         if cache:
-            logger.warning("No cache of %s can be written: its pixels go into memory.", root)
+            _without_cache(root, "there is no folder to write to")
         return _read_into_memory(list_patches(root))
-    with FileLock(folder / "patches.lock"):
-        return _load_cache(root, folder, class_folders) or _fill_cache(root, folder)
+    with holding(folder / "patches.lock", root) as held:
+        if held:
+            opened = _load_cache(root, folder, class_folders) or _fill_cache(root, folder)
+            if opened is not None:
+                return opened
+    return _read_into_memory(list_patches(root))
+
+
+def _without_cache(root: Path, why: object) -> None:
+    what = display(root), display(why)
+    logger.warning("No cache of %s can be written (%s): its pixels go into memory.", *what)
 
 
 def _read_into_memory(patches: PatchList) -> _Opened:
-    images = np.empty((len(patches), SIZE, SIZE, 3), np.uint8)
+    images = empty_images(len(patches), SIZE)
     small = []
 
     def read(chunk: _Chunk) -> list[str]:
@@ -624,7 +637,7 @@ def _chunks(patches: PatchList) -> list[_Chunk]:
             stop = min(start + _CHUNK, int(last))
             columns = [patches.rows[name][start:stop].tobytes() for name in what]
             digest = hashlib.blake2b(b"".join(columns), digest_size=16)
-            digest.update(repr((_CACHE_VERSION, patient)).encode("utf-8", "surrogateescape"))
+            digest.update(repr((_CACHE_VERSION, patient)).encode("utf-8", "surrogatepass"))
             chunks.append(_Chunk(start, stop, digest.hexdigest()))
     return chunks
 
@@ -637,7 +650,7 @@ def _in_parallel(
     with (
         one_opencv_thread(),
         ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(desc=f"reading {patches.root}", total=len(patches), unit=" patches") as bar,
+        tqdm(desc=f"reading {display(patches.root)}", total=len(patches), unit=" patches") as bar,
     ):
         for chunk, found in zip(chunks, pool.map(read, chunks), strict=True):
             problems += found
@@ -650,12 +663,15 @@ def _told(opened: _Opened) -> _Opened:
     patches = opened.patches
     if copies := int(patches.rows["copied"].sum()):
         logger.warning(
-            "%s repeats %d patches in %s/: each is read once.", patches.root, copies, NESTED
+            "%s repeats %d patches in %s/: each is read once.",
+            display(patches.root),
+            copies,
+            NESTED,
         )
     if len(opened.small):
         logger.warning(
             "%s: %d of %d patches are smaller than %dx%d and were padded with their mirror image.",
-            *(patches.root, len(opened.small), len(patches), SIZE, SIZE),
+            *(display(patches.root), len(opened.small), len(patches), SIZE, SIZE),
         )
     return opened
 
@@ -665,12 +681,11 @@ def _told(opened: _Opened) -> _Opened:
 # patches.npz              the index: what patches there are, and the name of the pixels' file
 # patches-<digest>.raw     the pixels; the digest is of all the chunks that belong into it
 # patches-<digest>.chunks  a line for each chunk that is in it; what a killed process leaves
+#
+# The index and the lines carry checksums, the lines those of the pixels too. Opening does not read
+# all pixels: that they were changed is told by the file's size and times.
 
 _INDEX = "patches.npz"
-_DAMAGED = (
-    *(AttributeError, EOFError, KeyError, OSError, TypeError, ValueError),
-    zipfile.BadZipFile,
-)
 
 
 def _load_cache(root: Path, folder: Path, folders: list[_ClassFolder]) -> _Opened | None:
@@ -679,25 +694,43 @@ def _load_cache(root: Path, folder: Path, folders: list[_ClassFolder]) -> _Opene
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as index:
-            if index["version"] != _CACHE_VERSION:
+        with np.load(path, allow_pickle=False) as file:
+            if file["version"] != _CACHE_VERSION:
                 return None
-            patches = PatchList(root, index["patients"], index["rows"])
-            small, state = index["small"], str(index["state"])
-            data, kept = folder / str(index["data"]), tuple(index["kept"])
-        if kept != _size_and_time(data) or kept[0] != len(patches) * _PATCH_BYTES:
+            index = {name: file[name] for name in _KEPT}
+            if file["crc32"] != _checksum(index):
+                raise ValueError("checksum differs")
+        patches = PatchList(root, index["patients"], index["rows"])
+        data, kept = folder / str(index["data"]), tuple(index["kept"])
+        if kept != _size_and_times(data) or kept[0] != len(patches) * _PATCH_BYTES:
             raise ValueError(f"{data.name} is not as it was written")
-    except _DAMAGED as error:
-        logger.warning("The cache %s is damaged (%s): repairing it.", path, error)
+    except Exception as error:  # whatever NumPy and zipfile make of damaged bytes
+        what = display(path), display(error)
+        logger.warning("The cache %s is damaged (%s): repairing it.", *what)
         return None
-    if _state(folders, len(patches)) != state:
+    if _state(folders, len(patches)) != str(index["state"]):
         return None
-    return _Opened(patches, _map(data, len(patches)), small)
+    try:
+        return _Opened(patches, _map(data, len(patches)), index["small"])
+    except OSError:  # it can no longer be read
+        return None
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+_KEPT = ("state", "patients", "rows", "small", "data", "kept")
+
+
+def _checksum(index: dict[str, np.ndarray]) -> int:
+    crc = 0
+    for name in _KEPT:
+        array = np.asarray(index[name])
+        about = f"{name} {array.dtype.descr} {array.shape}".encode()
+        crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), zlib.crc32(about, crc))
+    return crc
+
+
+def _size_and_times(path: Path) -> tuple[int, int, int]:
     status = path.stat()
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _map(path: Path, n: int) -> np.ndarray:
@@ -731,37 +764,44 @@ def _kept_chunks(data: Path) -> dict[str, _Kept]:
         return kept
     with suppress(OSError), open(data.with_suffix(".chunks"), "rb") as file:
         for line in file:
-            # The last line may be half written.
-            with suppress(AttributeError, KeyError, TypeError, ValueError):
-                values = json.loads(line)
+            check, _, text = line.rstrip().partition(b" ")
+            if check == b"%08x" % zlib.crc32(text):  # The last line may be half written.
+                values = json.loads(text)
                 digest = values.pop("digest")
                 kept[digest] = _Kept(data, **values)
     return kept
 
 
-def _fill_cache(root: Path, folder: Path) -> _Opened:
+def _line(digest: str, **values) -> bytes:
+    text = json.dumps({"digest": digest} | values).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _fill_cache(root: Path, folder: Path) -> _Opened | None:
+    """What is read now, and kept; `None` if nothing may be written there."""
     patches, state = _list_patches(root)
     chunks = _chunks(patches)
     whole = hashlib.blake2b("".join(chunk.digest for chunk in chunks).encode(), digest_size=8)
     data = folder / f"patches-{whole.hexdigest()}.raw"
     try:
         small = _fill(patches, chunks, folder, data)
-        kept = np.array(_size_and_time(data))
+        index = {
+            "state": np.array(state),
+            "patients": patches.patients,
+            "rows": patches.rows,
+            "small": small,
+            "data": np.array(data.name),
+            "kept": np.array(_size_and_times(data)),
+        }
         with write_atomically(folder / _INDEX) as temporary:
-            np.savez(
-                temporary,
-                version=_CACHE_VERSION,
-                state=state,
-                patients=patches.patients,
-                rows=patches.rows,
-                small=small,
-                data=data.name,
-                kept=kept,
-            )
+            np.savez(temporary, version=_CACHE_VERSION, crc32=_checksum(index), **index)
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):  # somebody else's, say
+            _without_cache(root, error)
+            return None
         raise CourseError(
-            f"Could not write {data}: {error.strerror or error}. Free some space and run the same "
-            "again: it goes on where it stopped."
+            f"Could not write {display(data)}: {error.strerror or error}. {os_advice(error)} It "
+            "goes on where it stopped."
         ) from error
     for path in folder.glob("patches-*"):
         if path.stem != data.stem:
@@ -801,20 +841,20 @@ def _fill(patches: PatchList, chunks: list[_Chunk], folder: Path, data: Path) ->
                 images, sizes, in_place = block.images, block.small, False
             else:
                 sizes, in_place = known.small, known.data == data
-            line = {
-                "digest": chunk.digest,
-                "start": chunk.start,
-                "n": chunk.stop - chunk.start,
-                "crc32": zlib.crc32(images),
-                "small": sizes,
-            }
+            line = _line(
+                chunk.digest,
+                start=chunk.start,
+                n=chunk.stop - chunk.start,
+                crc32=zlib.crc32(images),
+                small=sizes,
+            )
             with lock:
                 small.extend((chunk.start + i, *size) for i, *size in sizes)
                 if not in_place:
                     pixels.seek(chunk.start * _PATCH_BYTES)
                     pixels.write(images)
                     pixels.flush()
-                    log.write(json.dumps(line).encode() + b"\n")
+                    log.write(line)
                     log.flush()
             return []
 
@@ -893,7 +933,7 @@ def _on_slide(data: ImageData, patient: str) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{data.name} does not say where on which slide its images lie.")
     chosen = np.flatnonzero(np.asarray(data.groups) == patient)
     if not len(chosen):
-        known = ", ".join(map(str, np.unique(data.groups)[:10]))
+        known = ", ".join(display(name) for name in np.unique(data.groups)[:10])
         raise ConfigError(f"{data.name} has no patient {patient!r}. Some that it has: {known}")
     places = data.positions[chosen]
     return chosen, places - places.min(axis=0)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
+from common.data.image_files import some
 from common.errors import ConfigError, DataError
 
 
@@ -57,7 +58,9 @@ class ImageData:
             kind = getattr(labels, "dtype", type(labels).__name__)
             return f"labels must be a NumPy array of int32. Received: {kind}"
         if not isinstance(self.classes, tuple) or len(set(self.classes)) != len(self.classes):
-            return f"classes must be a tuple of distinct names. Received: {self.classes!r}"
+            return (
+                f"classes must be a tuple of distinct names. Received: {repr(self.classes)[:200]}"
+            )
         for what in ("labels", "groups", "sources"):
             value = getattr(self, what)
             if value is not None and np.shape(value) != (len(images),):
@@ -139,7 +142,8 @@ def split_validation(
     """
     count = fraction_or_count
     if isinstance(fraction_or_count, float):
-        count = round(fraction_or_count * len(data))
+        # Neither infinity nor what is no number can be rounded.
+        count = round(fraction_or_count * len(data)) if 0 < fraction_or_count < 1 else 0
     if not 0 < count < len(data):
         raise ConfigError(
             f"The validation part must lie between 0 and all {len(data)} images of {data.name}. "
@@ -149,7 +153,7 @@ def split_validation(
     if few := [f"{name} ({n})" for name, n in counts.items() if n < 2]:
         raise DataError(
             f"{data.name}: a class needs two images at least, one to train and one to validate. "
-            f"Too few in: {', '.join(few)}"
+            f"Too few in: {some(few)}"
         )
     if min(count, len(data) - count) < len(counts):
         raise DataError(
@@ -166,7 +170,7 @@ def split_validation(
     for part, side in ((train, "training"), (validation, "validation")):
         if missing := [name for name, n in part.class_counts().items() if n == 0]:
             raise DataError(
-                f"{data.name}: no image of {', '.join(missing)} falls into the {side} part. "
+                f"{data.name}: no image of {some(missing)} falls into the {side} part. "
                 "Use more images of these classes or another validation part."
             )
     return train, replace(validation, split="validation")

@@ -8,6 +8,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 
 from common.errors import ConfigError
 from common.files import read_json
+from common.paths import expand, home_dir
 
 # What to tell a user who has none.
 HOW_TO_AUTHENTICATE = (
@@ -38,39 +39,73 @@ def kaggle_auth() -> AuthBase | None:
        `~/.config/kaggle` where there is no `~/.kaggle`).
 
     Raises:
-        ConfigError: if `kaggle.json` lacks a value.
-        DataError: if it is no JSON.
+        ConfigError: if a file cannot be read, `kaggle.json` lacks a value, or what is there
+            cannot be a token or key. Never shows it.
+        DataError: if `kaggle.json` is no JSON.
     """
     if token := _token():
         return _Bearer(token)
-    user, key = os.environ.get("KAGGLE_USERNAME"), os.environ.get("KAGGLE_KEY")
+    user, key = (os.environ.get(f"KAGGLE_{name}", "").strip() for name in ("USERNAME", "KEY"))
+    source = "KAGGLE_USERNAME or KAGGLE_KEY"
     if not (user and key):
-        path = _config_folder() / "kaggle.json"
-        if not path.is_file():
+        folder = _config_folder()
+        source = folder / "kaggle.json" if folder else ""
+        if not os.path.isfile(source):
             return None
-        known = read_json(path)
+        known = read_json(source)
         if isinstance(known, dict):
             user, key = known.get("username"), known.get("key")
         if not (user and key):
-            raise ConfigError(f'{path} needs "username" and "key". Download it anew from Kaggle.')
-    return HTTPBasicAuth(user, key)
+            raise ConfigError(f'{source} needs "username" and "key". Download it anew from Kaggle.')
+    return HTTPBasicAuth(_checked(user, source), _checked(key, source))
 
 
 def _token() -> str | None:
     value = os.environ.get("KAGGLE_API_TOKEN", "").strip()
-    if value and not Path(value).is_file():
-        return value
-    home = Path.home() / ".kaggle"
-    for path in (Path(value), home / "access_token", home / "access_token.txt"):
-        if path.is_file() and (token := path.read_text(encoding="utf-8").strip()):
-            return token
+    # Not `Path.is_file`: for a long token it is an error.
+    named = str(expand(value, "KAGGLE_API_TOKEN")) if value.startswith("~") else value
+    if os.path.isabs(named) and not os.path.isfile(named):
+        raise ConfigError("KAGGLE_API_TOKEN names a file that is not there. Correct or unset it.")
+    if value and not os.path.isfile(named):
+        return _checked(value, "KAGGLE_API_TOKEN")
+    home = home_dir()
+    places = [home / ".kaggle" / name for name in _TOKENS] if home else []
+    for path in ([Path(named)] if value else []) + places:
+        if os.path.isfile(path) and (token := _read(path)):
+            return _checked(token, path)
     return None
 
 
-def _config_folder() -> Path:
+_TOKENS = ("access_token", "access_token.txt")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise ConfigError(
+            f"Could not read {path}: {why}. Allow reading it, or remove it and {_ANEW}."
+        ) from error
+
+
+def _checked(value: object, source: str | Path) -> str:
+    """`value` if it can be a token, user or key, which have neither spaces nor accents: what
+    goes into a header of HTTP must not end its line."""
+    if isinstance(value, str) and value.isascii() and value.isprintable() and " " not in value:
+        return value
+    raise ConfigError(f"What is in {source} cannot be a token, user or key of Kaggle's: {_ANEW}.")
+
+
+_ANEW = "make a new one at https://www.kaggle.com/settings/api"
+
+
+def _config_folder() -> Path | None:
     if named := os.environ.get("KAGGLE_CONFIG_DIR"):
-        return Path(named).expanduser()
-    folder = Path.home() / ".kaggle"
-    if sys.platform.startswith("linux") and not folder.exists():
-        return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "kaggle"
+        return expand(named, "KAGGLE_CONFIG_DIR")
+    home = home_dir()
+    folder = home / ".kaggle" if home else None
+    if sys.platform.startswith("linux") and not (folder and os.path.exists(folder)):
+        config = os.environ.get("XDG_CONFIG_HOME") or (home and home / ".config")
+        return Path(config) / "kaggle" if config else None
     return folder

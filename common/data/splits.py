@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
+from common.data.image_files import some
 from common.data.images import ImageData
 from common.errors import ConfigError, DataError
+from common.paths import display, expand
 
 SPLITS = ("patients", "random", "published", "leave-one-out")
 PARTS = ("train", "validation", "test")
@@ -75,11 +77,10 @@ def check_disjoint(groups: dict[str, np.ndarray]) -> None:
     for i, first in enumerate(parts):
         for second in parts[i + 1 :]:
             if shared := sorted(found[first] & found[second]):
-                more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
                 raise DataError(
                     f"Patients on both sides of a split, in {first} and in {second}: "
-                    f"{', '.join(map(str, shared[:5]))}{more}. A network that has seen a patient "
-                    "is not tested on that patient: give each of them to one part."
+                    f"{some(shared)}. A network that has seen a patient is not tested on that "
+                    "patient: give each of them to one part."
                 )
 
 
@@ -199,14 +200,14 @@ def split_by_lists(data: ImageData, folder: str | Path) -> Splits:
         DataError: if a list is missing or empty, a patient is listed twice, or none of a list's
             patients are there.
     """
-    folder = Path(folder).expanduser()
+    folder = expand(folder)
     lists = {part: _read_list(folder / name) for part, name in PUBLISHED_LISTS.items()}
     where: dict[str, str] = {}
     for part, patients in lists.items():
         for patient in patients:
             if patient in where:
                 raise DataError(
-                    f"{folder / PUBLISHED_LISTS[part]}: patient {patient} is in "
+                    f"{folder / PUBLISHED_LISTS[part]}: patient {display(patient)} is in "
                     f"{PUBLISHED_LISTS[where[patient]]} too. A patient belongs to one part."
                 )
             where[patient] = part
@@ -228,19 +229,22 @@ def split_by_lists(data: ImageData, folder: str | Path) -> Splits:
 
 def _read_list(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Lines end where a file's do: not at every character that Unicode ends one with.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"Could not read {path}: {getattr(error, 'strerror', None) or error}. It should hold "
-            "one patient a line."
+            f"Could not read {display(path)}: {getattr(error, 'strerror', None) or error}. It "
+            "should hold one patient a line, as text in UTF-8."
         ) from error
     patients = [line.strip() for line in lines if line.strip()]
     if not patients:
         raise DataError(f"{path} is empty. It should hold one patient a line.")
-    if len(set(patients)) < len(patients):
-        twice = next(p for i, p in enumerate(patients) if p in patients[:i])
-        line = len(lines) - [text.strip() for text in reversed(lines)].index(twice)
-        raise DataError(f"{path}, line {line}: patient {twice} is listed twice.")
+    seen = set()
+    for number, line in enumerate(lines, 1):
+        if (patient := line.strip()) in seen:
+            raise DataError(f"{path}, line {number}: patient {display(patient)} is listed twice.")
+        if patient:
+            seen.add(patient)
     return patients
 
 

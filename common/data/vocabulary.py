@@ -1,6 +1,9 @@
 """Captions to words and words to numbers: one way for training and for metrics."""
 
+import hashlib
+import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,16 +24,47 @@ BAD_ENDINGS = frozenset(
     "is are was were be been am has have".split()
 )
 
-# A word: letters or digits, with apostrophes inside, as in "dog's".
-_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+# Combining marks: the vowels of Hindi, Thai or Arabic, accents without a letter of their own. All
+# lie below the emoji; what frames a character (the key in U+20E3) is no part of a word.
+_CODES = {c for c in range(0x300, 0x1F000) if unicodedata.category(chr(c)) in ("Mn", "Mc")}
+_MARKS = "".join(
+    f"{chr(first)}-{chr(last)}"
+    for first, last in zip(
+        sorted(c for c in _CODES if c - 1 not in _CODES),
+        sorted(c for c in _CODES if c + 1 not in _CODES),
+        strict=True,
+    )
+)
+# Joiners say how Indic and Persian letters are tied together.
+_JOINERS = "\u200c\u200d"
+# A word: letters or digits with their marks, and with apostrophes inside, as in "dog's". Letter by
+# letter only one way on, so that the time grows with the length.
+_PART = rf"\w[\w{_MARKS}{_JOINERS}]*"
+_WORD = re.compile(rf"{_PART}(?:['\u2019]{_PART})*")
+_PLAIN = re.compile("[a-z0-9]+(?:'[a-z0-9]+)*")  # the same in ASCII, twice as fast
+# What cannot be seen: soft hyphens, word joiners, byte order marks, selectors of forms.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u180b-\u180f\u2060\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]+"
+)
+# Thirty marks on a letter are more than any language has; to order more takes quadratic time.
+_TOO_MANY_MARKS = re.compile(rf"([{_MARKS}]{{30}})[{_MARKS}]+")
 
 
 def normalise(caption: str) -> list[str]:
     """The words of a caption in lower case, without punctuation.
 
-    "A black-and-white dog's ball ." gives `["a", "black", "and", "white", "dog's", "ball"]`.
+    "A black-and-white dog's ball ." gives `["a", "black", "and", "white", "dog's", "ball"]`. Words
+    are letters and digits of any script, with their combining marks, in Unicode's form NFC: "é"
+    is one character, however it was typed.
     """
-    return [word.replace("\u2019", "'") for word in _WORD.findall(caption.lower())]
+    text = caption.lower()
+    if text.isascii():
+        return _PLAIN.findall(text)
+    text = _TOO_MANY_MARKS.sub(r"\1", _INVISIBLE.sub("", text))
+    # The Turkish capital dotted I becomes an i with a second dot.
+    text = unicodedata.normalize("NFC", text).replace("i\u0307", "i")
+    words = _WORD.findall(text.replace("_", " "))
+    return [word.replace("\u2019", "'").rstrip(_JOINERS) for word in words]
 
 
 class Vocabulary:
@@ -53,7 +87,9 @@ class Vocabulary:
         if len(self.ids) != len(self.words) or "" in self.ids:
             counts = Counter(self.words)
             wrong = [word for word, count in counts.items() if count > 1 or not word]
-            raise DataError(f"A vocabulary has each word once. Empty or repeated: {wrong[:5]}")
+            raise DataError(
+                f"A vocabulary has each word once. Empty or repeated: {str(wrong[:5])[:200]}"
+            )
 
     @classmethod
     def build(cls, captions: Iterable[Sequence[str]], min_count: int = 5) -> "Vocabulary":
@@ -85,6 +121,10 @@ class Vocabulary:
 
     def __hash__(self) -> int:
         return hash(self.words)
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of all words in their order: what the numbers of a model mean."""
+        return hashlib.sha256(json.dumps(self.words).encode()).hexdigest()[:16]
 
     def encode(self, captions: Sequence[Sequence[str]], length: int) -> np.ndarray:
         """Numbers of captions (lists of words), int32 `(captions, length)`.
@@ -122,7 +162,12 @@ class Vocabulary:
         words = values.get("words") if isinstance(values, dict) else None
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise DataError("A vocabulary is a JSON object whose `words` is a list of texts.")
-        return cls(words, values.get("min_count", 1))
+        if broken := [word for word in words if re.search("[\ud800-\udfff]", word)]:
+            raise DataError(f"Words with half a character: {str(broken[:5])[:200]}")
+        min_count = values.get("min_count", 1)
+        if type(min_count) is not int or min_count < 0:
+            raise DataError(f"`min_count` must be a whole number. Found: {min_count!r:.60}")
+        return cls(words, min_count)
 
     def save(self, path: str | Path) -> None:
         """Writes readable JSON."""

@@ -17,6 +17,7 @@ PRESET = "bert_base_en_uncased"
 INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
 OUTPUT = "sequence_output"
 BATCH = 256
+PLACES = 512  # pieces that BERT reads at most; a line of Chinese without a blank is one word
 
 
 def bert_vectors(
@@ -63,12 +64,19 @@ def keras_bert_vectors(vocabulary: Vocabulary, preset: str | Path = PRESET) -> W
 
 def _vectors(vocabulary: Vocabulary, encoder) -> WordVectors:
     words = list(vocabulary.words[len(SPECIAL) :])
+    encoder.tokenizer.enable_truncation(encoder.places)
     parts = [_means(encoder, words[i : i + BATCH]) for i in range(0, len(words), BATCH)]
-    known = np.concatenate(parts)
+    # No number: a word of which the tokenizer leaves nothing.
+    special = np.full((len(SPECIAL), parts[0].shape[1]), np.nan, "float32")
+    vectors = np.concatenate([special, *parts])
+    found = np.isfinite(vectors).all(axis=1)
+    if not found.any():
+        raise DataError(f"{encoder.source} knows a piece of none of the {len(words)} words.")
+    known = vectors[found]
     rng = np.random.default_rng(0)
-    special = rng.normal(known.mean(axis=0), known.std(axis=0), (len(SPECIAL), known.shape[1]))
-    found = np.arange(len(vocabulary)) >= len(SPECIAL)
-    vectors = np.concatenate([special, known]).astype("float32")
+    vectors[~found] = rng.normal(
+        known.mean(axis=0), known.std(axis=0), (np.sum(~found), known.shape[1])
+    )
     return WordVectors(f"BERT ({encoder.source})", vectors, found)
 
 
@@ -83,7 +91,8 @@ def _means(encoder, words: list[str]) -> np.ndarray:
         mask[row, : len(one.ids)] = 1
         inner[row, 1 : len(one.ids) - 1] = 1  # without [CLS] and [SEP]
     sequence = encoder(ids, mask)
-    return (sequence * inner[..., None]).sum(axis=1) / inner.sum(axis=1, keepdims=True)
+    counts = inner.sum(axis=1, keepdims=True)
+    return (sequence * inner[..., None]).sum(axis=1) / np.where(counts, counts, np.nan)
 
 
 class _TensorFlowHub:
@@ -91,6 +100,7 @@ class _TensorFlowHub:
 
     def __init__(self, source: str | Path, vocab_file: str | Path | None):
         self.source = source
+        self.places = PLACES
         try:
             import tensorflow_hub as hub
         except ImportError as error:
@@ -124,7 +134,13 @@ class _TensorFlowHub:
             raise DataError(
                 f"{vocab_file} does not exist: the list of word pieces of {self.source}."
             )
-        return BertWordPieceTokenizer(str(vocab_file), lowercase=lowercase)
+        try:
+            return BertWordPieceTokenizer(str(vocab_file), lowercase=lowercase)
+        except Exception as error:  # the library's own kind for bytes that are no UTF-8
+            raise DataError(
+                f"{vocab_file} is no list of word pieces, one a line, with [CLS], [SEP] and [UNK]: "
+                f"{error}."
+            ) from error
 
     def __call__(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         import tensorflow as tf
@@ -164,6 +180,7 @@ class _KerasHub:
                 f"The preset {source} of KerasHub cannot be loaded as a BERT: {error}. Check the "
                 "name or the folder; without a network, download it elsewhere and give its folder."
             ) from error
+        self.places = min(PLACES, self.model.max_sequence_length)
         ids = {piece: i for i, piece in enumerate(pieces.get_vocabulary())}
         self.tokenizer = BertWordPieceTokenizer(ids, lowercase=pieces.lowercase)
 

@@ -3,6 +3,8 @@
 import importlib.util
 import io
 import pickle
+import re
+import shutil
 import struct
 import tarfile
 from pathlib import Path
@@ -142,6 +144,84 @@ def test_missing_batch(home, archive):
     (home / "data/cifar-10-batches-py/test_batch").unlink()
     with pytest.raises(DataError, match="test_batch is missing"):
         load_cifar10("test")
+
+
+@pytest.mark.parametrize("place", [".", "cifar-10-batches-py-target"])
+def test_advice_for_a_missing_batch_works(home, archive, place):
+    """Unpacked by half, as by a tar that was stopped."""
+    path, batches = archive
+    unpack(path, home / "data" / place)
+    path.rename(home / "data" / path.name)
+    (home / "data" / place / "cifar-10-batches-py/test_batch").unlink()
+    with pytest.raises(DataError, match="test_batch is missing. Delete .* to have it") as error:
+        load_cifar10("test")
+    told = Path(re.search("Delete (.*) to have it", str(error.value))[1])
+    assert home / "data" in told.parents
+    shutil.rmtree(told)
+    check(load_cifar10("test"), batches, ["test_batch"])
+
+
+GOOD = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 9], "filenames": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        *([], None, {}, {"data": GOOD["data"]}),
+        {**GOOD, "data": [1, 2]},
+        {**GOOD, "data": np.zeros((2, 100), np.uint8)},
+        {**GOOD, "data": np.zeros((2, 3072), np.float32)},
+        {**GOOD, "labels": [0]},
+        {**GOOD, "labels": [0, 10]},
+        {**GOOD, "labels": ["a", "b"]},
+        {**GOOD, "labels": None},
+        {**GOOD, "filenames": [1, 2]},
+        {**GOOD, "filenames": ["a"]},
+        *(b"", b"\x80\x02", b"not a pickle", b"\x80\x02" + b"(" * 1000, b"(lp0\n" * 5000 + b"."),
+    ],
+)
+def test_damage_behind_the_right_checksum(home, monkeypatch, batch):
+    if not isinstance(batch, bytes):
+        buffer = io.BytesIO()
+        Python2Pickler(buffer, protocol=2).dump(batch)
+        batch = buffer.getvalue().replace(b"numpy._core.", b"numpy.core.")
+    path = home / "data/cifar-10-batches-py/test_batch"
+    path.parent.mkdir()
+    path.write_bytes(batch)
+    md5 = {"test": {"test_batch": download.file_hash(path, "md5")}}
+    monkeypatch.setattr(cifar10, "BATCH_MD5", md5)
+    with pytest.raises(DataError, match="test_batch is no batch of CIFAR-10"):
+        load_cifar10("test")
+
+
+def test_kerass_own_folder(home, archive, monkeypatch):
+    path, batches = archive
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.setenv("KERAS_HOME", "~/keras")
+    unpack(path, home / "keras/datasets")
+    check(load_cifar10("train"), batches, TRAIN)
+    monkeypatch.setenv("KERAS_HOME", "~nosuchuser/keras")
+    with pytest.raises(ConfigError, match="KERAS_HOME '~nosuchuser/keras'"):
+        load_cifar10("train")
+
+
+def test_without_a_home_folder(home, archive, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("KERAS_HOME")
+    path, batches = archive
+    with pytest.raises(ConfigError, match="No address"):
+        load_cifar10("train")
+    path.rename(home / "data" / path.name)
+    check(load_cifar10("train"), batches, TRAIN)
+
+
+def test_unknown_split(home):
+    with pytest.raises(ConfigError, match="split must be one of train, test. Received: 'dev'"):
+        load_cifar10("dev")
 
 
 class Evil:

@@ -1,13 +1,19 @@
 """MSCOCO in its own files, a few images; a drawn part of it."""
 
+import http.server
+import io
 import json
+import threading
+import zipfile
 
 import cv2
 import numpy as np
 import pytest
 
 from common.data import coco, load_captions
+from common.data.caption_files import CaptionReport
 from common.data.coco import load_coco
+from common.data.karpathy import read_karpathy
 from common.errors import ConfigError, DataError
 
 COUNTS = {"train2017": 12, "val2017": 6}
@@ -101,14 +107,84 @@ def test_only_what_is_drawn_is_downloaded(tmp_path, monkeypatch):
 
     def arrive(urls, path, sha256, **_):
         asked.append(urls[0])
-        path.write_bytes(b"")
+        path.write_bytes(b"\xff\xd8")
 
     monkeypatch.setattr(coco, "download", arrive)
     train = load_coco("train", tmp_path, images=4, progress=False)
-    assert sorted(asked) == [f"http://images.cocodataset.org/{name}" for name in train.names]
+    assert sorted(asked) == [f"{coco.HOSTS[0]}/{name}" for name in train.names]
+    assert coco.HOSTS[0].startswith("https://")
     asked.clear()
     load_coco("train", tmp_path, images=4, progress=False)
     assert not asked
+    # As earlier versions kept what a log-in page sent.
+    wrong = tmp_path / train.names[1]
+    for content in (b"<html>Sign in</html>", b""):
+        wrong.write_bytes(content)
+        load_coco("train", tmp_path, images=4, progress=False)
+        assert asked == [f"{coco.HOSTS[0]}/{train.names[1]}"]
+        asked.clear()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        body = self.server.answers.get(self.path)
+        self.send_response(404 if body is None else 200)
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.end_headers()
+        self.wfile.write(body or b"")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as httpd:
+        httpd.answers = {}
+        url = f"http://127.0.0.1:{httpd.server_port}"
+        monkeypatch.setattr(coco, "HOSTS", (f"{url}/closed", url))
+        threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+        yield httpd
+        httpd.shutdown()
+
+
+def test_photos_come_without_a_file_beside_each(server, tmp_path):
+    names = load_coco("train", write(tmp_path), images=12).names
+    write(tmp_path / "source")
+    server.answers = {f"/{n}": (tmp_path / "source" / n).read_bytes() for n in names}
+    for name in names:
+        (tmp_path / name).unlink()
+    load_coco("train", tmp_path, progress=False)
+    assert sorted(p.name for p in (tmp_path / "train2017").iterdir()) == [n[10:] for n in names]
+    # A page instead of one: never kept.
+    (tmp_path / names[3]).unlink()
+    server.answers[f"/{names[3]}"] = b"<html><title>Sign in</title></html>"
+    with pytest.raises(DataError, match="(?s)1 of 12 images.*a web page, 'Sign in'"):
+        load_coco("train", tmp_path, progress=False)
+    assert not (tmp_path / names[3]).exists()
+
+
+def test_annotations_are_downloaded_once(server, tmp_path):
+    write(tmp_path / "source")
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as zipped:
+        for path in (tmp_path / "source" / "annotations").iterdir():
+            zipped.write(path, f"annotations/{path.name}")
+    folder = write(tmp_path / "coco")
+    own = folder / "annotations" / "captions_val2017.json"
+    text = own.read_text() + "\n"
+    own.write_text(text)
+    (folder / "annotations" / "captions_train2017.json").unlink()
+    server.answers[f"/{coco.ANNOTATIONS}"] = file.getvalue()
+    for _ in range(2):
+        assert len(load_coco("train", folder)) == 12
+        server.answers.clear()
+    assert own.read_text() == text
+    # What is gone from what was unpacked: as told.
+    unpacked = folder / "annotations_trainval2017"
+    (unpacked / "annotations" / "captions_train2017.json").unlink()
+    with pytest.raises(DataError, match=f"Delete {unpacked} and {unpacked}.zip, and run"):
+        load_coco("train", folder)
 
 
 def test_no_network(tmp_path, monkeypatch):
@@ -139,6 +215,127 @@ def nameless(content):
 
 def silent(content):
     del content["annotations"][1]["caption"]
+
+
+def put(part, i, key, value):
+    return lambda content: content[part][i].update({key: value})
+
+
+def replace(part, value):
+    return lambda content: content.update({part: value})
+
+
+ESCAPES = (
+    *(
+        "../../../x.sh",
+        "/x.jpg",
+        "a/../../../b.jpg",
+        "C:\\x.jpg",
+        "..\\x.jpg",
+        "x\0.jpg",
+        "NUL.jpg",
+    ),
+    *("", "..", "x" * 300 + ".jpg", "\\\\host\\share\\x.jpg", "a:b.jpg"),
+)
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_names_never_leave_the_folder(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(coco, "download", lambda *_, **__: pytest.fail("asked"))
+    write(tmp_path, put("images", 2, "file_name", name), images=False)
+    with pytest.raises(DataError, match=r"captions_train2017\.json, images\[2\]: `file_name`"):
+        load_coco("train", tmp_path)
+    karpathy(tmp_path)
+    path = tmp_path / "dataset_coco.json"
+    content = json.loads(path.read_text())
+    content["images"][1]["filename"] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"dataset_coco\.json, images\[1\]: `filename`"):
+        read_karpathy(path, CaptionReport())
+
+
+@pytest.mark.parametrize("value", [None, [], {}, 1, 1.5, True, "x", [1], 10**30, -1, "y" * 1000])
+@pytest.mark.parametrize(
+    "part, key", [("images", "id"), ("images", "file_name"), ("annotations", "image_id")]
+)
+def test_values_of_other_types(tmp_path, part, key, value):
+    """One error that names the entry, or a right answer (a name may be "x")."""
+    folder = write(tmp_path, put(part, 2, key, value))
+    try:
+        load_coco("train", folder, images=1)
+    except DataError as error:
+        assert "captions_train2017.json" in str(error) and len(str(error)) < 1500
+        assert f"{part}[2]" in str(error) or "not among `images`" in str(error) or key != "image_id"
+
+
+@pytest.mark.parametrize("value", [None, [], {}, 1, ["a cat"]])
+def test_captions_that_are_no_text(tmp_path, value):
+    with pytest.raises(DataError, match=r"captions_train2017\.json:annotations\[2\]: the caption"):
+        load_coco("train", write(tmp_path, put("annotations", 2, "caption", value)))
+
+
+@pytest.mark.parametrize("value", [None, {}, 1, "text", [None], [1], [[]]])
+@pytest.mark.parametrize("part", ["images", "annotations"])
+def test_lists_of_other_types(tmp_path, part, value):
+    with pytest.raises(DataError, match=rf"captions_train2017\.json.*{part}"):
+        load_coco("train", write(tmp_path, replace(part, value)))
+
+
+def test_numbers_and_names_given_twice(tmp_path):
+    with pytest.raises(DataError, match=r"images\[2\]: 77 is the `id` of \"000000000077.jpg\" al"):
+        load_coco("train", write(tmp_path, put("images", 2, "id", 77)))
+    with pytest.raises(DataError, match="of several images is the `file_name` 000000000077.jpg"):
+        load_coco("train", write(tmp_path, put("images", 2, "file_name", "000000000077.jpg")))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *(None, [], "x", {}),
+        {"filename": None},
+        {"filename": ["a"]},
+        {"split": None},
+        {"split": ["train"]},
+        {"split": "x"},
+        {"sentences": None},
+        {"sentences": ["a cat"]},
+        {"sentences": [{"raw": None}]},
+        {"sentences": [{"raw": ["a"]}]},
+        {"cocoid": "7"},
+        {"cocoid": [7]},
+        {"cocoid": 1.5},
+        {"cocoid": 10**30},
+    ],
+)
+def test_karpathy_of_other_types(tmp_path, entry):
+    good = {"filename": "b.jpg", "split": "train", "sentences": [{"raw": "a cat"}], "cocoid": 7}
+    bad = {**good, **entry} if isinstance(entry, dict) and entry else entry
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({"images": [{**good, "filename": "a.jpg"}, bad]}))
+    with pytest.raises(DataError, match=r"dataset\.json, images\[1\]: "):
+        read_karpathy(path, CaptionReport())
+
+
+def test_number_of_two_images(tmp_path):
+    karpathy(tmp_path)
+    path = tmp_path / "dataset_coco.json"
+    content = json.loads(path.read_text())
+    content["images"][3]["cocoid"] = content["images"][1]["cocoid"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"images\[3\]: the `cocoid` 7 comes twice"):
+        read_karpathy(path, CaptionReport())
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"images": {}}', "[" * 100_000, "1" * 5000, "{"])
+def test_json_of_other_forms(tmp_path, text):
+    path = tmp_path / "dataset.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"dataset\.json"):
+        read_karpathy(path, CaptionReport())
+    write(tmp_path)
+    (tmp_path / "annotations" / "captions_val2017.json").write_text(text)
+    with pytest.raises(DataError, match=r"captions_val2017\.json"):
+        load_coco("train", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,35 @@
-"""The downloader against a server that behaves badly, and archives that try to break out."""
+"""The downloader against a server that behaves badly."""
 
 import hashlib
 import http.server
 import io
+import json
 import logging
 import multiprocessing
+import os
 import shutil
-import stat
-import tarfile
 import threading
+import time
 import zipfile
 from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import requests
 from requests.auth import HTTPBasicAuth
 
-from common.data.download import download, extract, file_hash
-from common.errors import ConfigError, DataError
+from common.data import download as module
+from common.data.download import download, file_hash, new_session
+from common.errors import ConfigError, CourseError, DataError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
+OTHER = CONTENT[::-1]
+CONTEXT = multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -37,10 +47,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.seen[kind] += 1
             self.server.ranges.append(asked)
+            self.server.conditions.append(self.headers.get("If-Range"))
             self.server.proofs.append(self.headers.get("Authorization"))
             count = self.server.seen[kind]
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        getattr(self, f"_{kind}")(start, count)
+        with suppress(ConnectionError):
+            getattr(self, f"_{kind}")(start, count)
 
     def _send(self, status, body, length=None, **headers):
         self.send_response(status)
@@ -99,6 +111,84 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _moved(self, start, count):
         self._send(302, b"", Location=f"http://localhost:{self.server.server_port}/good")
 
+    def _versions(self, start, count):
+        """Cut at first. `server.state`: the validators of the first and all later answers, the
+        later content, and whether `If-Range` is heeded."""
+        first, later, content, heeds = self.server.state
+        headers, body = (first, CONTENT) if count == 1 else (later, content)
+        asked = self.headers.get("If-Range")
+        if start and (not heeds or asked in (None, *headers.values())):
+            span = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            self._send(206, body[start:], Content_Range=span, **headers)
+        else:
+            self._send(200, body[:600_000] if count == 1 else body, len(body), **headers)
+
+    def _stalling(self, start, count):
+        if count > 1:
+            span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+            return self._send(206, CONTENT[start:], Content_Range=span, ETag='"a"')
+        self._send(200, CONTENT[:600_000], len(CONTENT), ETag='"a"')
+        self.server.release.wait(60)
+
+    def _body(self, start, count):
+        self._send(200, self.server.state)
+
+    def _lengthless(self, start, count):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.server.state)
+        self.close_connection = True
+
+    def _chunked(self, start, count):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"400\r\n" + bytes(1024) + b"\r\n")
+        self.close_connection = True
+
+    def _endless(self, start, count):
+        self.send_response(200)
+        self.end_headers()
+        while True:
+            self.wfile.write(bytes(100_000))
+
+    def _drip(self, start, count):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self._drops(CONTENT)
+
+    def _driphead(self, start, count):
+        self._drops(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000)
+
+    def _drops(self, data):
+        for i in range(len(data)):
+            self.wfile.write(data[i : i + 1])
+            time.sleep(0.02)
+
+    def _later(self, start, count):
+        if count == 1:
+            self._send(429, b"", Retry_After=self.server.state)
+        else:
+            self._good(start, count)
+
+    def _garbage(self, start, count):
+        self.wfile.write(b"\x1b[31m" + b"x" * 60_000 + b"\r\n\r\n")
+        self.close_connection = True
+
+    def _circle(self, start, count):
+        self._send(302, b"", Location="/circle")
+
+    def _tofile(self, start, count):
+        self._send(302, b"", Location="file:///etc/passwd")
+
+    def _longmove(self, start, count):
+        self.send_response(302)
+        self.send_header("Location", "/good")
+        self.end_headers()
+        while True:
+            self.wfile.write(bytes(100_000))
+
     def _gzip(self, start, count):
         self._send(200, CONTENT, Content_Encoding="x-gzip")
 
@@ -107,7 +197,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as httpd:
         httpd.seen, httpd.ranges, httpd.proofs = Counter(), [], []
+        httpd.conditions, httpd.state, httpd.release = [], None, threading.Event()
         httpd.lock = threading.Lock()
+        httpd.handle_error = lambda *_: None  # clients that hang up
         httpd.url = f"http://127.0.0.1:{httpd.server_port}/"
         threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
         yield httpd
@@ -119,17 +211,21 @@ def fetch(server, kinds, path, sha256=SHA256, **options):
     return download(urls, path, sha256, backoff=0.001, timeout=5, progress=False, **options)
 
 
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_downloads_once(server, tmp_path):
     path = tmp_path / "new" / "file.bin"
     for _ in range(2):
         assert fetch(server, "good", path) == path
     assert path.read_bytes() == CONTENT
     assert server.seen["good"] == 1
-    assert not path.with_name("file.bin.part").exists()
+    assert names(path.parent) == ["file.bin"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "requests"), [("cut", 6), ("norange", 2), ("busy", 3), ("gzip", 1)]
+    ("kind", "requests"), [("cut", 6), ("norange", 2), ("busy", 3), ("gzip", 1), ("longmove", 1)]
 )
 def test_troubled_server_still_delivers(server, tmp_path, kind, requests):
     assert fetch(server, kind, tmp_path / "file.bin").read_bytes() == CONTENT
@@ -203,10 +299,11 @@ def test_without_a_published_checksum(server, tmp_path, caplog):
         fetch(server, "good", path, sha256=None)
     assert "unverified" in caplog.text
     assert (tmp_path / "file.bin.sha256").read_text() == f"{SHA256}  file.bin\n"
-    path.write_bytes(b"changed since")
-    with pytest.raises(DataError, match=r"wrong file.*kept in file\.bin\.sha256"):
-        fetch(server, "wrong", path, sha256=None)
-    assert fetch(server, "good", path, sha256=None).read_bytes() == CONTENT
+    assert "neither encryption nor" in caplog.text
+    assert names(tmp_path) == ["file.bin", "file.bin.sha256"]
+    caplog.clear()
+    assert fetch(server, "good", path, sha256=None) == path
+    assert not caplog.text and server.seen["good"] == 1
 
 
 def test_without_a_checksum_mirrors_are_not_mixed(server, tmp_path):
@@ -222,10 +319,9 @@ def _in_process(url, path, barrier):
 
 
 def test_two_processes_download_once(server, tmp_path):
-    context = multiprocessing.get_context("fork" if hasattr(__import__("os"), "fork") else "spawn")
-    barrier = context.Barrier(2)
+    barrier = CONTEXT.Barrier(2)
     arguments = (server.url + "good", tmp_path / "file.bin", barrier)
-    processes = [context.Process(target=_in_process, args=arguments) for _ in range(2)]
+    processes = [CONTEXT.Process(target=_in_process, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -248,95 +344,349 @@ def test_disk_full_while_writing(server, tmp_path):
         fetch(server, "good", tmp_path / "file.bin")
 
 
-# --- extract ---
+# --- going on where a cut or a kill has left ---
+
+TAG, OTHER_TAG, WEAK = {"ETag": '"a"'}, {"ETag": '"b"'}, {"ETag": 'W/"a"'}
+DATED = {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+REDATED = {"Last-Modified": "Tue, 02 Jan 2024 00:00:00 GMT"}
+JUST_NOW = {"Last-Modified": format_datetime(datetime.now(UTC), usegmt=True)}
+GOES_ON, ANEW = "bytes=600000-", None
 
 
-def make_tar(path, *members):
-    """Members: (name, content) or a TarInfo."""
-    with tarfile.open(path, "w:gz") as file:
-        for member in members:
-            info, content = member if isinstance(member, tuple) else (member, b"")
-            if isinstance(info, str):
-                info = tarfile.TarInfo(info)
-                info.size = len(content)
-            file.addfile(info, io.BytesIO(content))
-    return path
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize(
+    ("first", "later", "content", "heeds", "ranges"),
+    [
+        (TAG, TAG, CONTENT, True, [GOES_ON]),
+        (DATED, DATED, CONTENT, True, [GOES_ON]),
+        ({**WEAK, **DATED}, {**WEAK, **DATED}, CONTENT, True, [GOES_ON]),
+        (TAG, OTHER_TAG, OTHER, True, [GOES_ON]),
+        (DATED, REDATED, OTHER, True, [GOES_ON]),
+        (TAG, OTHER_TAG, OTHER, False, [GOES_ON, ANEW]),
+        (TAG, {}, OTHER, False, [GOES_ON, ANEW]),
+        (TAG, TAG, OTHER[:-5], False, [GOES_ON, ANEW]),
+        (WEAK, WEAK, OTHER, True, [ANEW]),
+        (JUST_NOW, JUST_NOW, OTHER, True, [ANEW]),
+        ({}, {}, OTHER, True, [ANEW]),
+    ],
+    ids=(
+        "etag date weak-and-date changed changed-date heedless heedless-and-silent shorter weak "
+        "too-new nothing"
+    ).split(),
+)
+def test_never_joined_from_two(server, tmp_path, first, later, content, heeds, ranges, killed):
+    path = tmp_path / "file.bin"
+    server.state = first, later, content, heeds
+    if killed:  # what a kill leaves, and also a call that ends with a cut
+        with pytest.raises(DataError, match="Could not download"):
+            fetch(server, "versions", path, None, retries=1)
+        kept = ["file.bin.lock", "file.bin.part", "file.bin.part.json"]
+        assert names(tmp_path) == (kept if ranges[0] else kept[:1])
+    assert fetch(server, "versions", path, None).read_bytes() == content
+    assert server.ranges == [None, *ranges]
+    if ranges[0]:
+        assert server.conditions[1] == next(v for v in first.values() if not v.startswith("W/"))
+    assert names(tmp_path) == ["file.bin", "file.bin.sha256"]
 
 
-def special(name, kind, target=""):
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, target
-    return info
+@pytest.mark.parametrize("heeds", [True, False])
+def test_changed_meanwhile_with_a_checksum(server, tmp_path, heeds):
+    server.state = TAG, OTHER_TAG, OTHER, heeds
+    sha256 = hashlib.sha256(OTHER).hexdigest()
+    assert fetch(server, "versions", tmp_path / "file.bin", sha256).read_bytes() == OTHER
+    assert server.seen["versions"] == (2 if heeds else 3)
 
 
-def make_zip(path, *members):
-    with zipfile.ZipFile(path, "w") as file:
-        for name, content in members:
-            file.writestr(name, content)
-    return path
-
-
-@pytest.mark.parametrize(("make", "name"), [(make_tar, "a.tar.gz"), (make_zip, "a.zip")])
-def test_extract(tmp_path, make, name):
-    archive = make(tmp_path / name, ("top/a.txt", b"alpha"), ("top/deep/b.txt", b"beta"))
-    dest = extract(archive, tmp_path / "out")
-    assert (dest / "top/a.txt").read_bytes() == b"alpha"
-    assert (dest / "top/deep/b.txt").read_bytes() == b"beta"
-    (dest / "top/a.txt").write_bytes(b"mine")
-    extract(archive, dest)
-    assert (dest / "top/a.txt").read_bytes() == b"mine"
-
-
-def zip_link():
-    info = zipfile.ZipInfo("link")
-    info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    return info
+def test_killed_just_before_it_took_its_name(server, tmp_path):
+    (tmp_path / "file.bin.part").write_bytes(CONTENT)
+    notes = {"url": server.url + "good", "validator": '"a"', "total": len(CONTENT)}
+    (tmp_path / "file.bin.part.json").write_text(json.dumps(notes))
+    assert fetch(server, "good", tmp_path / "file.bin", None).read_bytes() == CONTENT
+    assert not server.seen
 
 
 @pytest.mark.parametrize(
-    "archive",
-    [
-        (make_tar, ("../evil.txt", b"x")),
-        (make_tar, ("/tmp/evil.txt", b"x")),
-        (make_tar, ("C:\\evil.txt", b"x")),
-        (make_tar, special("link", tarfile.SYMTYPE, "../../etc")),
-        (make_tar, special("link", tarfile.LNKTYPE, "/etc/passwd")),
-        (make_tar, special("pipe", tarfile.FIFOTYPE)),
-        (make_tar, special("device", tarfile.CHRTYPE)),
-        (make_zip, ("../evil.txt", b"x")),
-        (make_zip, ("/evil.txt", b"x")),
-        (make_zip, ("a\\..\\..\\evil.txt", b"x")),
-        (make_zip, (zip_link(), b"/etc")),
-    ],
-    ids=(
-        "tar-parent tar-absolute tar-drive tar-symlink tar-hardlink tar-pipe tar-device "
-        "zip-parent zip-absolute zip-backslashes zip-symlink"
-    ).split(),
+    "notes",
+    ["", "[]", "{", '{"url": 1}', '{"url": "U", "validator": "x\\ny", "total": "x"}', None],
 )
-def test_extract_refuses(tmp_path, archive):
-    make, member = archive
-    path = make(tmp_path / "a.archive", ("fine.txt", b"fine"), member)
-    with pytest.raises(DataError, match="is not unpacked: its member"):
-        extract(path, tmp_path / "folder" / "out")
-    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["out.lock"]
-    assert not (tmp_path / "evil.txt").exists()
+def test_damaged_notes(server, tmp_path, notes):
+    (tmp_path / "file.bin.part").write_bytes(OTHER[:1000])
+    if notes is not None:
+        notes = notes.replace("U", server.url + "good")
+        (tmp_path / "file.bin.part.json").write_text(notes)
+    assert fetch(server, "good", tmp_path / "file.bin", None).read_bytes() == CONTENT
+    assert server.ranges == [None]
 
 
-@pytest.mark.parametrize(("make", "name"), [(make_tar, "a.tar.gz"), (make_zip, "a.zip")])
-def test_extract_damaged(tmp_path, make, name):
-    archive = make(tmp_path / name, ("a.txt", bytes(range(256)) * 100))
-    archive.write_bytes(archive.read_bytes()[:100])
-    with pytest.raises(DataError, match=f"{name} is damaged"):
-        extract(archive, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def test_what_one_mirror_sent_is_not_continued_by_another(server, tmp_path):
+    server.state = TAG, TAG, CONTENT, True
+    path = fetch(server, "versions good", tmp_path / "file.bin", None, retries=1)
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == [None, None]
 
 
-def test_extract_too_big(tmp_path, monkeypatch):
-    archive = make_zip(tmp_path / "a.zip", ("a.txt", b"x" * 2000))
-    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+def _download_plainly(url, path):
+    download(url, path, None, progress=False)
+
+
+def test_goes_on_after_a_real_kill(server, tmp_path):
+    path, part = tmp_path / "file.bin", tmp_path / "file.bin.part"
+    process = CONTEXT.Process(target=_download_plainly, args=(server.url + "stalling", path))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size > 400_000) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    server.release.set()
+    received = part.stat().st_size
+    assert fetch(server, "stalling", path, None).read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={received}-"]
+
+
+# --- what arrives is opened ---
+
+PAGE = b"\xef\xbb\xbf \n<!-- x --><!DOCTYPE html><html><head><title>\n Sign &amp; in</title>" * 2
+
+
+def zip_bytes(size=3000):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as zipped:
+        zipped.writestr("a.txt", os.urandom(size))
+    return file.getvalue()
+
+
+def photo_bytes(kind=".jpg"):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+    return cv2.imencode(kind, pixels)[1].tobytes()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("file.zip", zip_bytes()),
+        ("file.json", b'{"a": 1}'),
+        ("file.jpg", photo_bytes()),
+        ("file.txt", b"words"),
+    ],
+)
+def test_web_page_is_never_kept(server, tmp_path, name, right, kept, caplog):
+    """Nor does one that an earlier version kept, with its hash, lock the right file out."""
+    path = tmp_path / name
+    if kept:
+        path.write_bytes(PAGE)
+        (tmp_path / f"{name}.sha256").write_text(f"{hashlib.sha256(PAGE).hexdigest()}  {name}\n")
+    before = names(tmp_path)
+    server.state = PAGE
+    with pytest.raises(DataError, match=r"(?s)wrong file: is no .* but a web page, 'Sign & in'"):
+        fetch(server, "body", path, None)
+    assert server.seen["body"] == 1
+    assert [n for n in names(tmp_path) if n != f"{name}.lock"] == before
+    server.state = right
+    assert fetch(server, "body", path, None).read_bytes() == right
+    assert (tmp_path / f"{name}.sha256").read_text().startswith(hashlib.sha256(right).hexdigest())
+    assert names(tmp_path) == [name, f"{name}.sha256"]
+    assert ("is not the file that was there before" in caplog.text) == kept
+
+
+def test_right_file_put_there_by_hand_is_taken(server, tmp_path, caplog):
+    path = tmp_path / "file.zip"
+    path.write_bytes(zip_bytes())
+    fetch(server, "missing", path, None)
+    path.write_bytes(other := zip_bytes())
+    caplog.clear()
+    assert fetch(server, "missing", path, None).read_bytes() == other
+    assert "is not the file that was there before" in caplog.text and not server.seen
+    caplog.clear()
+    fetch(server, "missing", path, None)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"no hash"])
+def test_damaged_file_of_the_hash(server, tmp_path, text):
+    path = tmp_path / "file.zip"
+    path.write_bytes(zip_bytes())
+    (tmp_path / "file.zip.sha256").write_bytes(text)
+    assert fetch(server, "missing", path, None) == path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("file.zip", zip_bytes()[:2000], "is no zip archive, or not a whole one"),
+        ("file.tar.gz", b"\x1f\x8bxxx", "is no tar archive"),
+        ("file.json", b'{"a": ', "is no JSON file"),
+        ("file.jpg", photo_bytes()[:-30], "truncated or damaged JPEG"),
+        ("file.png", photo_bytes(".png")[:-30], "truncated or damaged PNG"),
+    ],
+)
+def test_body_that_was_cut_where_nothing_else_tells(server, tmp_path, name, content, told):
+    server.state = content
+    with pytest.raises(DataError, match=f"wrong file: .*{told}"):
+        fetch(server, "lengthless", tmp_path / name, None)
+    assert names(tmp_path) == [f"{name}.lock"]
+
+
+def test_check_of_ones_own(server, tmp_path):
+    def check(path):
+        if path.read_bytes() != CONTENT:
+            raise DataError("is another one")
+
+    server.state = b"other"
+    path = fetch(server, "body good", tmp_path / "file.bin", None, check=check)
+    assert path.read_bytes() == CONTENT
+
+
+def test_page_in_place_of_the_published_file(server, tmp_path):
+    server.state = PAGE
+    with pytest.raises(DataError, match="wrong file: has the sha256 .*a web page, 'Sign & in'"):
+        fetch(server, "body", tmp_path / "file.bin")
+
+
+def test_one_of_many_files(server, tmp_path):
+    server.state = photo_bytes()
+    with new_session() as session:
+        for i in range(3):
+            fetch(server, "body", tmp_path / f"{i}.jpg", None, session=session)
+    assert names(tmp_path) == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+# --- bounds ---
+
+
+@pytest.mark.parametrize("kind", ["drip", "driphead"])
+@pytest.mark.parametrize("sha256", [SHA256, None])
+def test_too_slow(server, tmp_path, kind, sha256):
+    with pytest.raises(DataError, match=r"too slow: \d+ bytes in"):
+        fetch(server, kind, tmp_path / "file.bin", sha256, retries=2, patience=0.1)
+    assert server.seen[kind] == 2
+
+
+def test_longer_than_it_can_be(server, tmp_path):
+    with pytest.raises(DataError, match="no end after the 3,000,000 bytes"):
+        fetch(server, "endless", tmp_path / "file.bin", None, most_bytes=3_000_000)
+    assert names(tmp_path) == ["file.bin.lock"]
+    with pytest.raises(DataError, match="it has 1,048,576 bytes, more than the 1,000 expected"):
+        fetch(server, "good", tmp_path / "file.bin", None, most_bytes=1000)
+
+
+@pytest.mark.parametrize("sha256", [SHA256, None])
+def test_endless_body_stops_before_the_disk_is_full(server, tmp_path, monkeypatch, sha256):
+    usage = shutil.disk_usage(tmp_path)._replace(total=10**8, free=10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(DataError, match=r"unpacks to 2,000 bytes.*1,000 free"):
-        extract(archive, tmp_path / "out")
+    with pytest.raises(DataError, match="no end after .* the disk is nearly full: free some space"):
+        fetch(server, "endless", tmp_path / "file.bin", sha256)
+    assert names(tmp_path) == ["file.bin.lock"]
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds"),
+    [
+        ("7", 7),
+        (format_datetime(datetime.now(UTC) + timedelta(seconds=250), usegmt=True), 200),
+        ("0", 0.001),
+        ("Mon, 01 Jan 2024 00:00:00 GMT", 0.001),
+        ("soon", 0.001),
+        ("9" * 400, 0.001),
+    ],
+)
+def test_retry_after(server, tmp_path, monkeypatch, state, seconds):
+    slept = []
+    monkeypatch.setattr(module.time, "sleep", slept.append)
+    server.state = state
+    assert fetch(server, "later", tmp_path / "file.bin").read_bytes() == CONTENT
+    assert slept[0] == pytest.approx(seconds, abs=50 if seconds > 50 else 0.01)
+
+
+def test_retry_after_too_long(server, tmp_path):
+    server.state = "86400"
+    with pytest.raises(DataError, match="429 .*asks to come back in 1,440 minutes"):
+        fetch(server, "later", tmp_path / "file.bin")
+    assert server.seen["later"] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "requests"),
+    [
+        ("garbage", r"\\x1b\[31mx{200}", 2),
+        ("circle", "TooManyRedirects", 31),
+        ("tofile", "InvalidSchema", 1),
+        ("chunked", "IncompleteRead|InvalidChunkLength|ended prematurely", 2),
+        ("body", "an empty answer", 2),
+        ("lengthless", "an empty answer", 2),
+    ],
+)
+def test_odd_answers(server, tmp_path, kind, told, requests):
+    server.state = b""
+    with pytest.raises(DataError, match=told) as error:
+        fetch(server, kind, tmp_path / "file.bin", None, retries=2)
+    assert len(str(error.value)) < 700 and "Free some space" not in str(error.value)
+    assert server.seen[kind] == requests
+    assert names(tmp_path) == ["file.bin.lock"]
+
+
+def test_no_way_from_https_to_http():
+    first, second = requests.Response(), requests.Response()
+    first.url, second.url = "https://a/x", "http://b/x"
+    second.history = [first]
+    job = module._Download(Path("x"), "", print, 1, 1, 1, 1, 1, 1, False, None, None)
+    with pytest.raises(module._Failed, match="leads from https to http"):
+        job._check_way(second)
+    job.sha256 = SHA256
+    job._check_way(second)
+
+
+def test_certificates_that_are_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with pytest.raises(DataError, match="certificate bundle") as error:
+        download("https://localhost:1/x", tmp_path / "x", None, backoff=0, progress=False)
+    assert "Free some space" not in str(error.value)
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path, told in (
+        (tmp_path / "file" / "x.zip", "A file stands where a folder has to be"),
+        (tmp_path, "A file stands where a folder has to be, or a folder for a file"),
+        (tmp_path / ("x" * 300), "Choose a shorter name"),
+    ):
+        with pytest.raises(CourseError, match=told):
+            download("http://localhost:1/x", path, None)
+
+
+def test_link_stays_one(server, tmp_path):
+    (tmp_path / "far").mkdir()
+    link = tmp_path / "file.bin"
+    link.symlink_to(tmp_path / "far" / "file.bin")
+    assert fetch(server, "good", link) == link
+    assert link.is_symlink() and link.read_bytes() == CONTENT
+    assert names(tmp_path / "far") == ["file.bin"]
+
+
+def test_leftovers_go_once_the_file_is_there(server, tmp_path):
+    for name in ("file.bin", "file.bin.part", "file.bin.part.json"):
+        (tmp_path / name).write_bytes(CONTENT)
+    fetch(server, "missing", tmp_path / "file.bin")
+    assert names(tmp_path) == ["file.bin"] and not server.seen
+
+
+def test_waiting_is_told(server, tmp_path, caplog):
+    path = tmp_path / "file.bin"
+    ready, done = threading.Event(), threading.Event()
+
+    def other():
+        with module.hold(f"{path}.lock", "downloads file.bin"):
+            ready.set()
+            done.wait(20)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    ready.wait(20)
+    threading.Timer(0.1, done.set).start()
+    fetch(server, "good", path)
+    thread.join()
+    assert "Waiting for another process that downloads file.bin" in caplog.text
 
 
 def test_file_hash(tmp_path):

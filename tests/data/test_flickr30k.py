@@ -1,5 +1,6 @@
 """Flickr30k in its three forms, a few images each."""
 
+import csv
 import json
 
 import cv2
@@ -77,6 +78,46 @@ def test_folder_in_folder_of_kaggle(tmp_path):
     assert len(load_flickr30k("train", tmp_path)) == 56
 
 
+@pytest.mark.parametrize(
+    "folder, header, row",
+    [
+        ("Images", "image,caption", "{name},{text}"),
+        ("Images", "image_name,comment_number,comment", '{name},{k},"{text}"'),
+        ("flickr30k_images", "image_name,comment_number,comment", "{name},{k}, {text}"),
+        ("flickr30k_images", ",image_name,comment_number,comment", "0,{name},{k},{text}"),
+    ],
+)
+def test_tables_of_the_other_copies_at_kaggle(tmp_path, folder, header, row):
+    images(tmp_path / folder)
+    text = "Two men, a dog ."
+    rows = [row.format(name=name, k=k, text=text) for name in NAMES for k in range(5)]
+    (tmp_path / "captions.txt").write_text("\n".join([header, *rows]))
+    splits, report = read_flickr30k(tmp_path)
+    assert len(splits["train"]) == 56 and splits["train"].captions[0] == (text,) * 5
+    assert str(report) == "Nothing was left out."
+
+
+def test_hugging_faces_table_and_its_split(tmp_path):
+    images(tmp_path / "flickr30k-images")
+    with open(tmp_path / "flickr_annotations_30k.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["raw", "sentids", "split", "filename", "img_id"])
+        for i, name in enumerate(NAMES):
+            raw = json.dumps([f'A "man", {k} .' for k in range(5)])
+            writer.writerow([raw, "[0, 1]", ("train", "val", "test")[i % 3], name, i])
+    dev = load_flickr30k("dev", tmp_path)
+    assert dev.names == tuple(NAMES[1::3]) and dev.captions[0][2] == 'A "man", 2 .'
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".png", ".jpeg"])
+def test_images_of_other_suffixes(tmp_path, suffix):
+    as_csv(tmp_path, folder="ignored")
+    images(tmp_path / "flickr30k_images", [name.replace(".jpg", suffix) for name in NAMES])
+    splits, report = read_flickr30k(tmp_path)
+    assert splits["test"].names == (f"029{suffix}", f"059{suffix}")
+    assert len(report.other_spellings) == 60
+
+
 def test_tokens_and_karpathys_split(tmp_path):
     images(tmp_path / "flickr30k-images")
     lines = [f"{n}#{k}\tTwo women {k} ." for n in NAMES for k in range(5)]
@@ -107,22 +148,22 @@ def test_few_captions_are_told_and_kept(tmp_path, caplog):
 def test_a_bad_row_is_named(tmp_path, line):
     lines = table()
     lines.insert(7, line)
-    with pytest.raises(DataError, match="results.csv, line 8: not `image"):
+    with pytest.raises(DataError, match="results.csv, line 8: "):
         read_flickr30k(as_csv(tmp_path, lines))
 
 
 def test_bad_files(tmp_path):
-    with pytest.raises(DataError, match="line 1: the header must be image_name"):
+    with pytest.raises(DataError, match="line 1: the header must be .*image_name"):
         read_flickr30k(as_csv(tmp_path / "header", table()[1:]))
     folder = as_csv(tmp_path / "json")
     path = folder / "dataset_flickr30k.json"
     path.write_text("[]")
-    with pytest.raises(DataError, match="has no list `images`"):
+    with pytest.raises(DataError, match="dataset_flickr30k.json"):
         read_flickr30k(folder)
     content = karpathy()
     del content["images"][4]["split"]
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"images\[4\]: 'split' is missing"):
+    with pytest.raises(DataError, match=r"images\[4\]: .split. is missing"):
         read_flickr30k(folder)
     content = karpathy([*NAMES, NAMES[7]])
     path.write_text(json.dumps(content))

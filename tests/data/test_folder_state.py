@@ -1,4 +1,5 @@
 import os
+import sys
 
 import pytest
 
@@ -23,7 +24,8 @@ def test_lists_names_sizes_and_times(folders):
         pass
     listing = {name: rest for name, *rest in zip(*list_folder(folders[2]), strict=True)}
     assert listing.keys() == {b"0.png", b"1.png"}
-    assert listing[b"1.png"] == [1, 1_234_567_890_123_456_700]
+    changed = os.stat(f"{folders[2]}/1.png").st_ctime_ns
+    assert listing[b"1.png"] == [1, 1_234_567_890_123_456_700, changed]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 6])
@@ -31,6 +33,13 @@ def test_helpers_find_the_same(folders, processes):
     digests = folder_digests(folders)
     assert len(set(digests)) == 5
     assert folder_digests(folders, processes) == digests
+
+
+@pytest.mark.parametrize("python", ["/nowhere/python", ""])
+def test_no_helper_can_be_started(folders, monkeypatch, python):
+    digests = folder_digests(folders)
+    monkeypatch.setattr(sys, "executable", python)
+    assert folder_digests(folders, 2) == digests
 
 
 @pytest.mark.parametrize("processes", [0, 2])

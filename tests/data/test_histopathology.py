@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from small_slides import add, png, tissue
 
-from common.data import histopathology
+from common.data import histopathology, image_folder
 from common.data.histopathology import (
     decode_patch,
     histopathology_dir,
@@ -460,7 +460,7 @@ EVERYTHING = {"10253", "8863", "9"}
         (lambda tree: edit(the(tree, "*.npz"), lambda d: d[:-500]), set()),
         (lambda tree: edit(the(tree, "*.npz"), lambda d: b""), set()),
         (lambda tree: edit(the(tree, "*.npz"), lambda d: b"garbage" * 99), set()),
-        (lambda tree: np.savez(the(tree, "*.npz"), version=1), set()),
+        (lambda tree: np.savez(the(tree, "*.npz"), version=histopathology._CACHE_VERSION), set()),
         (
             lambda tree: (
                 edit(the(tree, "*.npz"), lambda d: b""),
@@ -488,6 +488,79 @@ def test_damaged_cache_is_repaired(tree, reads, damage, read_anew, caplog, monke
     the(tree, "*.npz").unlink()  # The log of what is there was repaired as well.
     assert read_patches(tree).fingerprint() == fingerprint
     assert not reads
+
+
+@pytest.mark.parametrize("pattern", ["*.npz", "*.chunks"])
+def test_every_bit_of_the_index_counts(tree, pattern):
+    add(tree, "8863", 101, 1, 1, png(tissue(50, 32)))
+    fingerprint = read_patches(tree).fingerprint()
+    padded = patch_facts(tree).padded.to_csv()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        index = the(tree, "*.npz")
+        edit(the(tree, pattern), lambda d: damaged(d, rng))
+        if pattern == "*.chunks":
+            index.unlink()
+        assert read_patches(tree).fingerprint() == fingerprint
+        assert patch_facts(tree).padded.to_csv() == padded
+
+
+def damaged(data, rng):
+    data[rng.integers(0, len(data))] ^= 1 << rng.integers(0, 8)
+    return data
+
+
+def test_pixel_flipped_and_time_set_back(tree):
+    fingerprint = read_patches(tree).fingerprint()
+    pixels = the(tree, "*.raw")
+    before = pixels.stat().st_mtime_ns
+    edit(pixels, flipped)
+    os.utime(pixels, ns=(before, before))
+    assert read_patches(tree).fingerprint() == fingerprint
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a time that cannot be set back")
+def test_patch_replaced_and_time_set_back(tree):
+    read_patches(tree)
+    path = tree / IN_ORDER[3]
+    before = path.stat().st_mtime_ns
+    overwrite(tree)
+    os.utime(path, ns=(before, before))
+    assert (read_patches(tree).images[3] == 0).all()
+
+
+def test_no_lock_no_cache(tree, monkeypatch, caplog):
+    def refused(path, what):
+        raise CourseError("Could not write patches.lock: No space left on device.")
+
+    monkeypatch.setattr(image_folder, "hold", refused)
+    with caplog.at_level(logging.WARNING):
+        data = read_patches(tree)
+    assert len(data) == 7 and not isinstance(data.images, np.memmap)
+    assert len([m for m in caplog.messages if "No space left" in m]) == 1
+
+
+def test_cache_of_somebody_else(tree, monkeypatch, caplog):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(histopathology, "_fill", refused)
+    with caplog.at_level(logging.WARNING):
+        assert len(read_patches(tree)) == 7
+    assert "its pixels go into memory" in caplog.text
+
+
+def test_too_large_to_be_a_patch(tree, monkeypatch):
+    import cv2
+
+    path = add(tree, "9", 51, 1, 1, png(tissue(51, 50)))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(DataError, match="50x51 pixels, more than"):
+        decode_patch(path.read_bytes())
+    with open(path, "ab") as file:
+        file.truncate(10**10)  # Takes no space.
+    with pytest.raises(DataError, match="10000 MB, more than a patch can have"):
+        list_patches(tree).read(7, 8)
 
 
 def test_cache_beside_unwritable_data(tree, reads, tmp_path, monkeypatch, caplog):

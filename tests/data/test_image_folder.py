@@ -1,5 +1,7 @@
+import contextlib
 import logging
 import os
+import shutil
 import zlib
 
 import cv2
@@ -9,7 +11,7 @@ from PIL import Image
 
 from common.data import image_folder
 from common.data.image_folder import decode_image, read_image_folder
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError, CourseError, DataError
 
 RNG = np.random.default_rng(0)
 
@@ -320,3 +322,109 @@ def test_full_disk_only_costs_the_cache(tree, monkeypatch, caplog):
         assert len(read_image_folder(tree, "train")) == 6
     assert "not cached" in caplog.text and "No space left" in caplog.text
     assert [p.name for p in (tree / ".course-cache").iterdir()] == ["train-32.npy.lock"]
+
+
+def test_replaced_by_a_file_of_the_same_size_and_time(tree, reads):
+    """As the files of an archive often are."""
+    path = tree / "train/cat/0.bmp"
+    path.write_bytes(encode(np.zeros((32, 32, 3), np.uint8), ".bmp"))
+    os.utime(path, ns=(10**18, 10**18))
+    before = read_image_folder(tree, "train")
+    path.write_bytes(encode(np.full((32, 32, 3), 255, np.uint8), ".bmp"))
+    os.utime(path, ns=(10**18, 10**18))
+    after = read_image_folder(tree, "train")
+    i = after.sources.index("cat/0.bmp")
+    assert (before.images[i] == 0).all() and (after.images[i] == 255).all()
+
+
+def test_no_lock_only_costs_the_cache(tree, monkeypatch, caplog):
+    @contextlib.contextmanager
+    def refused(path, what):
+        raise CourseError("Could not write it: No space left on device.")
+        yield
+
+    monkeypatch.setattr(image_folder, "hold", refused)
+    with caplog.at_level(logging.WARNING):
+        assert len(read_image_folder(tree, "train")) == 6
+    assert len(caplog.messages) == 1 and "No space left" in caplog.text
+
+
+def test_no_home(tree, monkeypatch):
+    monkeypatch.setattr(image_folder, "home_dir", lambda: None)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert len(read_image_folder(tree, "train")) == 6
+    assert (tree / ".course-cache/train-32.npy").exists()
+    (tree / "b").mkdir()
+    (tree / "b/.course-cache").write_text("in the way")
+    assert image_folder.cache_folder(tree / "b") is None
+
+
+def test_every_byte_of_the_cache_counts(tree, reads):
+    first = read_image_folder(tree, "train").fingerprint()
+    rng = np.random.default_rng(0)
+    for name in ("train-32.npy", "train-32.json"):
+        path = tree / ".course-cache" / name
+        whole = path.read_bytes()
+        for place in [*range(128), *rng.integers(0, len(whole), 20)]:
+            data = bytearray(whole)
+            data[place % len(whole)] ^= 1 << rng.integers(0, 8)
+            path.write_bytes(data)
+            assert read_image_folder(tree, "train").fingerprint() == first
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ("pets/train", r"Give the folder above it: .*pets\."),
+        (".", r"Did you mean .*pets\?"),
+        ("classes", r"images in cat, dog: if these are the classes, move them into .*train"),
+        ("pets.zip", "pets.zip is an archive: unpack it"),
+        ("upper", "has the folder Train: rename it"),
+        ("other", r"It has 1 \.txt file\."),
+    ],
+)
+def test_likely_mistakes(tree, tmp_path, given, advice):
+    shutil.copytree(tree / "train", tmp_path / "apart/classes")
+    shutil.copytree(tree, tmp_path / "apart/upper")
+    (tmp_path / "apart/upper/train").rename(tmp_path / "apart/upper/Train")
+    shutil.make_archive(str(tmp_path / "apart/pets"), "zip", tree)
+    (tmp_path / "apart/other").mkdir()
+    (tmp_path / "apart/other/a.txt").write_text("x")
+    folder = tmp_path if (given == "." or "/" in given) else tmp_path / "apart"
+    with pytest.raises(DataError, match=f"is not a folder(.|\n)*{advice}"):
+        read_image_folder(folder / given, "train")
+
+
+def test_images_in_deeper_folders_are_told(tree, caplog):
+    (tree / "train/cat/more").mkdir()
+    (tree / "train/cat/more/a.png").write_bytes(encode(picture()))
+    (tree / "train/loose.jpg").write_bytes(b"x")
+    with caplog.at_level(logging.WARNING):
+        assert len(read_image_folder(tree, "train")) == 6
+    assert "cat/more/: a folder with images within a class" in caplog.text
+    assert "loose.jpg" in caplog.text
+    for file in (tree / "train/cat").glob("*.png"):
+        file.rename(file.with_suffix(".heic"))
+    with pytest.raises(DataError, match=r"3 HEIC files \(convert them.* 1 folder, with images"):
+        read_image_folder(tree, "train")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs names that are bytes")
+def test_names_that_are_no_text(tree, caplog):
+    bad = os.fsencode(tree / "train/cat") + b"/caf\xe9\n\x1b[31m.png"
+    try:
+        with open(bad, "wb") as file:
+            file.write(b"x")
+    except OSError:
+        pytest.skip("this file system wants UTF-8")
+    (tree / "train/cat/self.png").symlink_to("self.png")
+    with pytest.raises(DataError, match="1 of 7") as error:
+        read_image_folder(tree, "train")
+    assert r"caf\udce9\n\x1b[31m.png" in str(error.value)
+    str(error.value).encode()
+    assert "self.png: " in caplog.text
+
+
+def test_more_pixels_than_memory(tree):
+    with pytest.raises(CourseError, match="GB, more memory than there is"):
+        read_image_folder(tree, "train", size=10**8, cache=False)

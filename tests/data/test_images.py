@@ -109,6 +109,8 @@ def test_split_keeps_groups_apart():
         (make((5, 5)), 0.0, ConfigError, "between 0 and all 10"),
         (make((5, 5)), 1.0, ConfigError, "between 0 and all 10"),
         (make((5, 5)), 10, ConfigError, "between 0 and all 10"),
+        (make((5, 5)), float("nan"), ConfigError, "between 0 and all 10"),
+        (make((5, 5)), float("inf"), ConfigError, "between 0 and all 10"),
         (make((5, 1)), 0.3, DataError, r"Too few in: b \(1\)"),
         (make((5, 5)), 1, DataError, "cannot both hold all 2 classes"),
         (make((90, 2)), 0.1, DataError, "no image of b falls into the validation part"),

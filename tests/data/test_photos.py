@@ -1,3 +1,6 @@
+import logging
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -79,3 +82,66 @@ def test_files_and_folders(tmp_path):
         list_photos([tmp_path / "empty"])
     with pytest.raises(DataError, match="no file or folder"):
         list_photos([tmp_path / "nowhere"])
+
+
+def test_what_is_passed_over_is_told(tmp_path, caplog):
+    for name in ("a.jpg", "b.HEIC", "c.heic", "d.txt", "Thumbs.db", ".x.heic"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/e.tiff").write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert list_photos([tmp_path]) == [tmp_path / "a.jpg"]
+    (told,) = caplog.messages
+    assert "2 HEIC files (convert them to JPEG), 1 .txt file and 1 folder with images" in told
+    assert "--recursive" in told
+    caplog.clear()
+    assert list_photos([tmp_path], recursive=True) == [tmp_path / "a.jpg", tmp_path / "more/e.tiff"]
+    assert "--recursive" not in caplog.text
+
+
+def test_a_folder_of_other_photos_says_so(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"has no image: it has 1 HEIC file \(convert it to JPEG\)"):
+        list_photos([tmp_path])
+
+
+@pytest.mark.parametrize("suffix", "avif jfif jpe tif tiff gif".split())
+def test_suffixes(tmp_path, suffix):
+    (tmp_path / f"a.{suffix.upper()}").write_bytes(b"x")
+    assert len(list_photos([tmp_path])) == 1
+
+
+def test_a_photo_named_twice_is_listed_once(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/a.jpg").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    named = [tmp_path / "a.jpg", "a.jpg", ".", tmp_path / "b/../a.jpg", tmp_path / "b/a.jpg"]
+    assert list_photos(named) == [tmp_path / "a.jpg", tmp_path / "b/a.jpg"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs links and pipes")
+def test_links_in_circles_and_pipes(tmp_path, caplog):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "again").symlink_to(tmp_path)
+    (tmp_path / "self.png").symlink_to("self.png")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    names = [path.name for path in list_photos([tmp_path], recursive=True)]
+    assert names == ["a.jpg", "gone.png", "self.png"]
+    assert "1 .png file" in caplog.text
+    for name in ("gone.png", "self.png"):
+        with pytest.raises(DataError, match=f"{name} cannot be read"):
+            read_photo(tmp_path / name)
+    with pytest.raises(DataError, match="neither a file nor a folder"):
+        list_photos([tmp_path / "pipe.png"])
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\nb\x1b[31m.png", "caf\udce9.jpg", "nul\0.png"])
+def test_names_that_cannot_be(tmp_path, name):
+    for read in (read_photo, lambda path: list_photos([path])):
+        with pytest.raises(DataError) as error:
+            read(tmp_path / name)
+        str(error.value).encode()
+        assert "\n" not in str(error.value) and "\x1b" not in str(error.value)

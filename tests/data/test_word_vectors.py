@@ -1,6 +1,8 @@
 """Vectors of words from text files in GloVe's format."""
 
+import gzip
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -47,11 +49,18 @@ def test_words_without_a_vector_have_the_statistics_of_the_others(tmp_path):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("bird 1 2", "line 3: 'bird' has 2 numbers, the words before have 3"),
-        ("bird 1 2 3 4", "line 3: 'bird' has 4 numbers, the words before have 3"),
-        ("dog 1 2 3", "line 3: 'dog' stands in line 2 already"),
+        ("bird 1 2", "line 3: 'bird' has 2 numbers, the other words have 3"),
+        ("bird 1 2 3 4", "line 3: 'bird' has 4 numbers, the other words have 3"),
+        ("bird  1 2 3  4", "line 3: "),
+        ("bird\t1\t2\t3", "line 3: "),
+        ("a bird 1 2", "line 3: "),
+        ("bird 1 2 3\rcat 1 2 3", "line 3: a carriage return within the line"),
         ("bird 1 x 3", "line 3: 'bird' is not followed by numbers"),
         ("bird 1 nan 3", "line 3: 'bird' is not followed by numbers"),
+        ("bird 1 inf 3", "line 3: 'bird' is not followed by numbers"),
+        ("bird 1 1e39 3", "line 3: 'bird' is not followed by numbers"),
+        ("bird", "line 3: 'bird' is not followed by numbers"),
+        ("x" * 10_000, "line 3: 'x{40,60} is not"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, line, message):
@@ -60,21 +69,97 @@ def test_bad_lines_are_named(tmp_path, line, message):
         load_glove(path)
 
 
-def test_files_that_are_no_glove(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match=r"line 1: a header \(4 words of 3 numbers\)"):
-        load_glove(glove(tmp_path, ["4 3", *LINES]))
-    with pytest.raises(DataError, match="is empty"):
-        load_glove_of_nothing(tmp_path)
-    with pytest.raises(DataError, match="cannot be read"):
-        load_glove(tmp_path / "absent.txt")
+@pytest.mark.parametrize(
+    "word",
+    [". . .", "at name@domain.com", "a\x85b", "\x85", "a\u2028b", "a\rb", "a\x0cb", "\u00a0", "",
+     "nan", "1", "to infinity", "café", "\ufeff"],
+)  # fmt: skip
+def test_words_as_the_published_files_have_them(tmp_path, word):
+    keyed = load_glove(glove(tmp_path, [*LINES, f"{word} 4 5 6", "runs 7 8 9"]))
+    np.testing.assert_array_equal(keyed[word], [4, 5, 6])
+    np.testing.assert_array_equal(keyed["runs"], [7, 8, 9])
+    assert len(keyed) == 6 and keyed.most_similar("the", topn=1)
+
+
+@pytest.mark.parametrize("first", [[". . . 7 8 9"], ["1 7 8 9"], ["route 66 7 8 9"], ["4 3"]])
+def test_the_first_line_may_be_odd(tmp_path, first):
+    """The number of numbers is that of most lines; "4 3" is the header of fastText."""
+    lines = [*first, *LINES]
+    if first == ["route 66 7 8 9"]:
+        with pytest.raises(DataError, match="line 1: 'route' has 4 numbers"):
+            load_glove(glove(tmp_path, lines))
+        return
+    keyed = load_glove(glove(tmp_path, lines))
+    np.testing.assert_array_equal(keyed["dog"], [-1, 0, 0.5])
+    assert len(keyed) == 4 + (first != ["4 3"])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("last", ["", "\n\n"])
+def test_ends_of_lines_and_byte_order_marks(tmp_path, end, mark, last):
+    path = tmp_path / "glove.txt"
+    path.write_bytes((mark + end.join(LINES) + last).encode())
+    keyed = load_glove(path)
+    assert keyed.index_to_key == ["the", "dog", "cat", "don't"]
+    np.testing.assert_array_equal(keyed.vectors[3], [2, 2, 2])
+
+
+def test_packed_as_they_are_published(tmp_path, monkeypatch):
+    plain = glove(tmp_path)
+    (tmp_path / "v.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    assert "dog" in load_glove(tmp_path / "v.gz")
+    (tmp_path / "glove").mkdir()
+    with zipfile.ZipFile(tmp_path / "glove" / "glove.6B.zip", "w") as archive:
+        archive.write(plain, "glove.6B.50d.txt")
+    assert "dog" in load_glove(tmp_path / "glove" / "glove.6B.zip")
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    assert "dog" in load_glove("glove-wiki-gigaword-50")
+    with zipfile.ZipFile(tmp_path / "glove" / "glove.6B.zip", "a") as archive:
+        archive.write(plain, "glove.6B.100d.txt")
+    assert "dog" in load_glove("glove-wiki-gigaword-100")
+    with pytest.raises(DataError, match="holds glove.6B.50d.txt, glove.6B.100d.txt. Unpack it"):
+        load_glove(tmp_path / "glove" / "glove.6B.zip")
+
+
+def test_of_words_that_come_twice_the_first_counts(tmp_path, caplog):
+    keyed = load_glove(glove(tmp_path, [*LINES, "dog 9 9 9", "the 9 9 9"]))
+    np.testing.assert_array_equal(keyed["dog"], [-1, 0, 0.5])
+    assert len(keyed) == 4 and "2 words come twice" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "is empty"),
+        (b"\n \n", "has no vectors"),
+        (b"<!DOCTYPE html>\n<html>\n", "line 1: '<!DOCTYPE' is not followed by numbers"),
+        (b"5 3\nthe 1 2 3\ndog 1 2 3\n", "line 1: 5 words of 3 numbers are announced, and 2 of 3"),
+        (b"2 4\nthe 1 2 3\ndog 1 2 3\n", "line 1: 2 words of 4 numbers are announced"),
+        (b"the 1 2 3\ndo\xffg 1 2 3\n", "line 2: not UTF-8"),
+        (b"the 1 2 3\ndog 1 2 3\ncat 1 2", "line 3: 'cat' has 2 numbers"),
+        (b"2 3\nthe \0\0\x80\x3f\0\0\0\0\0\0\0\0\ndog \0\0\x80\x3f", "line 2: .*binary"),
+        (b"the 1 2 3\n\0\0\0\0\0\0\0\n", "line 2: a null byte"),
+        ("the 1 2 3\n".encode("utf-16"), "saved as UTF-16"),
+        (b"the 1 2 3\rdog 1 2 3\rcat 1 2 3", "line 1: a carriage return within the line"),
+        (gzip.compress(b"the 1 2 3\n" * 9)[:-6], "is damaged, or of another kind"),
+        (gzip.compress(b"the 1 2 3\n" * 9)[:-8] + b"\1" * 8, "cannot be read"),
+        (b"PK\3\4 and no more", "is damaged, or of another kind"),
+    ],
+)
+def test_files_that_are_no_vectors(tmp_path, content, message):
+    path = tmp_path / "v.txt"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"v.txt.*{message}"):
+        load_glove(path)
+
+
+def test_no_file_and_no_word(tmp_path):
+    for path in (tmp_path / "absent.txt", tmp_path):
+        with pytest.raises(DataError, match="cannot be read"):
+            load_glove(path)
     with pytest.raises(DataError, match="has no vector for any of the 5 words"):
         word_vectors(Vocabulary(["okapi"], 1), load_glove(glove(tmp_path)), "tiny")
-
-
-def load_glove_of_nothing(folder):
-    path = folder / "empty.txt"
-    path.write_text("")
-    return load_glove(path)
 
 
 def test_by_name_from_the_data_folder_else_downloaded(tmp_path, monkeypatch):
@@ -82,7 +167,7 @@ def test_by_name_from_the_data_folder_else_downloaded(tmp_path, monkeypatch):
 
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
 
-    def no_network(name):
+    def no_network(name, return_path):
         raise OSError(f"no route to {name}")
 
     monkeypatch.setattr(gensim.downloader, "load", no_network)
@@ -90,6 +175,21 @@ def test_by_name_from_the_data_folder_else_downloaded(tmp_path, monkeypatch):
         load_glove("glove-wiki-gigaword-50")
     (tmp_path / "glove").mkdir()
     glove(tmp_path / "glove").rename(tmp_path / "glove" / "glove.6B.50d.txt")
+    assert "dog" in load_glove("glove-wiki-gigaword-50")
+
+
+def test_what_gensim_downloads_is_read_here_and_half_of_it_is_named(tmp_path, monkeypatch):
+    import gensim.downloader
+
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    monkeypatch.setattr(gensim.downloader, "BASE_DIR", str(tmp_path / "gensim"))
+    folder = tmp_path / "gensim" / "glove-wiki-gigaword-50"
+    folder.mkdir(parents=True)
+    file = folder / "glove-wiki-gigaword-50.gz"
+    monkeypatch.setattr(gensim.downloader, "load", lambda name, return_path: str(file))
+    with pytest.raises(DataError, match=f"delete {folder}, which a download left"):
+        load_glove("glove-wiki-gigaword-50")
+    file.write_bytes(gzip.compress("\n".join(["4 3", *LINES]).encode()))
     assert "dog" in load_glove("glove-wiki-gigaword-50")
 
 
