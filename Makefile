@@ -33,7 +33,7 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { \
 	  echo "Python 3.11, 3.12 or 3.13 (with its venv module) was not found. Install one, or name"; \
 	  echo "it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	"$(PYTHON)" -m venv $(VENV)
 
 # uv installs three times faster than pip; where it cannot be had, pip does the same.
 define install
@@ -97,9 +97,9 @@ nbval: $(VENV)/.installed-dev
 	+$(MAKE) --no-print-directory -j $(WORKERS) $(addprefix nbval-,$(PHASES))
 
 nbval-%:
-	COURSE_PROFILE=smoke COURSE_OUTPUTS=$(CURDIR)/$(CHECKS)/$* $(PY) -m pytest -q \
+	COURSE_PROFILE=smoke COURSE_OUTPUTS="$$PWD/$(CHECKS)/$*" $(PY) -m pytest -q \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=600 $*/*.ipynb
 
 clean:
 	rm -rf outputs .pytest_cache .ruff_cache build *.egg-info
-	find common tests phase*_* -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	find common tests phase*_* \( -name __pycache__ -o -name .ipynb_checkpoints \) -print0 | xargs -0 rm -rf

@@ -1,6 +1,8 @@
 """Where things lie: the repository, the data and the outputs."""
 
 import os
+import sys
+import unicodedata
 from pathlib import Path
 
 from common.errors import ConfigError
@@ -21,7 +23,7 @@ def data_dir() -> Path:
     value = os.environ.get("COURSE_DATA")
     if not value:
         return (repository_root() or Path.cwd()) / "data"
-    path = Path(value).expanduser()
+    path = expand(value, "COURSE_DATA")
     if not path.is_dir():
         raise ConfigError(
             f"COURSE_DATA={value!r} is not a folder. Make it, correct the variable, or unset it "
@@ -31,8 +33,69 @@ def data_dir() -> Path:
 
 
 def outputs_dir() -> Path:
-    """The folder of runs and executed notebooks: `COURSE_OUTPUTS`, by default `outputs/`."""
+    """The folder of runs and executed notebooks: `COURSE_OUTPUTS`, by default `outputs/`.
+
+    Raises:
+        ConfigError: if `COURSE_OUTPUTS` names a user who does not exist.
+    """
     value = os.environ.get("COURSE_OUTPUTS")
     if value:
-        return Path(value).expanduser()
+        return expand(value, "COURSE_OUTPUTS")
     return (repository_root() or Path.cwd()) / "outputs"
+
+
+def home_dir() -> Path | None:
+    """The user's home folder; `None` for a user without one, as in many containers."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def expand(path: str | Path, what: str = "The path") -> Path:
+    """The path with `~` and `~user` replaced.
+
+    Args:
+        path: As a user gave it.
+        what: What it is, for the error.
+
+    Raises:
+        ConfigError: if there is no such user, or no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{what} {str(path)!r} begins with the home folder of a user who has none. Write the "
+            "whole path."
+        ) from error
+
+
+def display(text: object, lines: bool = False) -> str:
+    """A file name, or somebody else's text, made safe to print.
+
+    Control characters, directions of writing that would turn what follows around, and what is no
+    character at all (in names that are not UTF-8) become backslash escapes, and so does what
+    standard output has no code for.
+
+    Args:
+        text: Anything.
+        lines: Leave line breaks and tabs as they are.
+    """
+    kept = "\n\t" if lines else ""
+    shown = "".join(
+        c if c in kept or not _is_hidden(c) else c.encode("unicode_escape").decode()
+        for c in str(text)
+    )
+    code = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        return shown.encode(code, "backslashreplace").decode(code)
+    except LookupError:
+        return shown
+
+
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
+
+
+def _is_hidden(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or character in _TURNING

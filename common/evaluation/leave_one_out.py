@@ -1,5 +1,11 @@
 """Leave-one-patient-out: as many trainings as patients, each tested on the one it has not seen."""
 
+import gc
+import hashlib
+import json
+import logging
+import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -9,14 +15,16 @@ from tqdm import tqdm
 
 from common.data.images import ImageData
 from common.data.splits import leave_one_patient_out
-from common.errors import DataError
 from common.evaluation.binary import best_threshold
 from common.evaluation.classification import predict
-from common.files import write_atomically
+from common.files import check_output, hold, write_atomically
 from common.models.resnet import ResNetConfig
-from common.training.backend import DeviceSettings
+from common.paths import display
+from common.training.backend import DeviceSettings, forget_gradients
 from common.training.experiment import train_resnet
 from common.training.recipes import Recipe
+
+logger = logging.getLogger(__name__)
 
 
 def predict_left_out(
@@ -32,7 +40,8 @@ def predict_left_out(
 ) -> np.ndarray:
     """The probability of class 1 of each patch, from a network that has not seen its patient.
 
-    Nothing is chosen on the way: every training runs its recipe to the end.
+    Nothing is chosen on the way: every training runs its recipe to the end. Each takes its memory
+    with it: many patients need no more than one.
 
     Args:
         config: The architecture.
@@ -41,8 +50,8 @@ def predict_left_out(
         settings: From `device_settings`.
         seed: Of every training.
         folder: Where each patient's predictions are kept once they are made, so that a killed
-            call goes on with the next patient; for this configuration and data alone. `None` keeps
-            nothing.
+            call goes on with the next patient. They are found again by what they were made of, and
+            made anew where they are damaged. `None` keeps nothing.
         tta: See `common.evaluation.classification.predict`.
         progress: Show a progress bar over the patients.
 
@@ -50,29 +59,77 @@ def predict_left_out(
         float32 (N,).
 
     Raises:
+        CourseError: if nothing can be written into `folder`.
         DataError: for data of one patient, or without patients.
     """
     probability = np.full(len(data), np.nan, "float32")
     rounds = leave_one_patient_out(data)
-    total = len(np.unique(data.groups))
-    for patient, train, test in tqdm(rounds, "left out", total, disable=not progress):
-        path = None if folder is None else folder / f"{patient}.npy"
-        if path is not None and path.exists():
-            found = np.load(path, allow_pickle=False)
-        else:
-            trained = train_resnet(config, recipe, train, None, settings, seed=seed, progress=False)
-            found = predict(trained.network, test.images, tta=tta)[:, 1]
-            if path is not None:
-                with write_atomically(path) as temporary:
-                    np.save(temporary, found)
-        chosen = data.groups == patient
-        if found.shape != (chosen.sum(),):
-            raise DataError(
-                f"{path} holds {len(found)} predictions, but {patient} has {chosen.sum()} patches. "
-                f"Delete {folder} to make all of them anew."
-            )
-        probability[chosen] = found
+    groups = np.asarray(data.groups)
+    made_of = {
+        "network": config.to_dict(),
+        "recipe": recipe.to_dict(),
+        "data": data.fingerprint(),
+        "seed": seed,
+        "tta": tta,
+        "backend": settings.backend,
+    }
+    kept = nullcontext() if folder is None else hold(folder / ".lock", "predicts left-out patients")
+    with kept:
+        for group in tqdm(np.unique(groups), "left out", disable=not progress):
+            patient, train, test = next(rounds)
+            chosen = groups == group
+            path = None
+            if folder is not None:
+                # All patches but these trained the network, whatever the patient is called.
+                text = json.dumps(made_of, default=str)
+                key = hashlib.sha256(text.encode() + np.packbits(chosen).tobytes())
+                name = re.sub("[^A-Za-z0-9]+", "-", patient)[:40]
+                path = folder / f"{name}-{key.hexdigest()[:16]}.predictions"
+            found = None if path is None else _read(path, len(test))
+            if found is None:
+                if path is not None:
+                    check_output(path)
+                found = _predict_one(config, recipe, train, test, settings, seed, tta)
+                if path is not None:
+                    _write(path, found)
+            probability[chosen] = found
+            del train, test  # before the next ones are copied
     return probability
+
+
+def _predict_one(config, recipe, train, test, settings, seed, tta) -> np.ndarray:
+    with forget_gradients():
+        trained = train_resnet(config, recipe, train, None, settings, seed=seed, progress=False)
+        found = predict(trained.network, test.images, tta=tta)[:, 1]
+    del trained
+    gc.collect()  # a network and its graphs lie in circles of references
+    return found
+
+
+def _write(path: Path, found: np.ndarray) -> None:
+    content = found.astype("<f4").tobytes()
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(_digest(path, content) + content)
+
+
+def _read(path: Path, count: int) -> np.ndarray | None:
+    """What `_write` kept; `None` if there is nothing, or, with a warning, if it is damaged."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        logger.warning("Could not read %s (%s): made anew.", display(path), error.strerror)
+        return None
+    digest, content = content[:32], content[32:]
+    if _digest(path, content) == digest and len(content) == 4 * count:
+        return np.frombuffer(content, "<f4")
+    logger.warning("%s is damaged: the predictions in it are made anew.", display(path))
+    return None
+
+
+def _digest(path: Path, content: bytes) -> bytes:
+    return hashlib.sha256(path.name.encode() + content).digest()
 
 
 def left_out_thresholds(

@@ -146,6 +146,23 @@ def most_confident_mistakes(
     )
 
 
+def most_frequent_confusions(confusions: pd.DataFrame, count: int = 6) -> pd.DataFrame:
+    """Which class is called which other one most often.
+
+    Args:
+        confusions: Images by truth (rows) and prediction, as `confusion_matrix` gives them.
+        count: Rows at most.
+
+    Returns:
+        `truth`, `predicted`, `images` and `share` of the images of the true class; empty where
+        nothing is confused.
+    """
+    pairs = confusions.reset_index().melt("truth", var_name="predicted", value_name="images")
+    pairs["share"] = pairs["images"] / pairs["truth"].map(confusions.sum(axis=1))
+    pairs = pairs[(pairs["truth"] != pairs["predicted"]) & (pairs["images"] > 0)]
+    return pairs.nlargest(count, "images").reset_index(drop=True)
+
+
 def _check(labels, probabilities, classes=None) -> tuple[np.ndarray, np.ndarray]:
     labels, probabilities = check_labels(labels, probabilities, "probabilities")
     if classes is not None and probabilities.shape[1] != len(classes):

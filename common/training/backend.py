@@ -218,6 +218,30 @@ def compiled_method(function: Callable, variables: list) -> Callable:
     return lambda *inputs: compiled(*map(tf.convert_to_tensor, inputs))
 
 
+@contextlib.contextmanager
+def forget_gradients() -> Iterator[None]:
+    """Lets go of the graphs of the trainings inside once their networks are gone (TensorFlow only).
+
+    Keras's optimizers sum the gradients over the devices, be it one, by a function with a gradient
+    of its own. TensorFlow registers such a function under a new name in every graph and keeps it,
+    with the graph around it, as long as the process runs. It is looked up only where a gradient is
+    taken through an optimizer's step.
+    """
+    names = {}
+    if keras.backend.backend() == "tensorflow":
+        with contextlib.suppress(ImportError, AttributeError):  # no public way leads there
+            from tensorflow.python.framework import ops
+
+            names = ops.gradient_registry._registry
+    before = set(names)
+    try:
+        yield
+    finally:
+        for name in set(names) - before:
+            if name.startswith("CustomGradient-"):
+                names.pop(name, None)
+
+
 def tensorboard_available() -> bool:
     """Whether Keras's TensorBoard callback can write: it needs TensorFlow on every backend."""
     try:

@@ -1,5 +1,6 @@
 """Keras callbacks that lose nothing when a training is killed."""
 
+import hashlib
 import json
 import math
 import time
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from common.errors import DataError
+from common.errors import CourseError, DataError
 from common.files import require_space, write_atomically, write_text
 from common.training.batches import Batches
 
@@ -50,25 +51,43 @@ class Checkpoint(keras.callbacks.Callback):
         """Loads the last whole epoch into a built and compiled model; returns the next epoch.
 
         Raises:
-            DataError: if the checkpoint is no checkpoint of such a model.
+            DataError: if the checkpoint is no checkpoint of such a model, or damaged.
         """
-        if self.folder is None:
-            return 0
-        for unfinished in self.folder.glob(".writing-*"):  # by a training that was killed
-            unfinished.unlink(missing_ok=True)
-        if not self.path.exists():
+        if self.folder is None or not self.path.exists():
             return 0
         try:
             with h5py.File(self.path, "r") as file:
-                self.state = json.loads(file["course_state"][()].tobytes())
+                state = json.loads(file["course_state"][()].tobytes())
+                if file.attrs.get("course_digest", None) not in (None, _digest(file)):
+                    raise ValueError("its checksum differs")
+            self.state = _checked_state(state)
             model.optimizer.build(model.trainable_variables)
             model.load_weights(self.path)
-        except (OSError, KeyError, ValueError) as error:
-            raise DataError(
-                f"{self.path} does not fit this network or is damaged ({error}). "
-                "Delete its folder to train anew, or choose another run name."
-            ) from error
+        except _DAMAGED as error:
+            raise self._damaged(self.path, error) from error
         return self.state["epoch"]
+
+    def load_best(self, model: keras.Model) -> None:
+        """Loads the weights of the best epoch, if one was kept.
+
+        Raises:
+            DataError: if the file is gone, damaged or of another network.
+        """
+        if self.folder is None or not self.state["best"]:
+            return
+        try:
+            with h5py.File(self.best_path, "r") as file:
+                if file.attrs.get("course_digest", None) not in (None, _digest(file)):
+                    raise ValueError("its checksum differs")
+            model.load_weights(self.best_path)
+        except _DAMAGED as error:
+            raise self._damaged(self.best_path, error) from error
+
+    def _damaged(self, path: Path, error: Exception) -> DataError:
+        return DataError(
+            f"{path} does not fit this network or is damaged ({str(error)[:300]}). Delete "
+            f"{self.folder} to train anew, or choose another run name."
+        )
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.perf_counter()
@@ -105,6 +124,88 @@ class Checkpoint(keras.callbacks.Callback):
             state = np.frombuffer(json.dumps(self.state).encode(), "uint8")
             with h5py.File(temporary, "a") as file:
                 file.create_dataset("course_state", data=state)
+                file.attrs["course_digest"] = _digest(file)
+
+
+# What h5py, Keras and JSON make of changed bytes.
+_DAMAGED = (
+    *(OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError),
+    *(IndexError, OverflowError, MemoryError, RecursionError),
+)
+
+
+def _digest(file: h5py.File) -> str:
+    """A checksum of all that an HDF5 file holds: it has none of its own."""
+    digest = hashlib.sha256()
+
+    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        digest.update(name.encode("utf-8", "surrogateescape"))
+        if isinstance(item, h5py.Dataset):
+            digest.update(f"{item.shape} {item.dtype}".encode())
+            digest.update(np.ascontiguousarray(item[()]))
+
+    file.visititems(add)
+    return digest.hexdigest()
+
+
+def _checked_state(state: object) -> dict:
+    """The state of a checkpoint, if it is one.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    kinds = {"epoch": int, "history": list, "best": (dict, type(None)), "seconds": float}
+    if not isinstance(state, dict) or set(state) != set(kinds):
+        raise ValueError("its state is of another form")
+    for key, kind in kinds.items():
+        if not isinstance(state[key], kind):
+            raise ValueError(f"its state is of another form: {key}={state[key]!r}")
+    if len(state["history"]) != state["epoch"]:
+        raise ValueError(f"it tells of {len(state['history'])} epochs, not {state['epoch']}")
+    return state
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Stops a training whose loss, or a weight, is no number any more: it would never recover.
+
+    Put it before the callbacks that keep what it finds.
+
+    Args:
+        steps_per_epoch: Steps in each epoch.
+    """
+
+    def __init__(self, steps_per_epoch: int):
+        super().__init__()
+        self.steps_per_epoch = steps_per_epoch
+        self.every = max(1, min(10, steps_per_epoch // 10))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        # A mean since the epoch began: once no number, it stays so.
+        if batch % self.every == 0 and "loss" in (logs or {}):
+            self._check("the loss", logs["loss"], batch + 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, value in (logs or {}).items():
+            if "loss" in name:
+                self._check(name, value, self.steps_per_epoch)
+        for weight in self.model.trainable_variables:
+            value = np.asarray(keras.ops.convert_to_numpy(weight), "float32")
+            self._check(f"a weight of {weight.path}", value.sum(dtype="float64"))
+
+    def _check(self, what: str, value: float, step: int | None = None) -> None:
+        if np.isfinite(value):
+            return
+        where = f"epoch {self.epoch + 1}" + (
+            f", step {step} of {self.steps_per_epoch}" if step else ""
+        )
+        raise CourseError(
+            f"{what[0].upper()}{what[1:]} is no number any more ({value}) in {where}: the training "
+            "has diverged and is stopped. Lower the learning rate (learning_rate), or train in "
+            "float32; then run the same again, under another run name if it has one."
+        )
 
 
 class SeedEpochs(keras.callbacks.Callback):

@@ -1,6 +1,7 @@
 """Captioners from data to run folder, and back: photos in, captions out."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,10 +29,19 @@ from common.training.backend import (
 )
 from common.training.captioning import CaptionedFeatures, CaptionRecipe, fit_captioner
 from common.training.features import BATCH, Extractor, extract_features, require_backbone, to_input
+from common.training.fit import FitResult
 from common.training.generation import Generator, build_decoder
 from common.training.recipes import resolve_profile
-from common.training.released import released_folder
-from common.training.runs import Run, read_model, run_folder
+from common.training.released import load_weights, released_folder
+from common.training.runs import (
+    Run,
+    check_files,
+    file_hashes,
+    fingerprint,
+    read_model,
+    read_record,
+    run_folder,
+)
 from common.training.scene_backbone import scene_backbone
 from common.training.self_critical import Reward, RewardRecipe, fit_reward
 
@@ -154,6 +164,7 @@ class CaptionTask:
         features: Their features by split, in the same order.
         vocabulary: Of the training captions.
         backbone: `name`, `weights`, `hash` and `shape` (regions in height and width, channels).
+        images: By split, a fingerprint of the images that the features are of.
     """
 
     dataset: str
@@ -161,6 +172,20 @@ class CaptionTask:
     features: dict[str, CaptionedFeatures]
     vocabulary: Vocabulary
     backbone: dict
+    images: dict[str, str]
+
+    def description(self) -> dict:
+        """What a run on this task was made of: how many images, and fingerprints of it all.
+
+        `images`: of the pixels of all splits; `captions`: of what people said of them;
+        `vocabulary`: of the words in their order.
+        """
+        return {
+            **{f"n_{split}": len(self.data[split]) for split in SPLITS},
+            "images": fingerprint([self.images[split] for split in SPLITS]),
+            "captions": fingerprint([self.data[split].fingerprint_captions() for split in SPLITS]),
+            "vocabulary": self.vocabulary.fingerprint(),
+        }
 
     def build(
         self, name: str, seed: int = 0, vectors: WordVectors | None = None, **arguments
@@ -252,7 +277,7 @@ def caption_task(
         limits = SMOKE if kind == "photos" and resolve_profile(profile) == "smoke" else {}
     name = backbone or (SCENES if kind == "synthetic" else BACKBONE)
     network = image_backbone(name, weights)
-    data, features = {}, {}
+    data, features, fingerprints = {}, {}, {}
     for split in SPLITS:
         images = load_captions(dataset, split, limits.get(split))
         plain = extract_features(images, network, name, progress=progress)
@@ -263,6 +288,7 @@ def caption_task(
             i for i, image in enumerate(images.names) if not any(image in a.bad for a in arrays)
         ]
         whole = len(usable) == len(images)
+        fingerprints[split] = plain.key.images
         data[split] = images if whole else images.subset(usable)
         maps = [part.array if whole else part.array[usable] for part in arrays]
         features[split] = CaptionedFeatures(maps[0], data[split].references, *maps[1:])
@@ -275,7 +301,7 @@ def caption_task(
         "hash": weights_hash(network),
         "shape": list(network.output_shape[1:]),
     }
-    return CaptionTask(dataset, data, features, vocabulary, described)
+    return CaptionTask(dataset, data, features, vocabulary, described, fingerprints)
 
 
 @dataclass(frozen=True)
@@ -328,8 +354,9 @@ def captioner_config(
         "decoder": {"name": name, "vocabulary_size": len(task.vocabulary), **arguments},
         "backbone": task.backbone,
         "recipe": recipe.to_dict(),
+        "backend": settings.backend,
         "device": settings.to_dict(),
-        "data": {f"n_{split}": len(task.data[split]) for split in SPLITS},
+        "data": task.description(),
         **more,
     }
 
@@ -366,24 +393,29 @@ def train_captioner(
         progress: Show a progress bar.
     """
     arguments = decoder_arguments(name, task.dataset) if arguments is None else arguments
-    if run is not None and (run.folder / "model.keras").exists():
-        return _found_again(run)
-    if run is not None:
-        task.vocabulary.save(run.folder / "vocabulary.json")
-    with device_scope(settings):
-        network = task.build(name, seed, vectors, **arguments)
-        result = fit_captioner(
-            network,
-            task.vocabulary,
-            task.features["train"],
-            task.features["dev"],
-            recipe,
-            settings,
-            score=score,
-            seed=seed,
-            folder=run.folder if run else None,
-            progress=progress,
-        )
+    with run.hold() if run else nullcontext():
+        if run is not None and (run.folder / "model.keras").exists():
+            return _found_again(run)
+        if run is not None:
+            task.vocabulary.save(run.folder / "vocabulary.json")
+        with device_scope(settings):
+            network = task.build(name, seed, vectors, **arguments)
+            result = fit_captioner(
+                network,
+                task.vocabulary,
+                task.features["train"],
+                task.features["dev"],
+                recipe,
+                settings,
+                score=score,
+                seed=seed,
+                folder=run.folder if run else None,
+                progress=progress,
+            )
+        return _kept(network, result, run)
+
+
+def _kept(network: Decoder, result: FitResult, run: Run | None) -> TrainedCaptioner:
     if run is not None:
         run.save_model(network)
         network, _ = read_captioner(run.folder)
@@ -392,8 +424,7 @@ def train_captioner(
 
 def _found_again(run: Run) -> TrainedCaptioner:
     trained, _ = read_captioner(run.folder)
-    history = run.history
-    return TrainedCaptioner(trained, history, float(history["seconds"].sum()), run)
+    return TrainedCaptioner(trained, run.history, run.seconds, run)
 
 
 def standard_run(
@@ -422,7 +453,7 @@ def standard_run(
         seed=seed,
         min_count=task.vocabulary.min_count,
     )
-    run = Run(run_label(task, profile, name, seed), config)
+    run = Run.labelled(run_label(task, profile, name, seed), config)
     train_captioner(
         name,
         task,
@@ -468,6 +499,7 @@ def reward_config(
         min_count=task.vocabulary.min_count,
         reward=reward,
         start=start.name,
+        start_weights=fingerprint(file_hashes(start)),
     )
 
 
@@ -499,42 +531,40 @@ def train_by_reward(
     Raises:
         DataError: if vocabulary or features are not those of the run to start from.
     """
-    if run is not None and (run.folder / "model.keras").exists():
-        return _found_again(run)
-    before, vocabulary = read_captioner(start)
-    described = read_description(start)
-    if vocabulary.words != task.vocabulary.words:
-        raise DataError(
-            f"The run in {start} has a vocabulary of {len(vocabulary)} words, this task another "
-            f"one of {len(task.vocabulary)}: its numbers would mean other words. Use the data set "
-            "and min_count of that run, or train a captioner on this task first."
+    with run.hold() if run else nullcontext():
+        if run is not None and (run.folder / "model.keras").exists():
+            return _found_again(run)
+        before, vocabulary = read_captioner(start)
+        described = read_description(start)
+        if vocabulary.words != task.vocabulary.words:
+            raise DataError(
+                f"The run in {start} has a vocabulary of {len(vocabulary)} words, this task another"
+                f" one of {len(task.vocabulary)}: its numbers would mean other words. Use the data "
+                "set and min_count of that run, or train a captioner on this task first."
+            )
+        require_backbone(
+            (task.backbone["name"], task.backbone["hash"]),
+            (described["backbone"]["name"], described["backbone"]["hash"]),
         )
-    require_backbone(
-        (task.backbone["name"], task.backbone["hash"]),
-        (described["backbone"]["name"], described["backbone"]["hash"]),
-    )
-    if run is not None:
-        task.vocabulary.save(run.folder / "vocabulary.json")
-    with device_scope(settings):
-        network = _build(described)
-        network.set_weights(before.get_weights())
-        result = fit_reward(
-            network,
-            task.vocabulary,
-            task.features["train"],
-            task.features["dev"],
-            reward,
-            recipe,
-            settings,
-            score=score,
-            seed=seed,
-            folder=run.folder if run else None,
-            progress=progress,
-        )
-    if run is not None:
-        run.save_model(network)
-        network, _ = read_captioner(run.folder)
-    return TrainedCaptioner(network, result.history, result.seconds, run)
+        if run is not None:
+            task.vocabulary.save(run.folder / "vocabulary.json")
+        with device_scope(settings):
+            network = _build(described)
+            network.set_weights(before.get_weights())
+            result = fit_reward(
+                network,
+                task.vocabulary,
+                task.features["train"],
+                task.features["dev"],
+                reward,
+                recipe,
+                settings,
+                score=score,
+                seed=seed,
+                folder=run.folder if run else None,
+                progress=progress,
+            )
+        return _kept(network, result, run)
 
 
 class Captioner:
@@ -636,9 +666,7 @@ def load_captioner(run: str | Path | None = None, batch_size: int = 32) -> Capti
             not those of the training.
     """
     folder = released_captioner() if run is None else run_folder(run)
-    record = read_json(folder / "record.json")
-    if record.get("phase") != PHASE:
-        raise ConfigError(f"The run in {folder} is one of {record.get('phase')}, not of {PHASE}.")
+    record = read_captioner_record(folder)
     trained, vocabulary = read_captioner(folder)
     described = record["backbone"]
     network = image_backbone(described["name"], described["weights"])
@@ -656,12 +684,40 @@ def released_captioner(teacher_forced: bool = False) -> Path:
     return rewarded if rewarded.is_dir() and not teacher_forced else folder
 
 
+def read_captioner_record(folder: Path) -> dict:
+    """The record of a finished captioner.
+
+    Raises:
+        ConfigError: if it is of another phase.
+        DataError: if it is damaged.
+    """
+    record = read_record(folder)
+    if record.get("phase") != PHASE:
+        raise ConfigError(f"The run in {folder} is one of {record.get('phase')}, not of {PHASE}.")
+    kinds = {
+        "backbone": {"name": str, "weights": str, "hash": str, "shape": list},
+        "decoder": {"name": str, "vocabulary_size": int},
+        "decoding": {"beams": int, "length_penalty": (int, float)},
+    }
+    for part, values in kinds.items():
+        found = record.get(part)
+        for key, kind in values.items():
+            if not isinstance(found, dict) or not isinstance(found.get(key), kind):
+                raise DataError(
+                    f"{folder / 'record.json'} tells no {part}.{key}: it is damaged, or of another "
+                    "version of the course. Restore the file, or train anew."
+                )
+    return record
+
+
 def read_captioner(folder: Path) -> tuple[Decoder, Vocabulary]:
     """Decoder, in float32, and vocabulary of a run's folder or of released weights.
 
     Raises:
         DataError: if files are missing or damaged, or do not fit together.
     """
+    described = read_description(folder)
+    check_files(folder, described)
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
     path = folder / "model.keras"
     with dtype_policy("float32"):  # whatever precision it was trained in
@@ -669,11 +725,10 @@ def read_captioner(folder: Path) -> tuple[Decoder, Vocabulary]:
             trained = read_model(path)
         else:
             path = folder / "model.weights.h5"
-            trained = _build(read_description(folder))
-            try:
-                trained.load_weights(path)
-            except (OSError, ValueError, KeyError) as error:
-                raise DataError(f"{path} is missing or damaged: {error}.") from error
+            trained = _build(described, folder)
+            load_weights(trained, path)
+    if getattr(trained, "vocabulary_size", None) is None:
+        raise DataError(f"{path} holds no decoder of captions. Restore the files of one run.")
     if trained.vocabulary_size != len(vocabulary):
         raise DataError(
             f"{folder / 'vocabulary.json'} has {len(vocabulary)} words, the decoder in {path} was "
@@ -689,7 +744,7 @@ def release_captioner(run: str | Path) -> tuple[Path, dict]:
         The folder, and the record.
     """
     source = run_folder(run)
-    record = read_json(source / "record.json")
+    record = read_captioner_record(source)
     trained, vocabulary = read_captioner(source)
     folder = released_folder(PHASE) / (REWARDED if "reward" in record else "")
     with dtype_policy("float16"):
@@ -698,18 +753,26 @@ def release_captioner(run: str | Path) -> tuple[Path, dict]:
     with write_atomically(folder / "model.weights.h5") as temporary:
         half.save_weights(temporary, overwrite=True)
     vocabulary.save(folder / "vocabulary.json")
+    record["files"] = file_hashes(folder)
     write_json(folder / "record.json", record)
     return folder, record
 
 
 def read_description(folder: Path) -> dict:
     """What a run, finished or not, or released weights are of: the record, or the config."""
-    record = folder / "record.json"
-    return read_json(record if record.exists() else folder / "config.json")
+    if (folder / "record.json").exists():
+        return read_record(folder)
+    return read_json(folder / "config.json", dict)
 
 
-def _build(record: dict) -> Decoder:
-    arguments = dict(record["decoder"])
-    made = decoder(arguments.pop("name"), arguments.pop("vocabulary_size"), **arguments)
-    height, width, channels = record["backbone"]["shape"]
-    return build_decoder(made, height * width, channels)
+def _build(record: dict, folder: Path | None = None) -> Decoder:
+    try:
+        arguments = dict(record["decoder"])
+        made = decoder(arguments.pop("name"), arguments.pop("vocabulary_size"), **arguments)
+        height, width, channels = record["backbone"]["shape"]
+        return build_decoder(made, height * width, channels)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"The record of the run{f' in {folder}' if folder else ''} describes no decoder of "
+            f"this course ({error}). Restore it, or train anew."
+        ) from error

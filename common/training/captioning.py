@@ -12,9 +12,9 @@ from common.data.vocabulary import PAD, Vocabulary
 from common.errors import ConfigError, DataError
 from common.files import write_json
 from common.models.decoders import Decoder
-from common.training.backend import DeviceSettings
+from common.training.backend import DeviceSettings, forget_gradients
 from common.training.batches import CaptionBatches
-from common.training.callbacks import Checkpoint, Progress, SeedEpochs
+from common.training.callbacks import Checkpoint, FiniteLoss, Progress, SeedEpochs
 from common.training.fit import FitResult, tensorboard_callbacks
 from common.training.generation import Generator, caption_tokens
 from common.training.schedules import OneCycle
@@ -225,8 +225,9 @@ class Generated(keras.callbacks.Callback):
         from common.files import read_json
 
         if self._path is not None and self._path.exists():
-            told = read_json(self._path)
-            self.told = {key: text for key, text in told.items() if int(key) <= epochs}
+            told = read_json(self._path, dict)
+            done = set(map(str, range(1, epochs + 1)))
+            self.told = {key: text for key, text in told.items() if key in done}
 
     def on_epoch_end(self, epoch, logs=None):
         captions = self.generator.captions(self.features)
@@ -284,6 +285,7 @@ class Supervision:
         if generated:
             generated.restore(self.epoch)
             self.callbacks.insert(0, generated)
+        self.callbacks.insert(0, FiniteLoss(steps))
         if folder is not None and tensorboard:
             self.callbacks += tensorboard_callbacks(folder)
         if progress:
@@ -296,9 +298,7 @@ class Supervision:
 
     def result(self) -> FitResult:
         """History and seconds; the model gets the weights of the best epoch, if there is one."""
-        best = self.checkpoint.state["best"]
-        if best and self.checkpoint.folder is not None:
-            self.model.load_weights(self.checkpoint.best_path)
+        self.checkpoint.load_best(self.model)
         return FitResult(self.checkpoint.history(), self.checkpoint.state["seconds"])
 
 
@@ -370,13 +370,14 @@ def fit_captioner(
     )  # fmt: skip
     batches.start_epoch(supervision.epoch)
     if not supervision.finished:
-        model.fit(
-            batches.for_fit(),
-            validation_data=scored.for_fit(),
-            initial_epoch=supervision.epoch,
-            epochs=recipe.epochs,
-            shuffle=False,  # the batches are shuffled, from the seed
-            verbose=0,
-            callbacks=[SeedEpochs(batches, seed), *supervision.callbacks],
-        )
+        with forget_gradients():
+            model.fit(
+                batches.for_fit(),
+                validation_data=scored.for_fit(),
+                initial_epoch=supervision.epoch,
+                epochs=recipe.epochs,
+                shuffle=False,  # the batches are shuffled, from the seed
+                verbose=0,
+                callbacks=[SeedEpochs(batches, seed), *supervision.callbacks],
+            )
     return supervision.result()

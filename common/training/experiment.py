@@ -1,16 +1,18 @@
 """One training of a ResNet, from configuration to run folder."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import keras
 import pandas as pd
 
+from common.data import dataset_name
 from common.data.images import ImageData
 from common.models.resnet import ResNetConfig, adapt, resnet, spread
 from common.training.backend import DeviceSettings, device_scope
 from common.training.fit import fit
 from common.training.recipes import Recipe
-from common.training.runs import Run
+from common.training.runs import Run, slug
 
 
 @dataclass(frozen=True)
@@ -48,24 +50,24 @@ def train_resnet(
         run: Where the training is kept; `None` keeps nothing.
         progress: Show a progress bar.
     """
-    if run is not None and (run.folder / "model.keras").exists():
-        history = run.history
-        return Trained(run.load_model(), history, float(history["seconds"].sum()), run)
-    with device_scope(settings):
-        name = run.name.replace("/", "-").replace("=", "-") if run else "resnet"
-        network = build(config, recipe, train, seed, name)
-        result = fit(
-            network,
-            train,
-            validation,
-            recipe,
-            settings,
-            seed=seed,
-            folder=run.folder if run else None,
-            progress=progress,
-        )
-    if run is not None:
-        run.save_model(network)
+    with run.hold() if run else nullcontext():
+        if run is not None and (run.folder / "model.keras").exists():
+            return Trained(run.load_model(), run.history, run.seconds, run)
+        with device_scope(settings):
+            name = run.name.replace("/", "-").replace("=", "-") if run else "resnet"
+            network = build(config, recipe, train, seed, name)
+            result = fit(
+                network,
+                train,
+                validation,
+                recipe,
+                settings,
+                seed=seed,
+                folder=run.folder if run else None,
+                progress=progress,
+            )
+        if run is not None:
+            run.save_model(network)
     return Trained(network, result.history, result.seconds, run)
 
 
@@ -101,17 +103,30 @@ def run_config(
     seed: int,
     **more,
 ) -> dict:
-    """What makes a run what it is, as `Run` keeps it and records show it."""
+    """What makes a run what it is, as `Run` keeps it and records show it.
+
+    Args:
+        dataset: As a lesson takes it; of a folder the name counts, wherever it lies. What is in it
+            belongs into `more`, as a fingerprint.
+    """
     return {
         "phase": phase,
-        "dataset": dataset,
+        "dataset": dataset_name(dataset),
         "profile": profile,
         "seed": seed,
         "network": trained_config(config, recipe).to_dict(),
         "recipe": recipe.to_dict(),
+        "backend": settings.backend,
         "device": settings.to_dict(),
+        "source": str(dataset),
         **more,
     }
+
+
+def own_label(dataset: str, data: ImageData) -> str:
+    """How the name of a run begins: the data set's name; of one's own data with a fingerprint."""
+    name = dataset_name(dataset)
+    return name if name == dataset else f"{slug(name)[:40]}-{data.fingerprint()[:6]}"
 
 
 def ablations(recipe: Recipe) -> dict[str, Recipe]:

@@ -3,21 +3,31 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import keras
 import numpy as np
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from common.data.captions import CaptionData
 from common.data.image_folder import in_lines, one_opencv_thread
+from common.data.image_hashes import image_hashes
 from common.errors import DataError
-from common.files import read_json, require_space, write_json
+from common.files import (
+    hold,
+    not_written,
+    read_json,
+    require_space,
+    write_atomically,
+    write_json,
+)
 from common.models.backbones import weights_hash
 from common.paths import outputs_dir
 from common.training.backend import compiled_method
@@ -25,6 +35,8 @@ from common.training.backend import compiled_method
 logger = logging.getLogger(__name__)
 
 BATCH = 64
+# To be raised when the same files would be read into other pixels.
+_READER = 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class FeatureKey:
         backbone: Its name.
         weights: `weights_hash` of it.
         shape: Regions in height and width, channels.
-        images: Hash of the names of the images, in their order.
+        images: Hash of the names and contents of the images, in their order.
         mirrored: Whether of the mirrored images.
     """
 
@@ -155,9 +167,10 @@ def extract_features(
 ) -> Features:
     """Features of all images of a data set; what is extracted already is not done again.
 
-    They are kept under `outputs/features`. A call that was killed is gone on with at the batch
-    where it stopped. Images that cannot be read are passed over and listed at the end; the next
-    call tries them again.
+    They are kept under `outputs/features`, found again by the images' contents, and taken from
+    there for other sets with the same images, too. A call that was killed is gone on with at the
+    batch where it stopped. What is damaged is noticed and extracted anew. Images that cannot be
+    read are passed over and listed at the end; the next call tries them again.
 
     Args:
         data: The images.
@@ -169,15 +182,17 @@ def extract_features(
         progress: Show a progress bar.
 
     Raises:
-        DataError: if what is kept is damaged, or not one image can be read.
+        DataError: if not one image can be read.
         CourseError: if the disk is too small.
     """
     extractor = Extractor(backbone, batch_size)
+    hashes = image_hashes(data)
+    contents = [f"{image} {content}" for image, content in zip(data.names, hashes, strict=True)]
     key = FeatureKey(
         name or backbone.name,
         weights_hash(backbone),
         extractor.shape,
-        _hash(data.names),
+        _hash([f"reader {_READER}", *contents]),
         mirrored,
     )
     root = outputs_dir() / "features" if root is None else Path(root)
@@ -185,16 +200,16 @@ def extract_features(
         f"{data.name}-{data.split}-{key.backbone}-"
         f"{_hash([json.dumps(key.to_dict(), sort_keys=True)])}"
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    # Two processes that want the same features: the second one waits and finds them.
-    with FileLock(folder / ".lock"):
-        state = _state(folder, key, data)
-        array = _memory_map(folder, key, len(data), new=not state["done"])
-        _extract(data, extractor, array, state, folder, mirrored, progress)
-        del array
-    features = Features(
-        np.load(folder / "features.npy", mmap_mode="r"), key, folder, data.names, state["bad"]
-    )
+    kept = _Kept(folder, key, data.names, hashes)
+    if not kept.is_whole():
+        # Two processes that want the same features: the second one waits and finds them.
+        with hold(folder / ".lock", f"extracts features of {data.name} ({data.split})"):
+            try:
+                kept.open()
+                _extract(data, extractor, kept, mirrored, progress)
+            except OSError as error:
+                raise not_written(folder / "features.npy", error) from error
+    features = Features(kept.read(), key, folder, data.names, kept.state["bad"])
     if features.bad:
         listed = [f"{image}: {why}" for image, why in features.bad.items()]
         what = f"{data.name} ({data.split}): {len(listed)} of {len(data)} images have no features:"
@@ -206,80 +221,213 @@ def extract_features(
 
 
 def _hash(texts) -> str:
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+    text = "\n".join(texts)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _state(folder: Path, key: FeatureKey, data: CaptionData) -> dict:
-    """How many images are done, and which could not be read."""
-    path = folder / "state.json"
-    if not path.exists():
-        return {"key": key.to_dict(), "images": len(data), "done": 0, "bad": {}}
-    state = read_json(path)
-    whole = isinstance(state, dict) and {"key", "done", "bad"} <= state.keys()
-    if not whole or state["key"] != key.to_dict() or not 0 <= state["done"] <= len(data):
-        raise DataError(f"{path} is not of these features. Delete {folder} to extract them anew.")
+class _Kept:
+    """Features on disk, and what is known of them.
+
+    `features.npy` has the features, `images.json` names and contents of their images, `state.json`
+    how many are done, which images could not be read, and checksums: `blocks` of `[start, stop,
+    crc]`, and, once all is done, size and time of `features.npy`, so that it need not be read.
+
+    Args:
+        folder: Where they are, or will be.
+        key: What they are of.
+        names, hashes: Of the images, and of their contents.
+    """
+
+    def __init__(self, folder: Path, key: FeatureKey, names: Sequence[str], hashes: list[str]):
+        self.folder, self.key, self.names, self.hashes = folder, key, names, hashes
+        self.path = folder / "features.npy"
+        height, width, channels = key.shape
+        self.shape = (len(hashes), height * width, channels)
+        self.row_bytes = 2 * height * width * channels
+        self.damaged: list[int] = []
+
+    def is_whole(self) -> bool:
+        """Whether all is there, as it was written, and nothing is left to be tried again."""
+        try:
+            self.state = self._read_state()
+            return self._is_as_written() and not self.state["bad"]
+        except (DataError, OSError, ValueError, EOFError):
+            return False
+
+    def open(self) -> None:
+        """Takes up what an earlier call left, as far as it is whole, or begins anew."""
+        self.state = self._found() or self._new()
+        self.header = self.path.stat().st_size - len(self.hashes) * self.row_bytes
+
+    def _read_state(self) -> dict:
+        state = _checked_state(read_json(self.folder / "state.json", dict), self.key)
+        array = self.read()
+        if array.shape != self.shape or array.dtype != np.float16:
+            raise ValueError(f"features.npy holds {array.dtype} {array.shape}")
+        return state
+
+    def _is_as_written(self) -> bool:
+        whole = self.state["done"] == len(self.hashes)
+        return whole and self.state["kept"] == _size_and_time(self.path)
+
+    def _found(self) -> dict | None:
+        if not (self.folder / "state.json").exists():
+            return None
+        try:
+            self.state = self._read_state()
+        except (DataError, OSError, ValueError, EOFError) as error:
+            logger.warning("%s is damaged (%s): extracting anew.", self.folder, error)
+            return None
+        if not self._is_as_written():
+            array = self.read()
+            for start, stop, crc in self.state["blocks"]:
+                if zlib.crc32(np.ascontiguousarray(array[start:stop])) != crc:
+                    self.damaged += range(start, stop)
+            if self.damaged:
+                what = "%s is damaged: %d of its images are extracted anew."
+                logger.warning(what, self.path, len(self.damaged))
+        return self.state
+
+    def _new(self) -> dict:
+        require_space(self.folder, len(self.hashes) * self.row_bytes + 2**20)
+        (self.folder / "state.json").unlink(missing_ok=True)
+        with write_atomically(self.path) as temporary:
+            np.lib.format.open_memmap(temporary, "w+", "float16", self.shape).flush()
+        pairs = list(zip(self.names, self.hashes, strict=True))
+        write_json(self.folder / "images.json", pairs)
+        return {"key": self.key.to_dict(), "done": 0, "bad": {}, "blocks": [], "kept": None}
+
+    def read(self) -> np.ndarray:
+        """The features as a read-only memory map."""
+        return np.load(self.path, mmap_mode="r", allow_pickle=False)
+
+    def write(self, file: BinaryIO, numbers: Sequence[int], rows: np.ndarray) -> None:
+        """Writes rows by number. Through the file: a full disk kills whoever writes into a map."""
+        for number, row in zip(numbers, np.ascontiguousarray(rows, "float16"), strict=True):
+            file.seek(self.header + number * self.row_bytes)
+            file.write(row)
+
+    def save(self, whole: bool = False) -> None:
+        """Writes the state; `whole`: all is done and on the disk."""
+        self.state["kept"] = _size_and_time(self.path) if whole else None
+        write_json(self.folder / "state.json", self.state)
+
+    def checksums(self, numbers: Iterable[int]) -> None:
+        """Brings the checksums of the blocks with these rows up to date."""
+        changed, array = set(numbers), self.read()
+        for block in self.state["blocks"]:
+            if not changed.isdisjoint(range(*block[:2])):
+                block[2] = zlib.crc32(np.ascontiguousarray(array[block[0] : block[1]]))
+
+    def others(self) -> dict[str, np.ndarray]:
+        """Rows of other sets of the same backbone, by the contents of their images."""
+        found: dict[str, np.ndarray] = {}
+        wanted = {**self.key.to_dict(), "images": None}
+        missing = set(self.hashes)
+        for path in sorted(self.folder.parent.glob("*/images.json")):
+            if path.parent == self.folder:
+                continue
+            try:
+                state = read_json(path.with_name("state.json"), dict)
+                pairs = read_json(path, list)
+                array = np.load(path.with_name("features.npy"), mmap_mode="r", allow_pickle=False)
+                kept = state["kept"] == _size_and_time(path.with_name("features.npy"))
+                if kept and {**state["key"], "images": None} == wanted:
+                    for row, (name, content) in zip(array, pairs, strict=True):
+                        if content in missing and name not in state["bad"]:
+                            found[content] = row
+            except (DataError, OSError, ValueError, EOFError, KeyError, TypeError):
+                continue  # cannot be used
+        return found
+
+
+def _size_and_time(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _checked_state(state: dict, key: FeatureKey) -> dict:
+    """The state of these features, if it is one.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    kinds = {"key": dict, "done": int, "bad": dict, "blocks": list, "kept": (list, type(None))}
+    for name, kind in kinds.items():
+        if not isinstance(state.get(name), kind):
+            raise ValueError(f"state.json has no {name}")
+    end = 0
+    for block in state["blocks"]:
+        if not (isinstance(block, list) and len(block) == 3 and block[0] == end < block[1]):
+            raise ValueError("state.json has other blocks than it should")
+        end = block[1]
+    if state["key"] != key.to_dict() or state["done"] != end:
+        raise ValueError("state.json is not of these features")
     return state
 
 
-def _memory_map(folder: Path, key: FeatureKey, count: int, new: bool) -> np.ndarray:
-    path = folder / "features.npy"
-    height, width, channels = key.shape
-    shape = (count, height * width, channels)
-    if new or not path.exists():
-        require_space(folder, 2 * int(np.prod(shape)) + 2**20)
-        return np.lib.format.open_memmap(path, "w+", "float16", shape)
-    try:
-        array = np.lib.format.open_memmap(path, "r+")
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} is damaged ({error}). Delete {folder} to extract anew.") from error
-    if array.shape != shape or array.dtype != np.float16:
-        raise DataError(f"{path} has another shape than it should. Delete {folder}.")
-    return array
-
-
-def _extract(data, extractor, array, state, folder, mirrored, progress) -> None:
+def _extract(data, extractor, kept, mirrored, progress) -> None:
+    state = kept.state
     # Whole batches from a multiple of their size: killed or not, each image meets the same ones.
     batches = [
         range(start, min(start + extractor.batch_size, len(data)))
         for start in range(state["done"], len(data), extractor.batch_size)
     ]
     position = {image: i for i, image in enumerate(data.names)}
-    again = [position[image] for image in state["bad"] if position[image] < state["done"]]
-    with one_opencv_thread(), ThreadPoolExecutor(2) as pool:
-        if again:
-            state["bad"] = {n: why for n, why in state["bad"].items() if position[n] not in again}
-            _write(data, extractor, array, state, again, mirrored, pool)
-        bar = tqdm(
+    bad = [
+        position[image] for image in state["bad"] if position.get(image, len(data)) < state["done"]
+    ]
+    again = sorted({*bad, *kept.damaged})
+    if not batches and not again:
+        kept.save(whole=True)
+        return
+    known = kept.others() if batches else {}
+    unknown = [[i for i in batch if kept.hashes[i] not in known] for batch in batches]
+    with (
+        open(kept.path, "r+b") as file,
+        one_opencv_thread(),
+        ThreadPoolExecutor(2) as pool,
+        tqdm(
             total=len(data),
             initial=state["done"],
             desc=f"features of {data.name} ({data.split})",
             unit=" images",
             disable=not progress or not batches,
-        )
-        with bar:
-            for batch, (images, problems) in _ahead(data, extractor.size, batches, mirrored, pool):
-                _keep(data, extractor, array, state, batch, images, problems)
-                array.flush()
-                state["done"] = batch[-1] + 1
-                write_json(folder / "state.json", state)
-                bar.update(len(batch))
-        if again and not batches:
-            array.flush()
-            write_json(folder / "state.json", state)
+        ) as bar,
+    ):
+        for start in range(0, len(again), extractor.batch_size):
+            numbers = again[start : start + extractor.batch_size]
+            images, problems = _read(data, extractor.size, numbers, mirrored, pool)
+            _keep(data, extractor, kept, file, numbers, images, problems)
+        if again:
+            file.flush()
+            kept.checksums(again)
+            kept.save()
+        read = _ahead(data, extractor.size, unknown, mirrored, pool)
+        for batch, (numbers, (images, problems)) in zip(batches, read, strict=True):
+            copied = [i for i in batch if kept.hashes[i] in known]
+            kept.write(file, copied, np.array([known[kept.hashes[i]] for i in copied], "float16"))
+            if numbers:
+                _keep(data, extractor, kept, file, numbers, images, problems)
+            file.flush()
+            state["blocks"].append([batch[0], batch[-1] + 1, 0])
+            kept.checksums([batch[0]])
+            state["done"] = batch[-1] + 1
+            kept.save()
+            bar.update(len(batch))
+        os.fsync(file.fileno())
+    kept.save(whole=True)
 
 
-def _write(data, extractor, array, state, numbers, mirrored, pool) -> None:
-    for start in range(0, len(numbers), extractor.batch_size):
-        batch = numbers[start : start + extractor.batch_size]
-        images, problems = _read(data, extractor.size, batch, mirrored, pool)
-        _keep(data, extractor, array, state, batch, images, problems)
-
-
-def _keep(data, extractor, array, state, batch, images, problems) -> None:
-    array[list(batch)] = extractor(images).astype("float16")
-    for i, why in problems.items():
-        array[i] = 0
-        state["bad"][data.names[i]] = why
+def _keep(data, extractor, kept, file, numbers, images, problems) -> None:
+    rows = extractor(images).astype("float16")
+    for place, i in enumerate(numbers):
+        if i in problems:
+            rows[place] = 0
+            kept.state["bad"][data.names[i]] = problems[i]
+        else:
+            kept.state["bad"].pop(data.names[i], None)
+    kept.write(file, numbers, rows)
 
 
 def _ahead(data, size, batches, mirrored, pool) -> Iterator:

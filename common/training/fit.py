@@ -13,7 +13,7 @@ from common.layers import AreaResize
 from common.training import backend
 from common.training.backend import DeviceSettings
 from common.training.batches import BatchTransformed, ImageBatches
-from common.training.callbacks import Checkpoint, Progress, SeedEpochs
+from common.training.callbacks import Checkpoint, FiniteLoss, Progress, SeedEpochs
 from common.training.recipes import Recipe
 
 
@@ -63,6 +63,7 @@ def fit(
         ConfigError: if `keep_best` or `recipe.sizes` lacks what it needs.
         DataError: if the folder's checkpoint is not of this network, or the recipe weighs or
             balances classes of which one has no image.
+        CourseError: if the loss is no number any more.
     """
     if keep_best and (folder is None or validation is None):
         raise ConfigError("keep_best needs a folder to keep it in, and validation images.")
@@ -91,38 +92,44 @@ def fit(
     if progress:
         extra.append(Progress(recipe.epochs, steps_per_epoch, network.name))
     scored = ImageBatches(validation, 1000).for_fit() if validation else None
-    for first_epoch, end_epoch, size in recipe.phases():
-        if start > end_epoch:
-            continue
-        epoch = max(first_epoch, start)
-        for layer in resizing:
-            layer.training_size = size
-        model.train_function = None  # `model.fit` makes it anew, once all variables are built
-        batches = ImageBatches(
-            train,
-            batch_size,
-            seed,
-            drop_remainder=True,
-            epoch=epoch,
-            balance=recipe.imbalance == "balanced_batches",
-        )
-        model.fit(
-            batches.for_fit(),
-            validation_data=scored,
-            initial_epoch=epoch,
-            epochs=end_epoch,
-            shuffle=False,  # the batches are shuffled, from the seed
-            verbose=0,
-            callbacks=[SeedEpochs(batches, seed), checkpoint, *extra],
-        )
-        if model.stop_training:
-            break
-        # The end of `model.fit` sets weights to their averages; on JAX both are then one buffer,
-        # which the next phase could not give away twice.
-        for variable in model.optimizer.variables:
-            variable.assign(ops.copy(variable))
-    if keep_best and checkpoint.best_path.exists():
-        model.load_weights(checkpoint.best_path)
+    with backend.forget_gradients():
+        for first_epoch, end_epoch, size in recipe.phases():
+            if start > end_epoch:
+                continue
+            epoch = max(first_epoch, start)
+            for layer in resizing:
+                layer.training_size = size
+            model.train_function = None  # `model.fit` makes it anew, once all variables are built
+            batches = ImageBatches(
+                train,
+                batch_size,
+                seed,
+                drop_remainder=True,
+                epoch=epoch,
+                balance=recipe.imbalance == "balanced_batches",
+            )
+            model.fit(
+                batches.for_fit(),
+                validation_data=scored,
+                initial_epoch=epoch,
+                epochs=end_epoch,
+                shuffle=False,  # the batches are shuffled, from the seed
+                verbose=0,
+                callbacks=[
+                    SeedEpochs(batches, seed),
+                    FiniteLoss(steps_per_epoch),
+                    checkpoint,
+                    *extra,
+                ],
+            )
+            if model.stop_training:
+                break
+            # The end of `model.fit` sets weights to their averages; on JAX both are then one
+            # buffer, which the next phase could not give away twice.
+            for variable in model.optimizer.variables:
+                variable.assign(ops.copy(variable))
+    if keep_best:
+        checkpoint.load_best(model)
     return FitResult(checkpoint.history(), checkpoint.state["seconds"])
 
 

@@ -5,11 +5,13 @@ from pathlib import Path
 import keras
 
 from common.errors import ConfigError, DataError
-from common.files import read_json, write_atomically, write_json
+from common.files import write_atomically, write_json
 from common.models.resnet import ResNetConfig, resnet
 from common.paths import repository_root
 from common.training.backend import dtype_policy
-from common.training.runs import read_model, run_folder
+from common.training.runs import check_files, file_hashes, read_model, read_record, run_folder
+
+RESTORE = "Restore it: git checkout -- phase*/weights"
 
 
 def load_model(run: str | None = None, phase: str = "phase1_cifar") -> tuple[keras.Model, dict]:
@@ -27,11 +29,11 @@ def load_model(run: str | None = None, phase: str = "phase1_cifar") -> tuple[ker
     if run is None:
         return load_released(phase)
     folder = run_folder(run)
-    record = read_json(folder / "record.json")
+    record = read_record(folder)
+    check_files(folder, record)
     trained = read_model(folder / "model.keras")
     try:
-        with dtype_policy("float32"):  # whatever precision it was trained in
-            model = _build(record)
+        model = _build(record, folder)
         model.set_weights(trained.get_weights())
     except (KeyError, ValueError) as error:
         raise DataError(f"Record and model in {folder} do not fit together: {error}") from error
@@ -56,22 +58,30 @@ def released_folder(phase: str = "phase1_cifar") -> Path:
 def released_record(phase: str = "phase1_cifar") -> dict | None:
     """The record of a phase's released weights; `None` where there are none."""
     root = repository_root()
-    path = None if root is None else root / phase / "weights" / "record.json"
-    return read_json(path) if path and path.exists() else None
+    folder = None if root is None else root / phase / "weights"
+    return read_record(folder) if folder and (folder / "record.json").exists() else None
 
 
 def load_released(phase: str = "phase1_cifar") -> tuple[keras.Model, dict]:
     """The network with the released weights of a phase, and their record."""
     folder = released_folder(phase)
-    record = read_json(folder / "record.json")
-    path = folder / "model.weights.h5"
-    try:
-        with dtype_policy("float32"):
-            model = _build(record)
-        model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} is missing or damaged: {error}. Restore it with git.") from error
+    record = read_record(folder)
+    check_files(folder, record, RESTORE)
+    model = _build(record, folder)
+    load_weights(model, folder / "model.weights.h5")
     return model, record
+
+
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Loads a file of released weights.
+
+    Raises:
+        DataError: if it is missing, damaged or of another network.
+    """
+    try:
+        model.load_weights(path)
+    except Exception as error:  # whatever Keras and h5py make of changed bytes
+        raise DataError(f"{path} is missing or damaged: {str(error)[:300]}. {RESTORE}") from error
 
 
 def release(model: keras.Model, record: dict, phase: str = "phase1_cifar") -> Path:
@@ -80,8 +90,7 @@ def release(model: keras.Model, record: dict, phase: str = "phase1_cifar") -> Pa
     The record must hold what `_build` needs: `network` (a `ResNetConfig` as a dict), `classes`.
     """
     folder = released_folder(phase)
-    with dtype_policy("float16"):
-        half = _build(record)
+    half = _build(record, folder, "float16")
     half.set_weights(model.get_weights())
     with write_atomically(folder / "model.weights.h5") as temporary:
         half.save_weights(temporary, overwrite=True)
@@ -90,10 +99,18 @@ def release(model: keras.Model, record: dict, phase: str = "phase1_cifar") -> Pa
 
 
 def write_record(record: dict, phase: str = "phase1_cifar") -> None:
-    """Writes the record beside the released weights."""
-    write_json(released_folder(phase) / "record.json", record)
+    """Writes the record beside the released weights, and ties it to them."""
+    folder = released_folder(phase)
+    write_json(folder / "record.json", {**record, "files": file_hashes(folder)})
 
 
-def _build(record: dict) -> keras.Model:
-    config = ResNetConfig.from_dict(record["network"])
-    return resnet(config, num_classes=len(record["classes"]))
+def _build(record: dict, folder: Path, policy: str = "float32") -> keras.Model:
+    try:
+        config = ResNetConfig.from_dict(record["network"])
+        with dtype_policy(policy):  # whatever precision it was trained in
+            return resnet(config, num_classes=len(record["classes"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{folder / 'record.json'} describes no network of this course ({error}). Restore it, "
+            "or train anew."
+        ) from error

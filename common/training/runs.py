@@ -1,10 +1,14 @@
 """A run is a folder: its configuration, history, record and model, each file written whole."""
 
 import datetime
+import hashlib
 import importlib.metadata
+import json
+import logging
 import platform
 import re
 import subprocess
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,23 @@ import pandas as pd
 
 from common import __version__
 from common.errors import ConfigError, DataError
-from common.files import read_json, write_atomically, write_json
-from common.paths import outputs_dir, repository_root
+from common.files import (
+    file_hash,
+    hold,
+    note_run,
+    read_json,
+    write_atomically,
+    write_json,
+    zip_problem,
+)
+from common.paths import expand, outputs_dir, repository_root
 from common.training import backend
+
+logger = logging.getLogger(__name__)
+
+
+class OtherRunError(ConfigError):
+    """A run of the same name has another configuration."""
 
 
 class Run:
@@ -26,7 +44,9 @@ class Run:
 
     Args:
         name: Letters, digits, `.`, `_`, `-`, `=`, `+`; may contain `/` for a folder of runs.
-        config: What makes this run what it is; plain JSON values.
+        config: What makes this run what it is; plain JSON values. `device` and `source` in it only
+            tell where it was made and where the data lay: they go into the record and are not
+            compared, so that another machine may go on with the run.
         root: Folder of all runs, by default `outputs/runs`.
 
     Raises:
@@ -34,27 +54,43 @@ class Run:
     """
 
     def __init__(self, name: str, config: dict[str, Any], root: Path | None = None):
-        if not re.fullmatch(r"[\w.=+-]+(/[\w.=+-]+)*", name) or ".." in name:
-            raise ConfigError(
-                f"run_name={name!r} cannot be a folder's name. "
-                "Use letters, digits and any of . _ - = + only."
+        self.name = _checked_name(str(name))
+        config = _plain(config)
+        self.config = {key: value for key, value in config.items() if key not in _TELLING}
+        self.about = {key: value for key, value in config.items() if key in _TELLING}
+        self.folder = (root or runs_dir()) / self.name
+        path = self.folder / "config.json"
+        if not path.exists():
+            with self.hold("begins the run"):
+                if not path.exists():
+                    write_json(path, self.config)
+        changed = _changed(read_json(path, dict), self.config)
+        if changed:
+            raise OtherRunError(
+                f"The run {self.name!r} exists with another configuration (differs in: "
+                f"{', '.join(changed)}). Choose another run_name, or delete {self.folder}."
             )
-        self.name = name
-        self.config = _plain(config)
-        self.folder = (root or runs_dir()) / name
-        config_path = self.folder / "config.json"
-        if config_path.exists():
-            before = read_json(config_path)
-            changed = sorted(
-                key for key in {*before, *self.config} if before.get(key) != self.config.get(key)
-            )
-            if changed:
-                raise ConfigError(
-                    f"The run {name!r} exists with another configuration (differs in: "
-                    f"{', '.join(changed)}). Choose another run_name, or delete {self.folder}."
-                )
-        else:
-            write_json(config_path, self.config)
+
+    @classmethod
+    def labelled(cls, label: str, config: dict[str, Any], root: Path | None = None) -> "Run":
+        """The run of a configuration under a name that is made of it, not chosen by anybody.
+
+        Where a run of another configuration has the name already (of changed data, of another
+        backend), the fingerprint of this one is put behind it.
+
+        Args:
+            label: The name; characters that a name cannot have become `-`.
+            config, root: As for `Run`.
+        """
+        label = "/".join(slug(part) for part in label.split("/"))
+        try:
+            return cls(label, config, root)
+        except OtherRunError:
+            return cls(f"{label}-{fingerprint(_identity(_plain(config)))[:8]}", config, root)
+
+    def hold(self, what: str = "trains the run") -> AbstractContextManager:
+        """Lets one process at a time work in this run's folder; see `common.files.hold`."""
+        return hold(self.folder / ".lock", f"{what} {self.name}")
 
     @property
     def finished(self) -> bool:
@@ -63,12 +99,16 @@ class Run:
     @property
     def record(self) -> dict:
         """The record of a finished run."""
-        return read_json(self.folder / "record.json")
+        return read_record(self.folder)
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row per epoch: losses, metrics, seconds."""
-        return pd.read_csv(self.folder / "history.csv")
+        """A row per epoch: losses, metrics, seconds.
+
+        Raises:
+            DataError: if the file is missing or damaged.
+        """
+        return read_history(self.folder)
 
     def save_model(self, model: keras.Model) -> Path:
         """Writes `model.keras`."""
@@ -78,21 +118,40 @@ class Run:
         return path
 
     def load_model(self) -> keras.Model:
-        """Reads `model.keras`."""
+        """Reads `model.keras`.
+
+        Raises:
+            DataError: if it is missing or damaged, or not the one that the record tells of.
+        """
+        if self.finished:
+            check_files(self.folder, self.record)
         return read_model(self.folder / "model.keras")
 
+    @property
+    def seconds(self) -> float:
+        """How long the training took, all its parts together."""
+        return float(self.history["seconds"].sum())
+
     def save_record(self, **content: Any) -> dict:
-        """Writes `record.json`: `content` and where, when and with what it was made."""
+        """Writes `record.json`: `content` and where, when and with what it was made.
+
+        With the hashes of the model and what belongs to it, so that files of two runs, or damaged
+        ones, are noticed.
+        """
         record = {
             "run_name": self.name,
             **self.config,
+            **self.about,
             **_plain(content),
             "versions": versions(),
             "git_revision": git_revision(),
             "hardware": backend.hardware(),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "files": file_hashes(self.folder),
         }
         write_json(self.folder / "record.json", record)
+        if self.folder == runs_dir() / self.name:
+            note_run(self.name)
         return record
 
 
@@ -107,8 +166,11 @@ def run_folder(run: str | Path) -> Path:
     Raises:
         ConfigError: if there is none, or it has not finished.
     """
-    folder = next((f for f in (runs_dir() / run, Path(run)) if f.is_dir()), None)
-    if folder is None:
+    try:
+        folder = next((f for f in (runs_dir() / run, expand(run)) if f.is_dir()), None)
+    except (OSError, ValueError):  # a name that no folder can have
+        folder = None
+    if folder is None or not str(run).strip():
         raise ConfigError(f"There is no run {str(run)!r} under {runs_dir()}, nor such a folder.")
     if not (folder / "record.json").exists():
         raise ConfigError(f"The run in {folder} has not finished; run its notebook again.")
@@ -116,10 +178,83 @@ def run_folder(run: str | Path) -> Path:
 
 
 def find_records(root: Path | None = None) -> list[dict]:
-    """The records of all finished runs, oldest first."""
+    """The records of all finished runs, oldest first; damaged ones are told of and left out."""
     root = root or runs_dir()
-    records = [read_json(path) for path in root.rglob("record.json")]
-    return sorted(records, key=lambda record: record.get("created", ""))
+    records = []
+    for path in sorted(root.rglob("record.json")):
+        try:
+            records.append(read_record(path.parent))
+        except DataError as error:
+            logger.warning("Left out: %s", error)
+    return sorted(records, key=lambda record: str(record.get("created", "")))
+
+
+def read_record(folder: Path) -> dict:
+    """The record of a run, or of released weights.
+
+    Raises:
+        DataError: if it is missing, damaged, or lacks what every record has.
+    """
+    path = folder / "record.json"
+    record = read_json(path, dict)
+    for key, kind in (("run_name", str), ("metrics", dict)):
+        if not isinstance(record.get(key, kind()), kind):
+            raise DataError(f"{path}: {key} is damaged. Restore the file, or delete {folder}.")
+    return record
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    """The history of a training, a row per epoch.
+
+    Raises:
+        DataError: if the file is missing or damaged.
+    """
+    path = folder / "history.csv"
+    try:
+        table = pd.read_csv(path, encoding="utf-8")
+        if {"epoch", "seconds"} <= set(table):
+            return table
+        problem = "it has no columns `epoch` and `seconds`"
+    except (OSError, ValueError) as error:  # pandas's own errors are ValueErrors
+        problem = getattr(error, "strerror", None) or str(error)
+    raise DataError(f"{path} is missing or damaged: {problem}. Delete {folder} to train anew.")
+
+
+# What a record ties to itself.
+_TIED = ("model.keras", "model.weights.h5", "vocabulary.json")
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of the model's files in a folder."""
+    return {name: _hash(folder / name) for name in _TIED if (folder / name).is_file()}
+
+
+def _hash(path: Path) -> str:
+    if path.suffix != ".json":
+        return file_hash(path)
+    # Git may have changed the ends of its lines.
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
+def check_files(folder: Path, record: dict, advice: str | None = None) -> None:
+    """Makes sure that a model's files are those that its record was written for.
+
+    Args:
+        folder: Where they are.
+        record: Its record; one of an earlier version does not tell, and is believed.
+        advice: What to do, by default to train anew.
+
+    Raises:
+        DataError: if one is missing, damaged, or of another run; names it.
+    """
+    files = record.get("files")
+    for name, wanted in files.items() if isinstance(files, dict) else ():
+        path = folder / name
+        if name in _TIED and not (path.is_file() and _hash(path) == wanted):
+            raise DataError(
+                f"{path} is missing or damaged, or of another run: it and record.json do not fit "
+                f"together. {advice or f'Restore it, or delete {folder} and train anew.'}"
+            )
 
 
 def read_model(path: str | Path) -> keras.Model:
@@ -133,10 +268,54 @@ def read_model(path: str | Path) -> keras.Model:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"There is no model at {path}. Train one first, or check the run's name.")
+    problem = zip_problem(path)
     try:
-        return keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        raise DataError(f"{path} is damaged or no model of this course: {error}") from error
+        if problem is None:
+            return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # whatever Keras, h5py and zipfile make of changed bytes
+        problem = f"{type(error).__name__}: {str(error)[:300]}"
+    raise DataError(
+        f"{path} is damaged or no model of this course: {problem}. Restore it, or delete its "
+        "folder and train anew."
+    )
+
+
+def fingerprint(value: Any) -> str:
+    """Sixteen digits of plain JSON values, whatever the order of their keys."""
+    text = json.dumps(_plain(value), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def slug(text: str) -> str:
+    """A text as a part of a run's name: what a name cannot have becomes `-`."""
+    return re.sub(r"[^\w.=+-]+", "-", text)[:100].strip(".-") or "own"
+
+
+def _checked_name(name: str) -> str:
+    good = re.fullmatch(r"[\w.=+-]+(/[\w.=+-]+)*", name)
+    if not good or any(part.startswith(".") or len(part) > 200 for part in name.split("/")):
+        raise ConfigError(
+            f"run_name={name[:80]!r} cannot be a folder's name. "
+            "Use letters, digits and any of . _ - = + only, at most 200, no dot first."
+        )
+    return name
+
+
+# What only tells.
+_TELLING = ("device", "source")
+
+
+def _identity(config: dict) -> dict:
+    """What two runs have to share to be the same."""
+    own = {key: value for key, value in config.items() if key not in _TELLING}
+    if isinstance(own.get("backbone"), dict):  # its hash counts, not where its file lies
+        own["backbone"] = {k: v for k, v in own["backbone"].items() if k != "weights"}
+    return own
+
+
+def _changed(before: dict, now: dict) -> list[str]:
+    before, now = _identity(before), _identity(now)
+    return sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
 
 
 def versions() -> dict[str, str]:

@@ -18,12 +18,19 @@ from common.training.backend import (
     device_scope,
     device_settings,
     dtype_policy,
+    forget_gradients,
     hardware,
 )
 from common.training.batches import ImageBatches
 from common.training.callbacks import Progress, SeedEpochs
-from common.training.released import released_folder
-from common.training.runs import git_revision, versions
+from common.training.released import RESTORE, load_weights, released_folder
+from common.training.runs import (
+    check_files,
+    file_hashes,
+    git_revision,
+    read_record,
+    versions,
+)
 from common.training.schedules import OneCycle
 
 PHASE = "phase3_captioning"
@@ -128,9 +135,10 @@ def train_scene_backbone(
         callbacks = [SeedEpochs(batches, seed)]
         if progress:
             callbacks.append(Progress(epochs, len(batches), backbone.name))
-        found = model.fit(
-            batches.for_fit(), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks
-        )
+        with forget_gradients():
+            found = model.fit(
+                batches.for_fit(), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks
+            )
     return backbone, model, pd.DataFrame(found.history)
 
 
@@ -173,14 +181,16 @@ def scene_backbone(head: bool = False) -> keras.Model:
         DataError: if its files are missing or damaged.
     """
     folder = released_folder(PHASE) / "scenes"
-    record = read_json(folder / "record.json")
-    path = folder / "model.weights.h5"
+    record = read_record(folder)
+    check_files(folder, record, RESTORE)
     try:
         with dtype_policy("float32"):
             backbone, model = scene_network(ResNetConfig.from_dict(record["network"]))
-        model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} is missing or damaged: {error}. Restore it with git.") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{folder / 'record.json'} describes no backbone ({error}). Restore it with git."
+        ) from error
+    load_weights(model, folder / "model.weights.h5")
     backbone.trainable = False
     return model if head else backbone
 
@@ -210,6 +220,7 @@ def release_scene_backbone(seed: int = 0) -> tuple[Path, dict]:
         "recipe": {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": PEAK},
         "device": settings.to_dict(),
         "loss": float(history["loss"].iloc[-1]),
+        "files": file_hashes(folder),
     }
     write_json(folder / "record.json", record)  # what the network is made from
     model = scene_backbone(head=True)

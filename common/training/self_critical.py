@@ -26,7 +26,7 @@ from common.data.vocabulary import BAD_ENDINGS, END, PAD, START, Vocabulary
 from common.errors import ConfigError, DataError
 from common.models.decoders import Decoder
 from common.models.decoding import possible_words
-from common.training.backend import DeviceSettings
+from common.training.backend import DeviceSettings, forget_gradients
 from common.training.batches import CaptionBatches
 from common.training.captioning import CaptionedFeatures, Generated, Supervision
 from common.training.fit import FitResult
@@ -318,23 +318,24 @@ def fit_reward(
     told = keras.callbacks.CallbackList(supervision.callbacks, model=model)
     model.stop_training = supervision.finished
     told.on_train_begin()
-    for epoch in range(supervision.epoch, recipe.epochs):
-        if model.stop_training:
-            break
-        told.on_epoch_begin(epoch)
-        batches.start_epoch(epoch)
-        rows = []
-        for i in range(len(batches)):
-            told.on_train_batch_begin(i)
-            drawing, hiding = np.random.SeedSequence([seed, epoch, i]).generate_state(2)
-            features = hide_regions(batches[i][0]["features"], recipe.region_dropout, hiding)
-            drawn = critic(features, batches.indices(i), seed=int(drawing))
-            inputs = {"features": features, "tokens": drawn["tokens"]}
-            model.train_on_batch(inputs, drawn["advantages"].astype("float32"))
-            rows.append(_told_of(drawn, stops))
-            told.on_train_batch_end(i, rows[-1])
-        logs = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-        told.on_epoch_end(epoch, logs)
+    with forget_gradients():
+        for epoch in range(supervision.epoch, recipe.epochs):
+            if model.stop_training:
+                break
+            told.on_epoch_begin(epoch)
+            batches.start_epoch(epoch)
+            rows = []
+            for i in range(len(batches)):
+                told.on_train_batch_begin(i)
+                drawing, hiding = np.random.SeedSequence([seed, epoch, i]).generate_state(2)
+                features = hide_regions(batches[i][0]["features"], recipe.region_dropout, hiding)
+                drawn = critic(features, batches.indices(i), seed=int(drawing))
+                inputs = {"features": features, "tokens": drawn["tokens"]}
+                loss = model.train_on_batch(inputs, drawn["advantages"].astype("float32"))
+                rows.append(_told_of(drawn, stops))
+                told.on_train_batch_end(i, {**rows[-1], "loss": loss})
+            logs = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+            told.on_epoch_end(epoch, logs)
     told.on_train_end()
     return supervision.result()
 

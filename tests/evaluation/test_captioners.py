@@ -44,7 +44,7 @@ def test_reward_of_dev_captions():
     """That of captions which have ended, whatever images the training has."""
     data = synthetic_scenes("dev", 20)
     dev = CaptionedFeatures(np.zeros((20, 1, 1)), data.references)
-    task = CaptionTask("synthetic", {"dev": data}, {"dev": dev}, None, {})
+    task = CaptionTask("synthetic", {"dev": data}, {"dev": dev}, None, {}, {})
     people = [image[0] for image in data.references]
     wrong = people[1:] + people[:1]
     assert dev_reward(task, "truth")(people, data.references) == 1

@@ -132,3 +132,21 @@ def test_names_must_fit_the_probabilities():
         metrics.confusion_matrix(LABELS, PROBABILITIES, ("cat", "dog"))
     with pytest.raises(ConfigError, match="bins"):
         metrics.reliability_table(LABELS, PROBABILITIES, bins=0)
+
+
+def test_most_frequent_confusions_by_hand():
+    confusions = metrics.confusion_matrix(LABELS, PROBABILITIES, CLASSES)
+    table = metrics.most_frequent_confusions(confusions)
+    assert table.to_dict("list") == {
+        "truth": ["ship", "dog"],
+        "predicted": ["cat", "ship"],
+        "images": [1, 1],
+        "share": [0.5, 0.5],
+    }
+    assert len(metrics.most_frequent_confusions(confusions, 1)) == 1
+
+
+def test_nothing_is_confused():
+    right = metrics.confusion_matrix(np.arange(3), np.eye(3), CLASSES)
+    table = metrics.most_frequent_confusions(right)
+    assert table.empty and table["share"].map("{:.1%}".format).empty

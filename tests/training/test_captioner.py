@@ -207,19 +207,80 @@ def test_other_backbone_weights_are_refused(at_home, monkeypatch):
         load_captioner("multi")
 
 
-def test_vocabulary_that_does_not_fit(at_home, tmp_path):
+@pytest.fixture
+def copied(at_home, tmp_path):
+    """The folder of a copy of the run."""
     *_, run, _ = at_home
     for path in run.folder.iterdir():
         if path.is_file():
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    values = json.loads((tmp_path / "vocabulary.json").read_text())
-    values["words"].append("zebra")
-    (tmp_path / "vocabulary.json").write_text(json.dumps(values))
+    return tmp_path
+
+
+def change_words(folder, change):
+    values = json.loads((folder / "vocabulary.json").read_text())
+    values["words"] = change(values["words"])
+    (folder / "vocabulary.json").write_text(json.dumps(values))
+
+
+def test_vocabulary_that_does_not_fit(copied):
+    change_words(copied, lambda words: words[::-1])  # as many words, and each another one
+    with pytest.raises(DataError, match=r"vocabulary\.json is missing or damaged, or of another"):
+        load_captioner(copied)
+    record = json.loads((copied / "record.json").read_text())
+    del record["files"]  # of an earlier version of the course
+    (copied / "record.json").write_text(json.dumps(record))
+    change_words(copied, lambda words: [*words, "zebra"])
     with pytest.raises(DataError, match="has 12 words, the decoder in .* was made for 11"):
-        read_captioner(tmp_path)
-    (tmp_path / "vocabulary.json").unlink()
+        read_captioner(copied)
+    (copied / "vocabulary.json").unlink()
     with pytest.raises(DataError, match=r"vocabulary\.json"):
-        load_captioner(tmp_path)
+        load_captioner(copied)
+
+
+ODD = {
+    "no decoding": lambda record: record.pop("decoding"),
+    "beams a text": lambda record: record["decoding"].update(beams="3"),
+    "no backbone": lambda record: record.pop("backbone"),
+    "backbone a text": lambda record: record.update(backbone="mobilenet"),
+    "no hash": lambda record: record["backbone"].pop("hash"),
+    "decoder a list": lambda record: record.update(decoder=[1]),
+    "metrics a list": lambda record: record.update(metrics=[]),
+    "no name": lambda record: record.update(run_name=3),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_records_of_another_form_are_told(what, copied):
+    record = json.loads((copied / "record.json").read_text())
+    ODD[what](record)
+    (copied / "record.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"record\.json"):
+        load_captioner(copied)
+
+
+def test_a_run_is_of_its_data_not_of_a_count(at_home, monkeypatch):
+    """Other captions, photos, or words in another order are another run; the place is not."""
+    data, task, _, run, folder = at_home
+
+    def config(task, settings=SETTINGS):
+        return captioner_config(
+            "multi_head", SMALL, task, RECIPE, settings, profile="smoke", seed=0, min_count=1
+        )
+
+    edited = replace(data, captions=(("a red thing",) * 2, *data.captions[1:]))
+    changed = replace(task, data={**task.data, "train": edited})
+    turned = replace(task, vocabulary=Vocabulary(task.vocabulary.words[:3:-1], 1))
+    photos = replace(task, images={**task.images, "test": "0123"})
+    for other in (changed, turned, photos):
+        with pytest.raises(ConfigError, match=r"differs in: data\)"):
+            Run("multi", config(other))
+        assert Run.labelled("multi", config(other)).name.startswith("multi-")
+    with pytest.raises(ConfigError, match="differs in: backend"):
+        Run("multi", config(task, replace(SETTINGS, backend="another")))
+    elsewhere = {**task.backbone, "weights": "D:/weights.h5"}
+    device = replace(SETTINGS, device="gpu", precision="mixed_bfloat16", jit_compile=True)
+    assert Run("multi", config(replace(task, backbone=elsewhere), device)).finished
 
 
 def test_runs_that_cannot_be_used(at_home, tmp_path):

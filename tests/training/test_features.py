@@ -13,7 +13,7 @@ from PIL import Image
 from small_photos import renamed, tiny_backbone, write_photos
 
 from common.data.captions import CaptionData
-from common.errors import DataError
+from common.errors import CourseError, DataError
 from common.files import read_json, write_json
 from common.models.backbones import weights_hash
 from common.training.features import Extractor, extract_features, require_backbone, to_input
@@ -160,16 +160,121 @@ def test_not_one_readable_image(tiny, tmp_path):
         extract(data, tiny, tmp_path / "f")
 
 
-def test_damaged_state_is_named(photos, tiny, tmp_path):
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zeroed(path):
+    with open(path, "r+b") as file:
+        file.seek(path.stat().st_size - 40)
+        file.write(bytes(20))
+
+
+DAMAGE = {
+    "features deleted": ("features.npy", Path.unlink),
+    "features cut": ("features.npy", cut),
+    "features zeroed": ("features.npy", zeroed),
+    "features of no array": ("features.npy", lambda path: path.write_bytes(b"short")),
+    "features empty": ("features.npy", lambda path: path.write_bytes(b"")),
+    "state deleted": ("state.json", Path.unlink),
+    "state cut": ("state.json", cut),
+    "state of another form": ("state.json", lambda path: write_json(path, {"done": 3})),
+    "state a list": ("state.json", lambda path: write_json(path, [1])),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_damage_is_noticed_and_made_good(what, photos, tiny, tmp_path, caplog):
+    first = extract(photos, tiny, tmp_path / "f")
+    whole = np.array(first.array)
+    name, spoil = DAMAGE[what]
+    spoil(first.folder / name)
+    again = extract(photos, tiny, tmp_path / "f")
+    np.testing.assert_array_equal(again.array, whole)
+    assert "is damaged" in caplog.text or what == "state deleted"
+    caplog.clear()
+    data = counted(photos)
+    extract(data, tiny, tmp_path / "f")
+    assert data.reads == [] and caplog.text == ""
+
+
+def test_only_damaged_blocks_are_extracted_anew(photos, tiny, tmp_path):
+    zeroed(extract(photos, tiny, tmp_path / "f").folder / "features.npy")
+    data = counted(photos)
+    extract(data, tiny, tmp_path / "f")
+    assert sorted(data.reads) == [8, 9]
+
+
+def test_a_copy_of_the_outputs_is_as_good(photos, tiny, tmp_path):
+    """On another machine the file has another time: its checksums tell that it is whole."""
     folder = extract(photos, tiny, tmp_path / "f").folder
-    write_json(folder / "state.json", {"done": 3})
-    with pytest.raises(DataError, match=r"state\.json is not of these features. Delete"):
-        extract(photos, tiny, tmp_path / "f")
-    (folder / "state.json").unlink()
+    os.utime(folder / "features.npy", (1, 1))
+    data = counted(photos)
+    for _ in range(2):
+        extract(data, tiny, tmp_path / "f")
+    assert data.reads == []
+    assert read_json(folder / "state.json")["kept"][1] == 10**9
+
+
+def test_replaced_photos_are_noticed(photos, tiny, tmp_path):
+    """Under the same name, of the same size, and with the time of the old one."""
+    first = extract(photos, tiny, tmp_path / "f")
+    old = photos.path(3)
+    size, times = old.stat().st_size, (old.stat().st_atime_ns, old.stat().st_mtime_ns)
+    pixels = np.full((12, 12, 3), 9, np.uint8)
+    content = cv2.imencode(".jpg", pixels)[1].tobytes()
+    assert len(content) <= size
+    old.write_bytes(content + bytes(size - len(content)))
+    os.utime(old, ns=times)
+    data = counted(photos)
+    second = extract(data, tiny, tmp_path / "f")
+    assert data.reads == [3] and second.folder != first.folder
+    np.testing.assert_allclose(second.array, expected(photos, tiny), 1e-3, 1e-3)
+    assert not np.array_equal(second.array[3], first.array[3])
+
+
+def test_photos_of_the_same_names_elsewhere(photos, tiny, tmp_path):
+    other = write_photos(tmp_path / "elsewhere", size=16)
+    features = [extract(data, tiny, tmp_path / "f") for data in (photos, other, photos)]
+    assert features[0].folder == features[2].folder != features[1].folder
+    np.testing.assert_allclose(features[1].array, expected(other, tiny), 1e-3, 1e-3)
+
+
+def test_images_that_another_set_has_are_not_extracted_again(photos, tiny, tmp_path):
     extract(photos, tiny, tmp_path / "f")
-    (folder / "features.npy").write_bytes(b"short")
-    with pytest.raises(DataError, match=r"features\.npy is damaged"):
-        extract(photos, tiny, tmp_path / "f")
+    data = counted(photos.subset([7, 2, 5]))
+    part = extract(data, tiny, tmp_path / "f")
+    assert data.reads == []
+    np.testing.assert_allclose(part.array, expected(data, tiny), 1e-3, 1e-3)
+
+
+def test_whole_features_are_read_where_nothing_can_be_written(photos, tiny, tmp_path, monkeypatch):
+    extract(photos, tiny, tmp_path / "f")
+
+    def refuse(*arguments):
+        raise AssertionError("nothing is to be written or locked")
+
+    monkeypatch.setattr("common.training.features.hold", refuse)
+    monkeypatch.setattr("common.training.features.write_json", refuse)
+    assert len(extract(photos, tiny, tmp_path / "f").array) == 10
+
+
+def test_a_disk_that_is_full_when_a_killed_call_is_gone_on_with(photos, tiny, tmp_path):
+    """The file was sparse: its space had been asked for, and was then taken by others."""
+    resource = pytest.importorskip("resource")
+    folder = extract(photos, tiny, tmp_path / "f").folder
+    state = read_json(folder / "state.json")
+    write_json(folder / "state.json", state | {"done": 4, "blocks": state["blocks"][:1]})
+    whole = (folder / "features.npy").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, hard))
+    try:
+        with pytest.raises(CourseError, match="Could not write .*features.npy.*Free some space"):
+            extract(photos, tiny, tmp_path / "f")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    extract(photos, tiny, tmp_path / "f")
+    assert (folder / "features.npy").read_bytes() == whole
 
 
 def test_features_of_another_backbone_or_other_weights(photos, tiny, tmp_path):
