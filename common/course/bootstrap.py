@@ -23,6 +23,7 @@ REPOSITORY = "https://github.com/deep-learning-image-captioning/course"
 CELL = f'''\
 # Finds the course's package `common`: installed, in the repository around this notebook, or cloned.
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,14 +38,17 @@ except ImportError:
     folders = (here, *here.parents, clone)
     root = next((p for p in folders if (p / "common" / "course").is_dir()), None)
     if root is None:
-        root = clone
+        root, part = clone, here / f".{{clone.name}}-{{os.getpid()}}"
         for choice in (["--branch", version], []):  # the newest state if there is no such version
-            command = ["git", "clone", "--quiet", "--depth=1", *choice, address, str(clone)]
+            command = ["git", "clone", "--quiet", "--depth=1", *choice, address, str(part)]
             git = subprocess.run(command, capture_output=True, text=True)
             if git.returncode == 0:
                 break
         else:
             raise RuntimeError(f"Could not clone {{address}}: {{git.stderr.strip()}}") from None
+        if (clone / ".git").is_dir():  # what an earlier clone left that was killed
+            shutil.rmtree(clone)
+        part.rename(clone)
     sys.path.insert(0, str(root))
     sys.modules.pop("common", None)  # another package of this name
     from common.course.bootstrap import start

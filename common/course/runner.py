@@ -2,9 +2,13 @@
 
 import contextlib
 import json
+import logging
 import os
+import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,11 +22,23 @@ import papermill
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
+from traitlets.config import Config
 
 from common.course.environment import environment
 from common.course.lessons import Lesson
 from common.errors import DataError
-from common.files import read_json, write_json, write_text
+from common.files import (
+    JOURNAL,
+    check_output,
+    hold,
+    not_written,
+    own_prefix,
+    read_json,
+    remove_orphans,
+    write_atomically,
+    write_json,
+    write_text,
+)
 from common.paths import outputs_dir
 
 KERNEL = "python3"
@@ -75,7 +91,9 @@ class _WatchedEngine(NBClientEngine):
     """Papermill's own engine, telling `on_cell` of each cell before it runs."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name, on_cell=None, **kwargs):
+    def execute_managed_notebook(cls, nb_man, kernel_name, on_cell=None, connection=None, **kwargs):
+        # Else it would lie among the system's temporary files, and stay there after a kill.
+        kwargs["config"] = Config({"ConnectionFileMixin": {"connection_file": str(connection)}})
         cell_start = nb_man.cell_start
 
         def watched(cell, cell_index=None, **rest):
@@ -87,11 +105,22 @@ class _WatchedEngine(NBClientEngine):
 
 
 papermill_engines.register("watched", _WatchedEngine)
+# It warns of parameters with annotations such as `int | None`; they are checked before.
+logging.getLogger("papermill").setLevel(logging.ERROR)
 
 
-# What a kernel writes past Python (TensorFlow's start-up messages) goes to a log.
+# What a kernel writes past Python (TensorFlow's start-up messages) goes to a log. A kernel whose
+# parent has been killed ends: ipykernel sees that only where orphans are given to process 1.
 LAUNCH = """\
-import os, runpy, sys
+import os, runpy, sys, threading, time
+
+def watch():
+    while os.getppid() == {parent}:
+        time.sleep(1)
+    os._exit(1)
+
+if os.name == "posix":
+    threading.Thread(target=watch, daemon=True).start()
 log = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.dup2(log, 1)
 os.dup2(log, 2)
@@ -105,12 +134,18 @@ def own_kernel() -> Iterator[Path]:
     """Makes the kernel `python3` run this very interpreter, whatever is registered elsewhere.
 
     Yields:
-        The file that takes what the kernel writes outside of its notebook.
+        A folder that is removed at the end: `kernel.log` takes what the kernel writes outside of
+        its notebook.
     """
-    with tempfile.TemporaryDirectory(prefix="course-kernel-") as name:
-        folder = Path(name)
-        log, launch = folder / "kernel.log", folder / "launch.py"
-        write_text(launch, LAUNCH.format(log=str(log)))
+    place = Path(tempfile.gettempdir())
+    remove_orphans(place, "course-kernel")
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=own_prefix("course-kernel"), dir=place))
+    except OSError as error:
+        raise not_written(place / "course-kernel", error) from error
+    try:
+        launch = folder / "launch.py"
+        write_text(launch, LAUNCH.format(log=str(folder / "kernel.log"), parent=os.getpid()))
         spec = {
             "argv": [
                 sys.executable,
@@ -123,9 +158,28 @@ def own_kernel() -> Iterator[Path]:
             "language": "python",
         }
         write_json(folder / "kernels" / KERNEL / "kernel.json", spec)
-        paths = [name, *filter(None, [os.environ.get("JUPYTER_PATH")])]
-        with environment(JUPYTER_PATH=os.pathsep.join(paths)):
-            yield log
+        paths = [str(folder), *filter(None, [os.environ.get("JUPYTER_PATH")])]
+        with environment(JUPYTER_PATH=os.pathsep.join(paths)), _cleaning_up():
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _cleaning_up() -> Iterator[None]:
+    """Ends by SIGTERM as by an exit, so that the kernel and temporary files go, too."""
+
+    def leave(number, frame):
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def execute(
@@ -136,14 +190,17 @@ def execute(
 ) -> Failure | None:
     """Runs one notebook in a fresh kernel and writes it, with its outputs, to `target`.
 
+    What was there stays until the notebook has ended.
+
     Args:
         on_cell: Called before each code cell.
 
     Returns:
         `None`, or what stopped it; `target` then holds the outputs up to there.
+
+    Raises:
+        CourseError: if `target` cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
     reached = {"cell": 0, "source": "the kernel's start"}
     injected = 0
 
@@ -156,26 +213,33 @@ def execute(
             reached.update(cell=index + 1 - injected, source=lines[0] if lines else "empty")
             on_cell()
 
-    with own_kernel() as log:
+    check_output(target)
+    with own_kernel() as folder:
+        log, executed = folder / "kernel.log", folder / "executed.ipynb"
+        failure = None
         try:
             papermill.execute_notebook(
                 str(source),
-                str(target),
+                str(executed),
                 parameters=parameters,
                 engine_name="watched",
                 kernel_name=KERNEL,
                 progress_bar=False,
                 start_timeout=180,
                 on_cell=watch,
+                connection=folder / "connection.json",
             )
         except PapermillExecutionError as error:
-            return Failure(**reached, error=error.ename, message=error.evalue)
+            failure = Failure(**reached, error=error.ename, message=error.evalue)
         except Exception as error:  # a kernel that does not start, or dies: the rest still runs
             said = log.read_text(errors="replace")[-1000:] if log.exists() else ""
-            return Failure(
+            failure = Failure(
                 **reached, error=type(error).__name__, message=f"{error}\n{said}".strip()
             )
-    return None
+        if executed.exists():  # not if the kernel never started
+            with write_atomically(target) as temporary:
+                shutil.copyfile(executed, temporary)
+    return failure
 
 
 def run_lessons(assigned: dict[Lesson, dict[str, Any]]) -> list[Result]:
@@ -201,24 +265,30 @@ def run_lessons(assigned: dict[Lesson, dict[str, Any]]) -> list[Result]:
 def run_lesson(
     lesson: Lesson, parameters: dict[str, Any], on_cell: Callable[[], None] = lambda: None
 ) -> Result:
-    """Runs one lesson, turns it into HTML and keeps the result beside it."""
+    """Runs one lesson, turns it into HTML and keeps the result beside it.
+
+    Another process that runs the same lesson into the same outputs is waited for.
+    """
     target = outputs_dir() / "notebooks" / lesson.phase / lesson.path.name
-    before = _record_times()
-    start = time.perf_counter()
-    failure = execute(lesson.path, target, parameters, on_cell)
-    seconds = time.perf_counter() - start
-    made = {name: when for name, when in _record_times().items() if before.get(name) != when}
-    # A lesson keeps the runs of an ablation in a folder of runs: the main run has no `/`.
-    runs = sorted(made, key=lambda name: (name.count("/"), -made[name]))
     kept = target.with_suffix(".json")
-    if not runs and failure is None:
-        runs = _runs_of_before(kept, parameters)
-    result = Result(
-        lesson.phase, lesson.name, parameters, round(seconds, 1), failure, runs, _metrics(runs)
-    )
-    write_json(kept, asdict(result))
-    if target.exists():  # not if the kernel never started
-        write_html(target)
+    with (
+        hold(target.with_name(f".{lesson.name}.lock"), f"runs the lesson {lesson}"),
+        tempfile.TemporaryDirectory(prefix=own_prefix("course-kernel")) as folder,
+    ):
+        journal = Path(folder) / "journal"
+        start = time.perf_counter()
+        with environment(**{JOURNAL: str(journal)}):
+            failure = execute(lesson.path, target, parameters, on_cell)
+        seconds = time.perf_counter() - start
+        runs = _runs_made(journal)
+        if not runs and failure is None:
+            runs = _runs_of_before(kept, parameters)
+        result = Result(
+            lesson.phase, lesson.name, parameters, round(seconds, 1), failure, runs, _metrics(runs)
+        )
+        if target.exists():
+            write_html(target)
+        write_json(kept, asdict(result))
     return result
 
 
@@ -236,30 +306,34 @@ def summary(results: list[Result]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _record_times() -> dict[str, int]:
-    """When each run's record was written, by the run's name."""
-    root = outputs_dir() / "runs"
-    return {
-        path.parent.relative_to(root).as_posix(): path.stat().st_mtime_ns
-        for path in root.rglob("record.json")
-    }
+def _runs_made(journal: Path) -> list[str]:
+    """The runs whose records the lesson's own process wrote, its main one first."""
+    if not journal.exists():
+        return []
+    made = dict.fromkeys(reversed(journal.read_text(encoding="utf-8").splitlines()))
+    # A lesson keeps the runs of an ablation in a folder of runs: the main run has no `/`.
+    return sorted(made, key=lambda name: name.count("/"))
 
 
 def _runs_of_before(kept: Path, parameters: dict[str, Any]) -> list[str]:
     """The runs of the same lesson with the same parameters earlier: finished, so not run again."""
     try:
-        before = read_json(kept)
-        same = before["parameters"] == parameters
-        runs = before["runs"] if same else []
-    except (DataError, KeyError, TypeError):
+        before = read_json(kept, dict)
+        runs = before["runs"] if before["parameters"] == parameters else []
+        return [name for name in runs if (outputs_dir() / "runs" / name / "record.json").exists()]
+    except (DataError, KeyError, TypeError, ValueError, OSError):
         return []
-    return [name for name in runs if (outputs_dir() / "runs" / name / "record.json").exists()]
 
 
 def _metrics(runs: list[str]) -> dict[str, float]:
     if not runs:
         return {}
-    return read_json(outputs_dir() / "runs" / runs[0] / "record.json").get("metrics", {})
+    try:
+        record = read_json(outputs_dir() / "runs" / runs[0] / "record.json", dict)
+    except DataError:  # deleted or damaged meanwhile; `report` tells
+        return {}
+    metrics = record.get("metrics")
+    return metrics if isinstance(metrics, dict) else {}
 
 
 def count_cells(path: Path) -> int:

@@ -14,6 +14,7 @@ run_name = None"""
 # What a training lesson leaves, without Keras: the kernel starts in a second.
 TRAINING = """\
 import json, os, pathlib
+from common.files import note_run
 folder = pathlib.Path(os.environ["COURSE_OUTPUTS"]) / "runs" / (run_name or f"main-{seed}")
 if blocks == 13:
     raise ValueError("thirteen blocks")
@@ -23,7 +24,8 @@ record = dict(run_name=run_name or f"main-{seed}", phase="phase1_tiny", dataset=
               explore=explore, created=f"2026-01-0{1 + seed}T00:00:00+00:00",
               metrics={"val_accuracy": 0.5 + 0.1 * stages + 0.01 * blocks + 0.001 * seed})
 (folder / "config.json").write_text(json.dumps({"stages": stages, "blocks": blocks, "seed": seed}))
-(folder / "record.json").write_text(json.dumps(record))"""
+(folder / "record.json").write_text(json.dumps(record))
+note_run(record["run_name"])"""
 
 
 def write_notebook(path: Path, *sources: str, parameters: str = PARAMETERS) -> Path:

@@ -1,5 +1,9 @@
+import ctypes
 import json
+import os
+import subprocess
 import sys
+import time
 
 import nbformat
 import pytest
@@ -10,6 +14,7 @@ from common.course import refresh, runner
 from common.course.bootstrap import CELL
 from common.course.lessons import find_lessons
 from common.errors import CourseError, DataError
+from common.files import own_prefix
 
 
 def test_a_kernel_that_dies_is_a_failure_of_its_cell(tmp_path):
@@ -24,6 +29,54 @@ def test_a_kernel_that_does_not_start_says_why(tmp_path, monkeypatch):
     source = write_notebook(tmp_path / "in.ipynb", "x = 1")
     failure = runner.execute(source, tmp_path / "out.ipynb", {})
     assert failure.cell == 0 and "No module named no_kernel_launcher" in failure.message
+
+
+def test_temporary_files_go_also_those_of_killed_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    ended = tmp_path / "tmp" / own_prefix("course-kernel").replace(f"-{os.getpid()}-", "-999999-")
+    living = tmp_path / "tmp" / f"{own_prefix('course-kernel')}x"
+    for folder in (ended, living):
+        folder.mkdir()
+        (folder / "kernel.log").touch()
+    source = write_notebook(tmp_path / "in.ipynb", "x = 1")
+    assert runner.execute(source, tmp_path / "out.ipynb", {}) is None
+    assert list((tmp_path / "tmp").iterdir()) == [living]
+
+
+def test_a_kernel_whose_parent_was_killed_at_once_ends(tmp_path):
+    """Also under a process that takes in orphans, here the test's own."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
+    if prctl is None:
+        pytest.skip("only Linux gives orphans to whom one chooses")
+    script = (
+        "import subprocess, sys, time\n"
+        "from common.course.runner import own_kernel\n"
+        "with own_kernel() as folder:\n"
+        "    command = [sys.executable, folder / 'launch.py', '-f', folder / 'connection.json']\n"
+        "    print(subprocess.Popen(command).pid, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+    try:
+        parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        kernel = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 30
+        while os.waitpid(kernel, os.WNOHANG) == (0, 0):
+            assert time.monotonic() < deadline, "the kernel goes on for ever"
+            time.sleep(0.1)
+    finally:
+        prctl(36, 0)
+
+
+def test_what_was_there_stays_until_a_notebook_has_ended(tmp_path):
+    target = tmp_path / "out.ipynb"
+    target.write_text("the other process's")
+    code = f'assert open({str(target)!r}).read() == "the other process\'s"'
+    assert runner.execute(write_notebook(tmp_path / "in.ipynb", code), target, {}) is None
+    assert "assert open" in target.read_text()
 
 
 def test_own_kernel_wins_over_a_registered_one(tmp_path, monkeypatch):
@@ -57,6 +110,52 @@ def test_finished_runs_are_shown_again_for_the_same_parameters(course):
     write_notebook(lesson.path, "done = True")
     assert runner.run_lesson(lesson, {"seed": 1}).metrics == first.metrics != {}
     assert runner.run_lesson(lesson, {"seed": 2}).runs == []
+
+
+def test_a_lesson_is_given_the_runs_that_it_made_itself(course):
+    """Not those that another process finishes meanwhile."""
+    lesson = find_lessons("1", "training")[0]
+    other = course / "outputs/runs/other/record.json"
+    code = (
+        "import pathlib\n"
+        f"path = pathlib.Path({str(other)!r})\n"
+        "path.parent.mkdir(parents=True)\n"
+        'path.write_text(\'{"run_name": "other", "metrics": {"val_accuracy": 0.9}}\')'
+    )
+    write_notebook(lesson.path, code)
+    result = runner.run_lesson(lesson, {})
+    assert result.ok and other.exists() and result.runs == [] and result.metrics == {}
+    write_notebook(lesson.path, "from common.files import note_run\nnote_run('other')")
+    assert runner.run_lesson(lesson, {}).metrics == {"val_accuracy": 0.9}
+
+
+def test_a_second_process_waits_for_the_lesson(course, caplog):
+    lesson = find_lessons("2", "eda")[0]
+    lock = course / "outputs/notebooks/phase2_small/.01_eda.lock"
+    script = (
+        "import sys, time\nfrom common.files import hold\n"
+        "with hold(sys.argv[1], 'x'):\n    print('held', flush=True)\n    time.sleep(3)\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(lock)], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "held\n"
+    assert runner.run_lesson(lesson, {}).ok and other.wait(0.1) == 0
+    assert "Waiting for another process that runs the lesson phase2_small/01_eda" in caplog.text
+
+
+@pytest.mark.parametrize("record", ["{", "[]", '{"metrics": 3}', "[" * 99_999])
+def test_an_odd_record_has_no_metrics(course, record):
+    folder = course / "outputs/runs/odd"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text(record)
+    assert runner._metrics(["odd"]) == {}
+
+
+def test_outputs_that_cannot_be_written(course, monkeypatch):
+    (course / "outputs").write_text("a file")
+    with pytest.raises(CourseError, match="Could not write .*outputs"):
+        runner.run_lesson(find_lessons("2", "eda")[0], {})
 
 
 def test_a_file_that_is_no_notebook_is_named(tmp_path):
