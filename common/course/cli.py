@@ -3,7 +3,11 @@
 Each command imports what it needs when it is called, so that `--help` is quick.
 """
 
+import errno
 import json
+import os
+import sys
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +15,10 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from common.course.environment import environment
+from common.course.environment import BACKENDS, PROFILES, check_environment, environment
 from common.errors import ConfigError, CourseError, DataError
+from common.files import check_output, os_advice
+from common.paths import display, expand, outputs_dir
 
 EXIT_CODES = """\
 \b
@@ -20,33 +26,72 @@ Exit codes:
   0  all went well
   1  a lesson, a combination or a write failed; the rest was still done
   2  a wrong option, name or parameter, or data that cannot be used
+  130  interrupted
 """
 
 
-class Profile(StrEnum):
-    """How much work a lesson does."""
-
-    smoke = "smoke"
-    laptop = "laptop"
-    full = "full"
-
-
-class Backend(StrEnum):
-    """What Keras computes with."""
-
-    tensorflow = "tensorflow"
-    jax = "jax"
+Profile = StrEnum("Profile", PROFILES)
+Backend = StrEnum("Backend", BACKENDS)
 
 
 class _Group(TyperGroup):
-    """Tells of a `CourseError` in one message instead of a stack trace."""
+    """Tells of what went wrong in one message instead of a stack trace."""
+
+    def main(self, *args, **kwargs):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError):  # a stand-in
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx):
         try:
             return super().invoke(ctx)
         except CourseError as error:
-            typer.echo(f"Error: {error}", err=True)
-            ctx.exit(2 if isinstance(error, (ConfigError, DataError)) else 1)
+            _fail(ctx, str(error), 2 if isinstance(error, (ConfigError, DataError)) else 1)
+        except KeyboardInterrupt:
+            _say("Interrupted: run the same again, it goes on.", err=True)
+            ctx.exit(130)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # as of `| head`
+                _mute()
+                ctx.exit(1)
+            names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+            what = ": ".join([*names, error.strerror or str(error) or type(error).__name__])
+            _fail(ctx, f"{what}. {os_advice(error)}", 1)
+        except UnicodeError as error:
+            _fail(ctx, f"A text cannot be read or written: {error}.", 1)
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            _fail(
+                ctx,
+                "There is not enough memory. Close other programs, or take less at a time: a "
+                "smaller --batch-size, --beam or profile.",
+                1,
+            )
+
+
+def _say(text: object, err: bool = False) -> None:
+    typer.echo(display(text, lines=True), err=err)
+
+
+def _fail(ctx, message: str, code: int) -> None:
+    _say(f"Error: {message}", err=True)
+    ctx.exit(code)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also in the words of TensorFlow and JAX."""
+    return isinstance(error, MemoryError) or (
+        type(error).__name__ in ("ResourceExhaustedError", "XlaRuntimeError", "JaxRuntimeError")
+        and ("RESOURCE_EXHAUSTED" in str(error) or "OOM" in str(error))
+    )
+
+
+def _mute() -> None:
+    """Nobody reads what we print: nothing is printed any more, at the end of Python neither."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(
@@ -112,11 +157,22 @@ OutputOption = Annotated[
 PHASE = typer.Argument(metavar="PHASE", help="phase1_cifar, phase1 or 1.")
 
 
-def _settings(backend: Backend | None = None, output: Path | None = None):
-    """The environment of a command and of the kernels it starts."""
-    return environment(
-        KERAS_BACKEND=backend, COURSE_OUTPUTS=None if output is None else str(output.resolve())
-    )
+@contextmanager
+def _settings(
+    backend: Backend | None = None, output: Path | None = None, *, keras=True, kernels=False
+):
+    """The environment of a command and of the kernels it starts, checked before the work."""
+    if output is not None:
+        output = os.path.abspath(expand(output, "--output"))
+    # Figures go into files and notebooks, whatever the user's own programs draw on.
+    drawn = "module://matplotlib_inline.backend_inline" if kernels else "agg"
+    with environment(KERAS_BACKEND=backend, COURSE_OUTPUTS=output, MPLBACKEND=drawn):
+        check_environment("COURSE_DATA", "COURSE_OUTPUTS")
+        if keras:
+            check_environment("KERAS_BACKEND")
+        if kernels:
+            check_environment("COURSE_PROFILE")
+        yield
 
 
 def _given(**parameters) -> dict:
@@ -166,13 +222,14 @@ def run(
 
     from common.course import report, runner
 
-    with _settings(backend, output):
+    with _settings(backend, output, kernels=True):
+        check_output(outputs_dir() / "index.html")
         results = runner.run_lessons(assigned)
-        typer.echo(report.to_text(runner.summary(results)))
-        typer.echo(f"\nSee {report.write_index()}")
+        _say(report.to_text(runner.summary(results)))
+        _say(f"\nSee {report.write_index()}")
     failed = [result for result in results if not result.ok]
     for result in failed:
-        typer.echo(f"\nFAILED: {result.phase}/{result.lesson}, {result.failure}", err=True)
+        _say(f"\nFAILED: {result.phase}/{result.lesson}, {result.failure}", err=True)
     if failed:
         raise typer.Exit(1)
 
@@ -239,20 +296,21 @@ def sweep(
     [chosen, *others] = lessons.find_lessons(phase, lesson)
     if others or "run_name" not in lessons.lesson_parameters(chosen):
         raise ConfigError(f"--lesson={lesson} must name one lesson that trains, with a run_name.")
-    numbers = lessons.parse_grid([f"seeds={seeds}"])["seeds"]
-    if not all(type(number) is int for number in numbers):
-        raise ConfigError(f"--seeds takes whole numbers, as 0,1,2. Received: {seeds}")
+    numbers = [
+        lessons.check_seed(lessons.parse_value(text))
+        for text in lessons.parse_grid([f"seeds={seeds}"])["seeds"]
+    ]
     fixed = lessons.parse_assignments(param or [])
     fixed |= _given(dataset=dataset, profile=profile and profile.value)
 
     from common.course import report, sweep
 
-    name = name or "-".join([chosen.phase.split("_")[0], *values])
-    with _settings(backend, output):
+    with _settings(backend, output, kernels=True):
+        name = name or sweep.default_name(chosen, values)
         table, folder = sweep.run_sweep(chosen, name, values, fixed, numbers, test)
         report.write_index()
-    typer.echo(report.to_text(sweep.average(table, list(values), test)))
-    typer.echo(f"\nSee {folder / 'table.html'}")
+    _say(report.to_text(sweep.average(table, list(values), test)))
+    _say(f"\nSee {folder / 'table.html'}")
     if (table["state"] != "ok").any():
         raise typer.Exit(1)
 
@@ -297,30 +355,30 @@ def report(
       python -m common.course report --compare RUN RUN
     """
     from common.course import lessons, report
-    from common.paths import outputs_dir
 
-    conditions = lessons.parse_assignments(where or [])
-    with _settings(output=output):
+    given = lessons.parse_assignments(where or [])
+    conditions = {name: lessons.parse_value(text) for name, text in given.items()}
+    with _settings(output=output, keras=False):
         if compare:
             from common.course.compare import write_comparison
 
             tables, path = write_comparison(*compare)
             for title, table in tables.items():
                 if len(table):
-                    typer.echo(f"{title}\n{report.to_text(table)}\n")
-            typer.echo(f"See {path}", err=True)
+                    _say(f"{title}\n{report.to_text(table)}\n")
+            _say(f"See {path}", err=True)
             return
         table, problems = report.read_runs(folders or [outputs_dir() / "runs"])
         for problem in problems:
-            typer.echo(problem, err=True)
+            _say(problem, err=True)
         table = report.select(table, conditions, sort)
         if mean:
             table = report.average(table)
         if columns:
             table = report.keep(table, columns)
-        typer.echo(report.to_markdown(table) if markdown else report.to_text(table))
+        _say(report.to_markdown(table) if markdown else report.to_text(table))
         index = report.write_index()
-    typer.echo(f"See {index}", err=True)
+    _say(f"See {index}", err=True)
 
 
 @app.command()
@@ -353,7 +411,7 @@ def evaluate(
 
     with _settings(backend):
         result = evaluate(phase, data, run, batch_size)
-    typer.echo(json.dumps(result))
+    _say(json.dumps(result))
 
 
 @app.command()
@@ -394,15 +452,14 @@ def predict(
     if phase_name(phase) != "phase2_histopathology":
         raise ConfigError(f"There is nothing to predict for {phase!r}. Choose phase2.")
     with _settings(backend):
-        table, record = predict.predict(data, output, run, batch_size)
-        scores, missing = predict.score(table, record["threshold"])
-    typer.echo(
-        f"{table}: {scores['n']:,} patches of {scores['patients']:,} patients; scores at the "
-        f"run's threshold {record['threshold']:.3f}:"
+        scores, missing = predict.predict(data, output, run, batch_size)
+    _say(
+        f"{display(output)}: {scores['n']:,} patches of {scores['patients']:,} patients; scores at "
+        f"the run's threshold {scores['threshold']:.3f}:"
     )
     for name, reason in missing.items():
-        typer.echo(f"{name} cannot be computed: {reason}")
-    typer.echo(json.dumps(scores))
+        _say(f"{name} cannot be computed: {reason}")
+    _say(json.dumps(scores))
 
 
 @app.command()
@@ -412,7 +469,9 @@ def caption(
     ],
     beam: Annotated[
         int | None,
-        typer.Option("--beam", help="Width of the beam; 1: greedy. Default: the run's own."),
+        typer.Option(
+            "--beam", help="Width of the beam, 1 to 50; 1: greedy. Default: the run's own."
+        ),
     ] = None,
     run: Annotated[
         str | None,
@@ -432,14 +491,17 @@ def caption(
         bool,
         typer.Option("--no-repeated-trigram", help="Never the same three words twice."),
     ] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Folders within folders, too.")
+    ] = False,
     backend: BackendOption = None,
 ) -> None:
     """Tell what photos show, a caption each.
 
-    Any size; jpg, png, bmp, webp or gif. The file that --output names gets a JSON list of
-    {"image": file name, "caption": text}. Photos that cannot be read are told of at the end, and
-    the others are still captioned. The backbone's weights come from COURSE_DATA/weights or are
-    downloaded.
+    Any size. The file that --output names gets a JSON list of {"image": path as given,
+    "caption": text}; called again after a kill, photos that are done are kept. Photos that cannot
+    be read are told of at the end, and the others are still captioned. The backbone's weights
+    come from COURSE_DATA/weights or are downloaded.
 
     \b
     Examples:
@@ -450,17 +512,26 @@ def caption(
     Exit codes: 0 all captioned, 1 a photo could not be read, 2 a wrong option, run or path.
     """
     from common.course.caption import caption
-    from common.files import write_json
+
+    closed = False
 
     def tell(file: Path, text: str) -> None:
-        typer.echo(f"{file}: {text}")
+        nonlocal closed
+        if not closed:
+            try:
+                _say(f"{display(file)}: {display(text)}")
+            except BrokenPipeError:
+                if output is None:
+                    raise
+                closed = True  # The file is still wanted.
+                _mute()
 
     with _settings(backend):
-        results, problems = caption(photos, run, beam, no_repeated_trigram, attention, tell)
-    if output is not None and results:
-        write_json(output, results)
+        _, problems = caption(
+            photos, run, beam, no_repeated_trigram, attention, tell, output, recursive
+        )
     for problem in problems:
-        typer.echo(f"Left out: {problem}", err=True)
+        _say(f"Left out: {problem}", err=True)
     if problems:
         raise typer.Exit(1)
 
@@ -487,9 +558,9 @@ def release(
     with _settings(backend):
         folder, record = release(phase, run)
     for name, value in record["metrics"].items():
-        typer.echo(f"{name}: {value:.4f}")
+        _say(f"{name}: {value:.4f}")
     size = (folder / "model.weights.h5").stat().st_size / 2**20
-    typer.echo(f"{folder}: {size:.1f} MB")
+    _say(f"{folder}: {size:.1f} MB")
 
 
 @app.command()
@@ -510,5 +581,7 @@ def refresh(
     """
     from common.course import lessons, refresh
 
-    if refresh.refresh(lessons.find_lessons(phase, lesson), profile.value, dataset):
+    with _settings(kernels=True):
+        failed = refresh.refresh(lessons.find_lessons(phase, lesson), profile.value, dataset)
+    if failed:
         raise typer.Exit(1)

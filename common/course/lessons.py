@@ -1,14 +1,20 @@
 """Finds the lessons (notebooks) of the course and checks parameters against what they take."""
 
 import ast
+import math
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import ConfigError
+from common.course.environment import PROFILES
+from common.errors import ConfigError, DataError
 from common.paths import repository_root
+
+# A lesson adds small numbers to its seed, and some libraries count in 32 bits.
+MAX_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -81,68 +87,168 @@ def find_lessons(phase: str | None = None, lesson: str | None = None) -> list[Le
 
 
 def parse_value(text: str) -> Any:
-    """A parameter's value as typed: a Python literal where it is one, else a string.
+    """A value as typed: a Python literal where it is one, else a string.
 
     `16,32` is the list [16, 32]; `true` and `false` may be in small letters. `None` is no value,
-    and `none` a text: some parameters have a choice of that name.
+    and `none` a text: some parameters have a choice of that name. What no parameter can be (sets,
+    bytes, infinity, numbers beyond 64 bits) is a text, too.
     """
-    words = {"true": True, "false": False}
-    if text == "None":
-        return None
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    words = {"None": None, "True": True, "true": True, "False": False, "false": False}
+    words |= {"TRUE": True, "FALSE": False}
+    if text in words:
+        return words[text]
+    if len(text) > _LONGEST:
         return text
-    if isinstance(value, tuple):
-        return list(value)
-    return value if isinstance(value, (int, float, str, list, dict)) else text
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python, about texts such as "0or 1"
+            return _plain(ast.literal_eval(text))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return text
 
 
-def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
-    """`["stages=3", "dataset=cifar10"]` as a dictionary.
+_LONGEST = 1000  # characters of a literal: the parser of Python has limits, and not all are errors
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON would give it back.
+
+    Raises:
+        ValueError: for what JSON lacks.
+    """
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, int) and abs(value) < 2**63:
+        return value
+    raise ValueError(value)
+
+
+def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
+    """`["stages=3", "dataset=cifar10"]` as a dictionary of texts.
+
+    What they mean is the lesson's to say: see `assign_parameters`.
 
     Raises:
         ConfigError: if one is not NAME=VALUE, or a name stands twice.
     """
-    return {name: parse_value(value) for name, value in _split(texts).items()}
-
-
-def parse_grid(texts: Iterable[str]) -> dict[str, list[Any]]:
-    """`["stages=2,3", "widths=[16,32],[24,48]"]` as a list of values per name.
-
-    Raises:
-        ConfigError: if one is not NAME=VALUE,VALUE,..., or a name stands twice.
-    """
-    grid = {}
-    for name, text in _split(texts).items():
-        # Commas between values, not those inside brackets.
-        values = [parse_value(v.strip()) for v in re.split(r",(?![^\[(]*[\])])", text)]
-        if "" in values:
-            raise ConfigError(f"{name}={text} has an empty value. Write NAME=VALUE,VALUE,...")
-        grid[name] = values
-    return grid
-
-
-def _split(texts: Iterable[str]) -> dict[str, str]:
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
         name = name.strip()
         if not equals or not name.isidentifier():
-            raise ConfigError(f"{text!r} is not of the form NAME=VALUE, as in stages=3.")
+            raise ConfigError(f"{_cut(text)} is not of the form NAME=VALUE, as in stages=3.")
         if name in found:
-            raise ConfigError(f"{name} is given twice.")
+            raise ConfigError(f"{_cut(name, str)} is given twice.")
         found[name] = value.strip()
     return found
 
 
-def lesson_parameters(lesson: Lesson) -> dict[str, dict]:
-    """What a lesson's `parameters` cell holds: name -> default (as source) and help."""
-    import papermill
+def parse_grid(texts: Iterable[str]) -> dict[str, list[str]]:
+    """`["stages=2,3", "widths=[16,32],[24,48]"]` as a list of texts per name.
 
-    return papermill.inspect_notebook(str(lesson.path))
+    Raises:
+        ConfigError: if one is not NAME=VALUE,VALUE,..., or a name stands twice.
+    """
+    grid = {}
+    for name, text in parse_assignments(texts).items():
+        values = [value.strip() for value in _split(text)]
+        if "" in values:
+            raise ConfigError(
+                f"{_cut(f'{name}={text}', str)} has an empty value. Write NAME=VALUE,VALUE,..."
+            )
+        grid[name] = values
+    return grid
+
+
+def _split(text: str) -> list[str]:
+    """The text split at its commas, but not at those inside brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[({") - (character in "])}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+        if depth < 0:
+            break
+    return text.split(",") if depth else parts  # brackets that do not match are but characters
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a lesson's `parameters` cell.
+
+    Attributes:
+        default: As source.
+        kinds: The types that it may have, besides `None`; empty if nothing tells.
+    """
+
+    default: str
+    kinds: tuple[type, ...]
+
+
+KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    list: "a list, as [16, 32]",
+    dict: "a dictionary, as {'a': 1}",
+    str: "a text",
+}
+
+
+def lesson_parameters(lesson: Lesson) -> dict[str, Parameter]:
+    """What a lesson's `parameters` cell holds.
+
+    A parameter's type is that of its annotation (`epochs: int | None = None`), else of its
+    default. Where that is `None`, a comment that shows a choice in quotes tells of a text, as do
+    the names of runs.
+
+    Raises:
+        DataError: if the notebook or the cell cannot be read.
+    """
+    import nbformat
+
+    try:
+        notebook = nbformat.read(lesson.path, as_version=4)
+        cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+        source = cells[0].source if cells else ""
+        statements = ast.parse(source).body
+    except (OSError, ValueError, SyntaxError, AttributeError) as error:
+        raise DataError(f"{lesson.path} is no readable notebook: {error}.") from error
+    lines = source.split("\n")
+    found = {}
+    for node in statements:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target, annotation = node.targets[0], None
+        elif isinstance(node, ast.AnnAssign):
+            target, annotation = node.target, node.annotation
+        else:
+            continue
+        if isinstance(target, ast.Name) and node.value is not None:
+            default = ast.get_source_segment(source, node.value)
+            rest = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
+            told = "" if annotation is None else ast.get_source_segment(source, annotation)
+            found[target.id] = Parameter(default, _kinds(target.id, default, told, rest))
+    return found
+
+
+def _kinds(name: str, default: str, annotation: str, comment: str) -> tuple[type, ...]:
+    outer = re.sub(r"\b(list|dict|Literal)\[.*?\]", r"\1", annotation)
+    words = re.findall(r"\w+", outer.replace("Literal", "str"))
+    if told := tuple(kind for kind in KINDS if kind.__name__ in words):
+        return told
+    value = parse_value(default)
+    if value is not None:
+        return (type(value),)
+    is_text = name in ("run_name", "from_run") or re.search(r"#.*[\"'].+[\"']", comment)
+    return (str,) if is_text else ()
 
 
 def assign_parameters(
@@ -150,38 +256,77 @@ def assign_parameters(
 ) -> dict[Lesson, dict[str, Any]]:
     """What to hand to each lesson.
 
+    A text becomes what the lesson takes there: `2024` is a number of epochs, or a run's name.
+
     Args:
         lessons: The lessons that will run.
         common: Parameters that each lesson takes (dataset, profile, seed).
         extra: Parameters that a lesson gets if its own `parameters` cell has them.
 
     Raises:
-        ConfigError: if no lesson takes a parameter, or its default is of another type.
+        ConfigError: if no lesson takes a parameter, or takes one of another type.
     """
     taken = {lesson: lesson_parameters(lesson) for lesson in lessons}
     given = {**common, **extra}
-    for name, value in given.items():
+    for name in given:
         takers = [lesson for lesson in lessons if name in taken[lesson]]
         if not takers or (name in common and len(takers) < len(lessons)):
             without = next(lesson for lesson in lessons if name not in taken[lesson])
             known = dict.fromkeys(key for parameters in taken.values() for key in parameters)
             raise ConfigError(
-                f"{without} has no parameter {name!r}. There are: {', '.join(known) or 'none'}."
+                f"{without} has no parameter {_cut(name)}. There are: {', '.join(known) or 'none'}."
             )
-        for lesson in takers:
-            _check_type(lesson, name, taken[lesson][name]["default"], value)
     return {
-        lesson: {name: value for name, value in given.items() if name in taken[lesson]}
+        lesson: {
+            name: _typed(lesson, name, taken[lesson][name], value)
+            for name, value in given.items()
+            if name in taken[lesson]
+        }
         for lesson in lessons
     }
 
 
-def _check_type(lesson: Lesson, name: str, source: str, value: Any) -> None:
-    default = parse_value(source)
-    kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
-    expected = type(default)
-    fits = type(value) is expected or (expected is float and type(value) is int)
-    if expected in kinds and value is not None and not fits:
+def _typed(lesson: Lesson, name: str, parameter: Parameter, given: Any) -> Any:
+    value = parse_value(given) if isinstance(given, str) else given
+    if name == "seed":
+        return check_seed(value)
+    if value is not None and parameter.kinds:
+        value = _of_kind(value, given, parameter.kinds)
+        if value is None:
+            wanted = " or ".join(KINDS[kind] for kind in parameter.kinds)
+            default = _cut(parameter.default, str)
+            raise ConfigError(
+                f"{name}={_cut(given)}: {lesson} takes {wanted} here (default {default})."
+            )
+    if name == "profile" and value is not None and value not in PROFILES:
         raise ConfigError(
-            f"{name}={value!r}: {lesson} takes {kinds[expected]} here (default {source})."
+            f"profile={_cut(value)} is unknown. Choose one of: {', '.join(PROFILES)}."
         )
+    return value
+
+
+def _of_kind(value: Any, given: Any, kinds: tuple[type, ...]) -> Any:
+    """The value as the first of the kinds that it fits; `None` if it fits none."""
+    if type(value) in kinds and type(value) is not str:
+        return value
+    if float in kinds and type(value) is int:
+        return float(value)
+    if str in kinds and isinstance(given, str):
+        return value if isinstance(value, str) else given
+    return None
+
+
+def check_seed(value: Any) -> int:
+    """A seed that every library takes.
+
+    Raises:
+        ConfigError: for any other value.
+    """
+    if type(value) is not int or not 0 <= value <= MAX_SEED:
+        raise ConfigError(f"seed={_cut(value)}: a seed is a whole number from 0 to {MAX_SEED:,}.")
+    return value
+
+
+def _cut(value: Any, show=repr) -> str:
+    text = show(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,7 +1,8 @@
 """Predicts every patch of many slides into one table, at constant memory, resumable."""
 
 import hashlib
-import shutil
+import logging
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,19 +10,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from common.course.parts import is_special, kept_parts, part_name
 from common.course.runner import progress_bar
-from common.errors import ConfigError, CourseError, DataError
-from common.files import write_atomically
+from common.errors import ConfigError, DataError
+from common.files import check_output, write_atomically
+from common.paths import display
 
 if TYPE_CHECKING:
     from common.data.histopathology import PatchList
+
+logger = logging.getLogger(__name__)
 
 SUFFIX = ".parquet"
 # Patches read and predicted at once: 15 MB of pixels.
 _BLOCK = 2048
 
 
-def predict(data: Path, output: Path, run: str | None, batch_size: int) -> tuple[Path, dict]:
+def predict(
+    data: Path, output: Path, run: str | None, batch_size: int
+) -> tuple[dict, dict[str, str]]:
     """Writes a table of the patches below `data`, a row each, sorted by patient, y and x.
 
     Columns: `patient` (text), `x`, `y` (int32, pixels of the slide), `label` (int32, from the
@@ -29,7 +36,7 @@ def predict(data: Path, output: Path, run: str | None, batch_size: int) -> tuple
 
     Each patient's part is kept in `output + ".parts"` until the table is whole. Called again
     after a kill or an error, parts made by the same weights of the same files are taken as they
-    are.
+    are, and so is a whole table. Another process that writes the same table is waited for.
 
     Args:
         data: Patches in `<patient>/<0|1>/<patient>_idx<n>_x<X>_y<Y>_class<0|1>.png`.
@@ -38,20 +45,21 @@ def predict(data: Path, output: Path, run: str | None, batch_size: int) -> tuple
         batch_size: Patches computed at once.
 
     Returns:
-        The path, and the record of the network.
+        Of the predictions against the labels: see `score`.
 
     Raises:
         ConfigError: for a wrong option or an unknown run.
         DataError: if the folder or files in it cannot be read; the other patients' parts are kept.
-        CourseError: if the table cannot be written.
+        CourseError: if the table cannot be written, which is found out before the work.
     """
-    if output.suffix != SUFFIX or output.is_dir():
+    if os.path.isdir(output) or (output.suffix != SUFFIX and not is_special(output)):
         raise ConfigError(f"--output must name a file that ends in {SUFFIX}. Received: {output}")
     if batch_size < 1:
         raise ConfigError(f"--batch-size must be 1 or more. Received: {batch_size}")
     from common.data.histopathology import CLASSES, SIZE, list_patches
     from common.training.released import load_model
 
+    check_output(output)
     patches = list_patches(data)
     model, record = load_model(run, "phase2_histopathology")
     height, width = model.input_shape[1:3]
@@ -61,28 +69,32 @@ def predict(data: Path, output: Path, run: str | None, batch_size: int) -> tuple
             f"of {width or 'any'} x {height or 'any'} pixels; patches are {SIZE} x {SIZE} and "
             f"{' or '.join(CLASSES)}. Name a run of phase 2."
         )
-    parts = output.with_name(output.name + ".parts")
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CourseError(f"Could not make {parts}: {error.strerror}.") from error
-    paths = _predict_patients(patches, model, record, parts, batch_size)
-    _join(paths, output)
-    shutil.rmtree(parts)
-    return output, record
+    with kept_parts(output) as parts:
+        named = _name_parts(patches, model, record, parts)
+        key = part_name("".join(path.name for path in named).encode(), "")
+        if not _is_whole(output, len(patches), key):
+            _predict_patients(patches, named, model, record, batch_size)
+            _join(list(named), output, key)
+        return score(list(named) if is_special(output) else [output], record["threshold"])
 
 
-def _predict_patients(patches, model, record, parts: Path, batch_size: int) -> list[Path]:
-    """The part of each patient, in order; those that are there already are kept."""
+def _name_parts(patches, model, record, folder: Path) -> dict[Path, tuple[int, int]]:
+    """The path of each patient's part, in order, and between which rows the patient stands."""
     weights = _weights_hash(model, record)
-    bounds = np.flatnonzero(np.diff(patches.rows["patient"], prepend=-1, append=-1))
-    paths, problems = [], []
+    bounds = np.flatnonzero(np.diff(patches.rows["patient"], prepend=-1, append=-1)).tolist()
+    return {
+        folder / _part_name(weights, patches, start, stop): (start, stop)
+        for start, stop in zip(bounds, bounds[1:], strict=False)
+    }
+
+
+def _predict_patients(patches, named, model, record, batch_size: int) -> None:
+    """Makes the parts that are not there yet, or are damaged."""
+    problems = []
     with progress_bar(len(patches), "patch") as bar, ThreadPoolExecutor(1) as reader:
-        for start, stop in zip(bounds, bounds[1:], strict=False):
-            patient = patches.patients[patches.rows["patient"][start]]
-            bar.set_description(str(patient))
-            path = parts / f"{_rows_hash(weights, patches, start, stop)}{SUFFIX}"
-            if not path.exists():
+        for path, (start, stop) in named.items():
+            bar.set_description(display(patches.patients[patches.rows["patient"][start]]))
+            if not _is_whole(path, stop - start, path.stem):
                 try:
                     blocks = _blocks(patches, start, stop, reader)
                     probability = [_probability(model, record, b, batch_size) for b in blocks]
@@ -90,14 +102,13 @@ def _predict_patients(patches, model, record, parts: Path, batch_size: int) -> l
                     problems.append(str(error))
                 else:
                     _write_part(path, patches, start, stop, np.concatenate(probability))
-            paths.append(path)
             bar.update(stop - start)
     if problems:
+        folder = next(iter(named)).parent
         raise DataError(
-            "\n".join(problems) + f"\nThe other patients are predicted and kept in {parts}: "
+            "\n".join(problems) + f"\nThe other patients are predicted and kept in {folder}: "
             "run the same again when the files are repaired."
         )
-    return paths
 
 
 def _blocks(patches: "PatchList", start: int, stop: int, reader) -> Iterator[np.ndarray]:
@@ -128,27 +139,47 @@ def _weights_hash(model, record) -> bytes:
     return digest.digest()
 
 
-def _rows_hash(weights: bytes, patches, start: int, stop: int) -> str:
-    """Names a part by all that decides it: the network, the patient, and the state of its files."""
+def _part_name(weights: bytes, patches, start: int, stop: int) -> str:
+    """By all that decides a part: the network, the patient, and the state of its files."""
     rows = patches.rows[start:stop].copy()
     patient = str(patches.patients[rows["patient"][0]])
     rows["patient"] = 0
-    digest = hashlib.sha256(weights + patient.encode() + np.ascontiguousarray(rows).tobytes())
-    return digest.hexdigest()[:24]
+    content = weights + patient.encode("utf-8", "surrogatepass")
+    return part_name(content + np.ascontiguousarray(rows).tobytes(), SUFFIX)
 
 
-def _schema():
+def _schema(key: str | None = None):
     import pyarrow
 
-    return pyarrow.schema(
-        [
-            ("patient", pyarrow.string()),
-            ("x", pyarrow.int32()),
-            ("y", pyarrow.int32()),
-            ("label", pyarrow.int32()),
-            ("probability", pyarrow.float32()),
-        ]
-    )
+    fields = [
+        ("patient", pyarrow.string()),
+        ("x", pyarrow.int32()),
+        ("y", pyarrow.int32()),
+        ("label", pyarrow.int32()),
+        ("probability", pyarrow.float32()),
+    ]
+    return pyarrow.schema(fields, None if key is None else {_KEY: key})
+
+
+_KEY = b"course"  # in a file's metadata: what it was made of
+
+
+def _is_whole(path: Path, n_rows: int, key: str) -> bool:
+    """Whether a table is there as it was written, of just this."""
+    import pyarrow
+    from pyarrow import parquet
+
+    if not path.is_file():
+        return False
+    try:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            schema = file.schema_arrow
+            if (schema.metadata or {}).get(_KEY) != key.encode() or schema != _schema():
+                return False
+            return sum(batch.num_rows for batch in file.iter_batches()) == n_rows
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        logger.warning("%s is damaged (%s): made again.", display(path), display(error)[:200])
+        return False
 
 
 def _write_part(path: Path, patches, start: int, stop: int, probability: np.ndarray) -> None:
@@ -156,30 +187,36 @@ def _write_part(path: Path, patches, start: int, stop: int, probability: np.ndar
     from pyarrow import parquet
 
     rows = patches.rows[start:stop]
+    # A folder's name need not be UTF-8, as the table's texts are.
+    patient = str(patches.patients[rows["patient"][0]]).encode("utf-8", "backslashreplace").decode()
     columns = [
-        patches.patients[rows["patient"]],
+        np.full(len(rows), patient),
         *(np.ascontiguousarray(rows[name]) for name in ("x", "y", "label")),
         probability,
     ]
-    arrays = [pyarrow.array(c, f.type) for c, f in zip(columns, _schema(), strict=True)]
+    schema = _schema(path.stem)
+    arrays = [pyarrow.array(c, f.type) for c, f in zip(columns, schema, strict=True)]
     with write_atomically(path) as temporary:
-        parquet.write_table(pyarrow.Table.from_arrays(arrays, schema=_schema()), temporary)
+        table = pyarrow.Table.from_arrays(arrays, schema=schema)
+        parquet.write_table(table, temporary, write_page_checksum=True)
 
 
-def _join(parts: list[Path], output: Path) -> None:
+def _join(parts: list[Path], output: Path, key: str) -> None:
     """One table of all parts, of which one at a time is in memory."""
     from pyarrow import parquet
 
+    schema = _schema(key)
     with (
         write_atomically(output) as temporary,
-        parquet.ParquetWriter(temporary, _schema()) as writer,
+        parquet.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,
     ):
         for part in parts:
-            writer.write_table(parquet.read_table(part, schema=_schema()))
+            table = parquet.read_table(part, schema=_schema(), partitioning=None)
+            writer.write_table(table.replace_schema_metadata(schema.metadata))
 
 
-def score(table: Path, threshold: float) -> tuple[dict, dict[str, str]]:
-    """Scores of a table's predictions against its labels, and why some cannot be computed.
+def score(tables: list[Path], threshold: float) -> tuple[dict, dict[str, str]]:
+    """Scores of tables' predictions against their labels, and why some cannot be computed.
 
     Returns:
         `n`, `patients`, `threshold` and the scores of `binary_scores`, `None` where there is none;
@@ -189,7 +226,7 @@ def score(table: Path, threshold: float) -> tuple[dict, dict[str, str]]:
 
     from common.evaluation.binary import binary_scores, what_is_missing
 
-    columns = pd.read_parquet(table)
+    columns = pd.concat(map(pd.read_parquet, tables))
     labels, probability = columns["label"].to_numpy(), columns["probability"].to_numpy()
     scores = binary_scores(labels, probability, threshold)
     missing = what_is_missing(labels, probability, threshold)

@@ -1,6 +1,9 @@
 """A grid of trainings, each a papermill run of the training lesson, in one table."""
 
+import hashlib
 import itertools
+import json
+import logging
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,10 +12,16 @@ from typing import Any
 import pandas as pd
 
 from common.course import report, runner
-from common.course.lessons import Lesson, assign_parameters, lesson_parameters
-from common.errors import ConfigError
-from common.files import read_json, write_json, write_text
-from common.paths import outputs_dir
+from common.course.environment import BACKENDS, backend
+from common.course.lessons import Lesson, assign_parameters, lesson_parameters, parse_value
+from common.errors import ConfigError, CourseError, DataError
+from common.files import check_output, hold, read_json, write_json, write_text
+from common.paths import display, outputs_dir
+
+logger = logging.getLogger(__name__)
+
+_RECORDED = ("parameters", "epochs", "seconds", "metrics")
+_LONGEST = 120  # characters of a label, which becomes a file's name
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,12 @@ class Combination:
     parameters: dict[str, Any]
 
 
+def default_name(lesson: Lesson, grid: dict[str, list[Any]]) -> str:
+    """The phase, what varies, and the backend if it is not the usual one."""
+    others = [backend()] if backend() != BACKENDS[0] else []
+    return "-".join([lesson.phase.split("_")[0], *grid, *others])
+
+
 def combinations(
     lesson: Lesson,
     name: str,
@@ -37,28 +52,44 @@ def combinations(
     fixed: dict[str, Any],
     seeds: list[int],
 ) -> list[Combination]:
-    """The grid times the seeds, checked against the lesson's `parameters` cell.
+    """The grid times the seeds, each once, checked against the lesson's `parameters` cell.
 
     Raises:
         ConfigError: for a parameter that the lesson does not take, or one that is also fixed.
     """
-    twice = sorted(set(fixed) & {*grid, "seed", "run_name"})
+    twice = sorted({*fixed} & {*grid, "seed", "run_name"} | {*grid} & {"seed", "run_name"})
     if twice:
-        raise ConfigError(f"{', '.join(twice)}: set by the sweep itself, not with --param.")
+        raise ConfigError(f"{', '.join(twice)}: set by the sweep itself (--grid, --seeds, --name).")
     # Ablations and the like within the lesson: turned off.
     quiet = {"explore": False} if "explore" in lesson_parameters(lesson) else {}
-    found = []
+    found = {}
     for values in itertools.product(*grid.values(), seeds):
         values = dict(zip((*grid, "seed"), values, strict=True))
-        label = "-".join(f"{key}={_plain(value)}" for key, value in values.items())
-        given = {**quiet, **fixed, **values, "run_name": f"{name}/{label}"}
-        assign_parameters([lesson], given, {})
-        found.append(Combination(label, values, given))
-    return found
+        given = assign_parameters([lesson], {**quiet, **fixed, **values, "run_name": name}, {})
+        point = {key: given[lesson][key] for key in values}
+        label = _label(point)
+        # 1 and 1.0 are one value; true and "1" are others.
+        numbers = [int(v) if isinstance(v, float) and v == int(v) else v for v in point.values()]
+        parameters = {**given[lesson], "run_name": f"{name}/{label}"}
+        found.setdefault(json.dumps(numbers), Combination(label, point, parameters))
+    return list(found.values())
+
+
+def _label(point: dict[str, Any]) -> str:
+    label = "-".join(f"{key}={_plain(value)}" for key, value in point.items())
+    return label if len(label.encode()) <= _LONGEST else f"{label[:60]}-{_digest(point)}"
 
 
 def _plain(value: Any) -> str:
-    return re.sub(r"[^\w.+]+", "_", str(value)).strip("_")
+    """The value as a part of a file's name: no two values share one."""
+    text = str(value)
+    plain = re.sub(r"[^\w.+-]+|\.(?=\.)", "_", text).strip("_")
+    ambiguous = isinstance(value, str) and (parse_value(text) != text or text != text.casefold())
+    return f"{plain[:40]}_{_digest(value)}" if ambiguous or plain != text else plain
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:8]
 
 
 def run_sweep(
@@ -80,57 +111,80 @@ def run_sweep(
         The table, a row per combination and seed, and the sweep's folder.
 
     Raises:
-        ConfigError: if a sweep of this name has been made with other parameters.
+        ConfigError: if a sweep of this name has been made with other parameters, or on another
+            backend.
+        CourseError: if its folder cannot be written, which is found out before the work.
     """
-    if not re.fullmatch(r"\w[\w.=+-]*", name):
+    if not re.fullmatch(r"\w[\w.=+-]*", name) or ".." in name:
         raise ConfigError(f"{name!r} cannot be a folder's name. Use letters, digits and . _ - = +.")
     folder = outputs_dir() / "sweeps" / name
     todo = combinations(lesson, name, grid, fixed, seeds)
+    check_output(folder / f"{max((c.label for c in todo), key=len)}.ipynb")
+    with hold(folder / ".lock", f"runs the sweep {name!r}"):
+        return _run_all(lesson, todo, folder, list(grid), test), folder
+
+
+def _run_all(lesson, todo: list[Combination], folder: Path, keys: list[str], test: bool):
     finished = {c.label: _finished(folder, c) for c in todo}
     rows = []
     with runner.progress_bar(len(todo), "run") as bar:
         for combination in todo:
-            bar.set_description(combination.label)
+            bar.set_description(display(combination.label))
             result = finished[combination.label]
             if result is None:
                 result = _run(lesson, folder, combination)
                 if result["failure"]:
                     failure = runner.Failure(**result["failure"])
-                    bar.write(f"{combination.label}: FAILED in {failure}", file=bar.fp)
+                    told = display(f"{combination.label}: FAILED in {failure}", lines=True)
+                    bar.write(told, file=bar.fp)
             rows.append(_row(combination, result))
-            write_table(pd.DataFrame(rows), folder, list(grid), test)
+            write_table(pd.DataFrame(rows), folder, keys, test)
             bar.update()
-    return pd.DataFrame(rows), folder
+    return pd.DataFrame(rows)
 
 
 def _finished(folder: Path, combination: Combination) -> dict | None:
+    """What is kept of a combination that ended well; `None` if it is to be run."""
     path = folder / f"{combination.label}.json"
     if not path.exists():
         return None
-    result = read_json(path)
-    if result["parameters"] != combination.parameters:
-        before, now = result["parameters"], combination.parameters
-        changed = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+    try:
+        result = read_json(path, dict)
+        before = result["parameters"] | {"backend": result.get("backend", BACKENDS[0])}
+        failed = result["failure"] is not None
+        row = _row(combination, result)
+        if any(isinstance(row[key], (list, dict)) for key in {*row} - {*combination.point}):
+            raise TypeError("its record is of another form")
+    except (DataError, KeyError, TypeError, AttributeError) as error:
+        logger.warning("%s is left out (%s): made again.", display(path), display(error)[:200])
+        return None
+    now = combination.parameters | {"backend": backend()}
+    changed = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+    if changed:
         raise ConfigError(
             f"The sweep {folder.name!r} was made with other values of {', '.join(changed)}. "
             f"Choose another --name, or delete {folder} and {outputs_dir() / 'runs' / folder.name}."
         )
-    return result if result["failure"] is None else None
+    return None if failed else result
 
 
 def _run(lesson: Lesson, folder: Path, combination: Combination) -> dict:
-    notebook = folder / f"{combination.label}.ipynb"
-    failure = runner.execute(lesson.path, notebook, combination.parameters)
-    record = {}
     path = outputs_dir() / "runs" / combination.parameters["run_name"] / "record.json"
-    if failure is None and path.exists():
-        record = read_json(path)
-    elif failure is None:
-        failure = runner.Failure(0, "its end", "NoRecord", f"the notebook wrote no {path}")
+    record = {}
+    try:
+        notebook = folder / f"{combination.label}.ipynb"
+        failure = runner.execute(lesson.path, notebook, combination.parameters)
+        if failure is None and path.exists():
+            record = read_json(path, dict)
+        elif failure is None:
+            failure = runner.Failure(0, "its end", "NoRecord", f"the notebook wrote no {path}")
+    except (CourseError, OSError) as error:  # The others are still run.
+        failure = runner.Failure(0, "its files", type(error).__name__, str(error))
     result = {
         "parameters": combination.parameters,
+        "backend": backend(),
         "failure": asdict(failure) if failure else None,
-        "record": {key: record.get(key) for key in ("parameters", "epochs", "seconds", "metrics")},
+        "record": {key: record.get(key) for key in _RECORDED},
     }
     write_json(folder / f"{combination.label}.json", result)
     return result
@@ -141,7 +195,7 @@ def _row(combination: Combination, result: dict) -> dict:
     return {
         **combination.point,
         "state": "failed" if failure else "ok",
-        **{key: record[key] for key in ("parameters", "epochs", "seconds")},
+        **{key: record[key] for key in _RECORDED[:-1]},
         **(record["metrics"] or {}),
         "error": f"{failure['error']}: {failure['message']}" if failure else None,
     }

@@ -1,13 +1,21 @@
 """The command `caption`, with a stand-in for the trained captioner."""
 
 import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from common.course import caption
 from common.course.cli import app
+from common.files import hold, output_lock
 from common.training import captioner
 
 
@@ -18,6 +26,8 @@ class Namer:
         size = 8
 
     record = {"decoder": {"name": "namer"}}
+    vocabulary = SimpleNamespace(words=("a", "red", "green", "blue"))
+    decoder = SimpleNamespace(get_weights=lambda: [np.ones(3)])
     asked: list = []
 
     def features(self, images):
@@ -65,12 +75,13 @@ def test_folder_and_files_in_order(namer, photos, tmp_path):
     output = tmp_path / "captions.json"
     result = call(photos / "c.jpg", photos, "--output", output)
     assert result.exit_code == 0, result.output
-    expected = [("c.jpg", "a red"), ("a.png", "a green"), ("b.jpg", "a blue"), ("c.jpg", "a red")]
+    expected = [("c.jpg", "a red"), ("a.png", "a green"), ("b.jpg", "a blue")]
     assert json.loads(output.read_text()) == [
-        {"image": name, "caption": text} for name, text in expected
+        {"image": str(photos / name), "caption": text} for name, text in expected
     ]
     assert result.stdout.splitlines() == [f"{photos / name}: {text}" for name, text in expected]
-    assert namer == [None] and Namer.asked == [(4, None, {})]
+    assert namer == [None] and Namer.asked == [(3, None, {})]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["captions.json", "photos"]
 
 
 def test_options_reach_the_captioner(namer, photos):
@@ -87,9 +98,10 @@ def test_bad_photos_are_told_of_and_the_rest_is_captioned(namer, photos, tmp_pat
     output = tmp_path / "captions.json"
     result = call(photos, "--output", output)
     assert result.exit_code == 1
-    assert [item["image"] for item in json.loads(output.read_text())] == ["a.png", "c.jpg"]
+    names = [Path(item["image"]).name for item in json.loads(output.read_text())]
+    assert names == ["a.png", "c.jpg"]
     assert f"Left out: {photos / 'b.jpg'}: truncated or damaged JPEG file." in result.stderr
-    assert "text.jpg: not a JPEG, PNG, BMP, WebP or GIF" in result.stderr
+    assert "text.jpg: not a JPEG, PNG" in result.stderr
 
 
 def test_attention_figures(namer, photos, tmp_path):
@@ -106,14 +118,18 @@ def test_decoder_without_attention(namer, photos, tmp_path, monkeypatch):
     result = call(photos, "--attention", tmp_path / "figures")
     assert result.exit_code == 2
     assert "The decoder 'namer' has no attention to draw" in result.stderr
+    assert Namer.asked == []
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
         (["nowhere"], "There is no file or folder nowhere"),
-        (["photos", "--beam", "0"], "--beam must be 1 or more. Received: 0"),
+        (["photos", "--beam", "0"], "--beam must be 1 or more, and 50 at most"),
+        (["photos", "--beam", "51"], "Received: 51"),
         (["empty"], "has no image"),
+        (["photos", "--output", "photos/b.jpg"], "--output would write over the photo"),
+        (["photos", "--attention", "photos"], "--attention would write over the photo"),
     ],
 )
 def test_wrong_arguments(namer, photos, tmp_path, monkeypatch, arguments, message):
@@ -121,7 +137,23 @@ def test_wrong_arguments(namer, photos, tmp_path, monkeypatch, arguments, messag
     (tmp_path / "empty").mkdir()
     result = call(*arguments)
     assert result.exit_code == 2
-    assert message in result.stderr
+    assert message in result.stderr and namer == []
+
+
+@pytest.mark.parametrize("option", ["--output", "--attention"])
+@pytest.mark.parametrize("where", ["photos/a.png/x", "{long}", "{long}/x"])
+def test_outputs_that_cannot_be_written_are_told_of_before_the_work(
+    namer, photos, tmp_path, monkeypatch, option, where
+):
+    monkeypatch.chdir(tmp_path)
+    result = call(photos, option, where.format(long="x" * 300))
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert "Could not write" in result.stderr and namer == []
+
+
+def test_output_may_not_be_a_folder(namer, photos):
+    result = call(photos, "--output", photos)
+    assert result.exit_code == 1 and "Could not write" in result.stderr and namer == []
 
 
 def test_one_pixel_and_a_hundred_million(namer, tmp_path):
@@ -132,3 +164,225 @@ def test_one_pixel_and_a_hundred_million(namer, tmp_path):
     result = call(tmp_path / "one.png", tmp_path / "large.jpg")
     assert result.exit_code == 0, result.output
     assert [line.split(": ")[1] for line in result.stdout.splitlines()] == ["a green"] * 2
+
+
+# --- many photos, one by one name ---
+
+
+def test_photos_of_one_name_in_two_folders(namer, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("x", "y"):
+        Path(folder).mkdir()
+        os.link(photos / "c.jpg", f"{folder}/IMG_1.jpg")
+    assert call("x", "y", "--output", "o.json", "--attention", "f").exit_code == 0
+    images = [item["image"] for item in json.loads(Path("o.json").read_text())]
+    assert images == [os.path.join(folder, "IMG_1.jpg") for folder in ("x", "y")]
+    assert sorted(os.listdir("f")) == ["x-IMG_1.png", "y-IMG_1.png"]
+
+
+NAMES = {
+    "alone": (["a.jpg", "b/c.png"], ["a.png", "c.png"]),
+    "suffixes": (["a.jpg", "a.jpeg", "b.gif"], ["a-jpg.png", "a-jpeg.png", "b.png"]),
+    "folders": (["x/a.jpg", "x/a.png", "y/a.jpg"], ["x-a-jpg.png", "x-a-png.png", "y-a.png"]),
+    "deep": (["p/q/a.jpg", "p/r/a.jpg", "p/a.jpg"], ["q-a.png", "r-a.png", "a.png"]),
+    "capitals": (["x/A.jpg", "y/a.jpg"], ["x-A.png", "y-a.png"]),
+    "odd": (['a:"b.jpg', "c\n.jpg", "caf\udce9.jpg"], ["a__b.png", "c_.png", "caf_.png"]),
+}
+
+
+@pytest.mark.parametrize("what", NAMES)
+def test_names_of_figures(what):
+    files, names = NAMES[what]
+    assert caption.figure_names([Path(file) for file in files]) == names
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["x-a.jpg", "x/a.jpg", "x/a.png", "x-a-png.gif"],
+        ["a.jpg", "A.JPG", "a.jpeg", "x/a.jpg", "X/a.jpg"],
+        ["e\u0301.jpg", "\u00e9.jpg", "E\u0301.jpg"],
+        ["x" * 250 + ".jpg", "x" * 249 + "y.jpg", "\u732b" * 80 + ".jpg"],
+        ["/".join(["f" * 100] * 5) + "/a.jpg", "/".join(["g" * 100] * 5) + "/a.jpg"],
+        ["a?.jpg", "a*.jpg", "a_.jpg"],
+    ],
+)
+def test_no_two_figures_share_a_name(files):
+    names = caption.figure_names([Path(file) for file in files])
+    assert len({caption._folded(name) for name in names}) == len(files)
+    assert max(len(name.encode()) for name in names) < 200
+
+
+def test_folders_within_folders(namer, photos):
+    (photos / "more").mkdir()
+    (photos / "c.jpg").rename(photos / "more" / "c.jpg")
+    assert len(call(photos).stdout.splitlines()) == 2
+    result = call(photos, "--recursive")
+    assert len(result.stdout.splitlines()) == 3 and "c.jpg: a red" in result.stdout
+
+
+# --- names and streams ---
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux alone")
+def test_names_that_are_not_utf_8(namer, photos, tmp_path):
+    os.rename(photos / "a.png", os.fsencode(photos) + b"/caf\xe9.png")
+    os.rename(photos / "b.jpg", os.fsencode(photos) + b"/b\n\x1b[31m.jpg")
+    output = tmp_path / "o.json"
+    result = call(photos, "--output", output, "--attention", tmp_path / "f")
+    assert result.exit_code == 0, result.output
+    assert "caf\\udce9.png: a green" in result.stdout and "\x1b" not in result.stdout
+    assert "b\\n\\x1b[31m.jpg: a blue" in result.stdout
+    assert any(item["image"].endswith("caf\udce9.png") for item in json.loads(output.read_text()))
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1"])
+def test_a_terminal_that_lacks_characters(namer, photos, tmp_path, monkeypatch, encoding):
+    (photos / "a.png").rename(photos / "\u732b.png")
+    output = tmp_path / "o.json"
+    arguments = ["caption", str(photos), "--output", str(output)]
+    result = CliRunner(charset=encoding).invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "\\u732b.png: a green" in result.stdout
+    assert len(json.loads(output.read_text())) == 3
+
+
+def test_a_closed_pipe_does_not_lose_the_output(namer, photos, tmp_path, monkeypatch):
+    def closed(*_, **options):
+        if not options.get("err"):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("typer.echo", closed)
+    result = call(photos)
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert call(photos, "--output", tmp_path / "o.json").exit_code == 0
+    assert len(json.loads((tmp_path / "o.json").read_text())) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_output_into_a_pipe_and_through_a_link(namer, photos, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        assert call(photos, "--output", pipe).exit_code == 0
+        assert len(json.loads(reader.stdout.read())) == 3
+    assert pipe.is_fifo() and sorted(os.listdir(tmp_path)) == ["photos", "pipe"]
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    assert call(photos, "--output", tmp_path / "link.json").exit_code == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert len(json.loads((tmp_path / "real.json").read_text())) == 3
+
+
+# --- memory, kills and two at once ---
+
+
+def test_a_photo_too_large_for_the_memory_does_not_stop_the_others(namer, photos, monkeypatch):
+    def shrunk(image, size):
+        if image.argmax() % 3 == 0:  # red
+            raise MemoryError
+        return image
+
+    monkeypatch.setattr(caption, "_shrunk", shrunk)
+    result = call(photos)
+    assert result.exit_code == 1 and len(result.stdout.splitlines()) == 2
+    assert "c.jpg: there is not enough memory" in result.stderr
+
+
+@pytest.fixture
+def stopped(namer, photos, tmp_path, monkeypatch):
+    """The arguments of a call that was interrupted in its third block of one photo each."""
+    arguments = [photos, "--output", tmp_path / "o.json", "--attention", tmp_path / "f"]
+    monkeypatch.setattr(caption, "_BLOCK", 1)
+    write = Namer.caption_features
+
+    def interrupted(self, features, *given, **options):
+        if len(self.asked) == 2:
+            raise KeyboardInterrupt
+        return write(self, features, *given, **options)
+
+    with monkeypatch.context() as context:
+        context.setattr(Namer, "caption_features", interrupted)
+        result = call(*arguments)
+    assert result.exit_code == 130 and "Interrupted: run the same again" in result.stderr
+    assert len(result.stdout.splitlines()) == 2
+    Namer.asked = []
+    return arguments
+
+
+def test_goes_on_where_it_was_stopped(stopped, tmp_path):
+    result = call(*stopped)
+    assert result.exit_code == 0 and len(Namer.asked) == 1
+    assert len(result.stdout.splitlines()) == 3
+    whole = (tmp_path / "o.json").read_text()
+    assert sorted(os.listdir(tmp_path)) == ["f", "o.json", "photos"]
+    assert len(os.listdir(tmp_path / "f")) == 3
+    assert call(*stopped).exit_code == 0 and (tmp_path / "o.json").read_text() == whole
+
+
+def replaced(tmp_path):
+    os.replace(tmp_path / "photos/c.jpg", tmp_path / "photos/a.png")
+
+
+def without_a_figure(tmp_path):
+    next((tmp_path / "f").iterdir()).unlink()
+
+
+def damaged(tmp_path):
+    next((tmp_path / "o.json.parts").iterdir()).write_text('{"key": ')
+
+
+def of_another_form(tmp_path):
+    next((tmp_path / "o.json.parts").iterdir()).write_text('{"key": 1, "captions": []}')
+
+
+@pytest.mark.parametrize("change", [replaced, without_a_figure, damaged, of_another_form])
+def test_what_changed_since_is_captioned_anew(stopped, tmp_path, change):
+    change(tmp_path)
+    result = call(*stopped)
+    assert result.exit_code == 0, result.output
+    assert len(Namer.asked) == (1 if change is replaced else 2)
+    if change is replaced:
+        assert "a.png: a red" in result.stdout
+
+
+def test_captions_of_other_weights_or_options_are_not_taken(stopped, monkeypatch):
+    with monkeypatch.context() as context:
+        context.setattr(Namer, "caption_features", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            CliRunner().invoke(
+                app, ["caption", *map(str, stopped), "--beam", "2"], None, None, False
+            )
+    monkeypatch.setattr(Namer, "decoder", SimpleNamespace(get_weights=lambda: [np.zeros(3)]))
+    assert call(*stopped).exit_code == 0 and len(Namer.asked) == 3
+
+
+def test_what_is_not_ours_stays(stopped, tmp_path):
+    (tmp_path / "o.json.parts" / "diary.json").write_text("{}")
+    assert call(*stopped).exit_code == 0
+    assert os.listdir(tmp_path / "o.json.parts") == ["diary.json"]
+
+
+def test_a_second_process_waits(namer, photos, tmp_path, caplog):
+    output = tmp_path / "o.json"
+    code = (
+        "import sys\nfrom common.files import hold\n"
+        "with hold(sys.argv[1], 'x'):\n    print('held', flush=True)\n    sys.stdin.read(1)"
+    )
+    command = [sys.executable, "-c", code, str(output_lock(output))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline().strip() == b"held"
+
+        class LetGo(logging.Handler):
+            def emit(self, record):
+                if "Waiting for another process" in record.getMessage():
+                    other.stdin.close()
+
+        logger = logging.getLogger("common.files")
+        logger.addHandler(handler := LetGo())
+        try:
+            assert call(photos, "--output", output).exit_code == 0
+        finally:
+            logger.removeHandler(handler)
+    assert f"Waiting for another process that writes {output}" in caplog.text
+    with hold(output_lock(output), "x"):
+        pass

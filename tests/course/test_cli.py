@@ -8,7 +8,10 @@ import pytest
 from small_course import write_notebook
 from typer.testing import CliRunner
 
+from common.course import environment, lessons, runner, sweep
 from common.course.cli import app
+from common.errors import ConfigError, CourseError
+from common.files import read_json, write_json
 
 
 def call(*arguments):
@@ -68,6 +71,113 @@ def test_one_message_and_no_stack_trace_from_the_shell():
     result = python("-m", "common.course", "report", "--where", "dataset")
     assert result.returncode == 2
     assert "'dataset' is not of the form" in result.stderr and "Traceback" not in result.stderr
+
+
+RAISED = {
+    "os": (OSError(28, "No space left on device", "x/y"), 1, "x/y: No space left on device. Free"),
+    "permission": (PermissionError(13, "Permission denied", "x"), 1, "x: Permission denied. Allow"),
+    "bare": (OSError(), 1, "Error: OSError"),
+    "memory": (MemoryError(), 1, "There is not enough memory"),
+    "text": (UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates"), 1, "A text cannot be"),
+    "interrupt": (KeyboardInterrupt(), 130, "Interrupted: run the same again, it goes on."),
+    "pipe": (BrokenPipeError(32, "Broken pipe"), 1, ""),
+    "course": (CourseError("no \x1b[31m\u202eway\nout"), 1, "Error: no \\x1b[31m\\u202eway\nout"),
+    "config": (ConfigError("caf\udce9"), 2, "Error: caf\\udce9"),
+}
+
+
+@pytest.mark.parametrize("what", RAISED)
+def test_one_message_of_whatever_happens(course, monkeypatch, what):
+    error, code, message = RAISED[what]
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("common.course.lessons.find_lessons", fail)
+    result = call("run")
+    assert result.exit_code == code and isinstance(result.exception, SystemExit)
+    assert message in result.stderr and "Traceback" not in result.output
+    assert (result.stderr == "") == (message == "")
+
+
+def test_tensorflows_word_for_too_little_memory(course, monkeypatch):
+    class ResourceExhaustedError(Exception):
+        pass
+
+    def fail(*_):
+        raise ResourceExhaustedError("OOM when allocating tensor with shape[32,50]")
+
+    monkeypatch.setattr("common.course.lessons.find_lessons", fail)
+    result = call("run")
+    assert result.exit_code == 1 and "There is not enough memory" in result.stderr
+
+
+def test_errors_of_ours_keep_their_trace(course, monkeypatch):
+    monkeypatch.setattr("common.course.lessons.find_lessons", lambda *_: 1 / 0)
+    assert isinstance(call("run").exception, ZeroDivisionError)
+
+
+# Environment ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("COURSE_PROFILE", "huge", "COURSE_PROFILE='huge' is unknown. Choose one of: smoke, "),
+        ("KERAS_BACKEND", "torch", "KERAS_BACKEND='torch' is unknown. Choose one of: tensorflow"),
+        ("COURSE_DATA", "~nosuchuser/x", "COURSE_DATA '~nosuchuser/x' begins with the home"),
+        ("COURSE_OUTPUTS", "~nosuchuser", "COURSE_OUTPUTS '~nosuchuser' begins with the home"),
+    ],
+)
+def test_variables_are_checked_before_a_kernel_starts(course, monkeypatch, name, value, message):
+    monkeypatch.setattr(runner, "execute", lambda *_: pytest.fail("started"))
+    monkeypatch.setenv(name, value)
+    for arguments in (["run", "1"], ["sweep", "1", "--grid", "stages=2"], ["refresh", "1"]):
+        result = call(*arguments)
+        assert result.exit_code == 2 and message in result.stderr
+    assert not (course / "outputs").exists()
+
+
+def test_a_backend_that_is_not_installed(course, monkeypatch):
+    monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
+    result = call("run", "1", "--backend", "jax")
+    assert result.exit_code == 2 and "jax is not installed" in result.stderr
+
+
+def test_figures_do_not_depend_on_the_users_matplotlib(course, monkeypatch):
+    seen = []
+
+    def execute(*_):
+        seen.append(os.environ["MPLBACKEND"])
+
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    monkeypatch.setattr(runner, "execute", execute)
+    assert call("run", "2").exit_code == 0
+    assert seen == ["module://matplotlib_inline.backend_inline"]
+    assert os.environ["MPLBACKEND"] == "nonsense"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", "1"], ["sweep", "1", "--grid", "stages=2"], ["report"]]
+)
+def test_outputs_that_are_a_file(course, monkeypatch, arguments):
+    monkeypatch.setattr(runner, "execute", lambda *_: pytest.fail("started"))
+    (course / "file").write_text("")
+    result = call(*arguments, "--output", course / "file")
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert "Could not write" in result.stderr and "A file stands where a folder" in result.stderr
+
+
+@pytest.mark.parametrize("seed", ["-1", "2147483648", "99999999999999999999"])
+def test_seeds_are_checked_before_a_kernel_starts(course, monkeypatch, seed):
+    monkeypatch.setattr(runner, "execute", lambda *_: pytest.fail("started"))
+    for arguments in (
+        ["run", "1", f"--seed={seed}"],
+        ["run", "1", "--param", f"seed={seed}"],
+        ["sweep", "1", "--grid", "stages=2", f"--seeds={seed}"],
+    ):
+        result = call(*arguments)
+        assert result.exit_code == 2 and "whole number from 0 to 2,147,483,647" in result.stderr
 
 
 # run --------------------------------------------------------------------------------------------
@@ -150,6 +260,157 @@ def test_sweep_of_a_lesson_by_name(course):
     assert (course / "outputs/runs/third/stages=2-seed=0/record.json").exists()
     result = call("sweep", "1", "--lesson", "eda", "--grid", "stages=2")
     assert result.exit_code == 2 and "one lesson that trains" in result.stderr
+
+
+TRAINED = {"parameters": 1, "epochs": 2, "seconds": 3.0, "metrics": {"val_accuracy": 0.5}}
+
+
+@pytest.fixture
+def quick(course, monkeypatch):
+    """Sweeps whose lesson leaves its record at once; the names of the runs that were made."""
+    made = []
+
+    def execute(source, target, parameters):
+        made.append(parameters["run_name"])
+        if parameters.get("blocks") == 13:
+            raise OSError(28, "No space left on device")
+        folder = course / "outputs" / "runs" / parameters["run_name"]
+        write_json(folder / "record.json", TRAINED)
+
+    monkeypatch.setattr(runner, "execute", execute)
+    return made
+
+
+def call_sweep(*arguments):
+    return call("sweep", "phase1", *arguments, "--name", "s")
+
+
+def test_values_and_seeds_given_twice_are_one(quick, course):
+    result = call_sweep("--grid", "stages=2,2, 2", "--seeds", "0,0,00")
+    assert result.exit_code == 0, result.output
+    assert quick == ["s/stages=2-seed=0"]
+    assert "| 2 | 1 |" in (course / "outputs/sweeps/s/table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("values", "n"),
+    [
+        ("1e-3,0.001,0.0010", 1),
+        ("1,1.0", 1),
+        ("1,true", 2),
+        ("-32,32", 2),
+        ("a/b,a_b,a b,a-b", 4),
+        ("[1,2],[12],1_2", 3),
+        ("none,None", 2),
+        ("A,a", 2),
+        ("../x,./x", 2),
+        (",".join("x" * 300 + c for c in "abc"), 3),
+        ("\u732b" * 90 + ",b", 2),
+    ],
+)
+def test_no_two_values_share_a_label(course, values, n):
+    path = course / "phase1_tiny/03_training.ipynb"
+    write_notebook(path, "1", parameters="seed = 0\nrun_name = None\nfree = None")
+    grid = lessons.parse_grid([f"free={values}"])
+    found = sweep.combinations(lessons.Lesson(path), "s", grid, {}, [0])
+    labels = [c.label for c in found]
+    assert len(found) == n and len({label.casefold() for label in labels} | {*labels}) >= n
+    for c in found:
+        assert len(c.label.encode()) < 200 and ".." not in c.label and "/" not in c.label
+        assert c.parameters["run_name"] == f"s/{c.label}"
+        assert [c.label] == [  # Whatever else is in the grid.
+            other.label
+            for other in sweep.combinations(
+                lessons.Lesson(path), "s", {"free": [c.point["free"]]}, {}, [0]
+            )
+        ]
+
+
+def test_plain_values_have_plain_labels(course):
+    [lesson] = lessons.find_lessons("1", "03")
+    for text in ("3", "-3"):
+        [found] = sweep.combinations(lesson, "s", {"stages": [text]}, {}, [0])
+        assert found.label == f"stages={text}-seed=0"
+
+
+def test_another_backend_is_another_sweep(quick, course, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setattr(environment, "_is_installed", lambda name: True)
+    assert call_sweep("--grid", "stages=2").exit_code == 0
+    result = call_sweep("--grid", "stages=2", "--backend", "jax")
+    assert result.exit_code == 2 and "other values of backend" in result.stderr
+    assert call("sweep", "phase1", "--grid", "stages=2", "--backend", "jax").exit_code == 0
+    assert quick == ["s/stages=2-seed=0", "phase1-stages-jax/stages=2-seed=0"]
+
+
+ODD = [
+    "",
+    "{",
+    "[]",
+    "null",
+    "{}",
+    '{"parameters": {}, "failure": null}',
+    '{"parameters": [], "failure": null, "record": {}}',
+    '{"parameters": {}, "failure": null, "record": {"metrics": null}}',
+    '{"parameters": {}, "failure": "no", "record": {"metrics": null}}',
+    '{"parameters": {}, "failure": null, "record": []}',
+    json.dumps({"parameters": {}, "failure": None, "record": TRAINED | {"metrics": [1]}}),
+    json.dumps({"parameters": {}, "failure": None, "record": TRAINED | {"epochs": [1]}}),
+    "[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_file_of_a_sweep_is_made_again(quick, course, caplog, odd):
+    path = course / "outputs/sweeps/s/stages=2-seed=0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(odd)
+    result = call_sweep("--grid", "stages=2")
+    assert result.exit_code == 0, result.output
+    assert "stages=2-seed=0.json is left out" in caplog.text
+    assert read_json(path)["record"] == TRAINED and len(quick) == 1
+
+
+def test_a_combination_that_cannot_be_written_does_not_stop_the_others(quick, course):
+    result = call_sweep("--grid", "blocks=13,1")
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    table = pd.read_csv(course / "outputs/sweeps/s/table.csv")
+    assert table["state"].tolist() == ["failed", "ok"]
+    assert "No space left on device" in table["error"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--grid", "stages=2", "--name", "x" * 300], 1, "Choose a shorter name"),
+        (["--grid", "stages=2", "--name", "a..b"], 2, "cannot be a folder's name"),
+        (["--grid", "stages=2", "seed=1"], 2, "seed: set by the sweep itself"),
+        (["--grid", "run_name=a,b"], 2, "run_name: set by the sweep itself"),
+        (["--grid", "stages=2,x"], 2, "a whole number"),
+    ],
+)
+def test_sweeps_that_are_refused(quick, course, arguments, code, message):
+    result = call("sweep", "1", *arguments)
+    assert result.exit_code == code and isinstance(result.exception, SystemExit)
+    assert message in result.stderr and quick == []
+
+
+def test_two_sweeps_of_one_name_wait_for_each_other(quick, course, monkeypatch):
+    held = []
+
+    class Hold:
+        def __init__(self, path, what):
+            held.append((path, what))
+
+        def __enter__(self):
+            assert not quick
+
+        def __exit__(self, *_):
+            assert quick
+
+    monkeypatch.setattr(sweep, "hold", Hold)
+    assert call_sweep("--grid", "stages=2").exit_code == 0
+    assert held == [(course / "outputs/sweeps/s/.lock", "runs the sweep 's'")]
 
 
 # report -----------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """`predict phase2`: a table of many slides."""
 
 import json
+import os
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 from common.course import predict
 from common.course.cli import app
 from common.data import histopathology
+from common.files import hold, output_lock
 
 CLASSES = ["benign", "malignant"]
 
@@ -120,6 +123,114 @@ def test_patients_that_are_done_are_kept(slides, network, tmp_path, monkeypatch)
     assert call(slides, output).exit_code == 0
     assert network.seen == 2
     assert len(pd.read_parquet(output)) == 5
+
+
+@pytest.fixture
+def parts(slides, network, tmp_path, monkeypatch):
+    """What a call leaves that was killed before it joined its parts, one for each patient."""
+    with monkeypatch.context() as context:
+        context.setattr(predict, "_join", lambda *_: 1 / 0)
+        assert call(slides, tmp_path / "table.parquet").exit_code == 1
+    network.seen = 0
+    return sorted((tmp_path / "table.parquet.parts").glob("*.parquet"))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 8] ^= 1
+    path.write_bytes(data)
+
+
+def other_rows(path):
+    pd.read_parquet(path).iloc[:0].to_parquet(path)
+
+
+def no_table(path):
+    path.write_text("dear diary")
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+DAMAGES = [cut, flip, other_rows, no_table, empty]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_part_is_made_again(slides, network, tmp_path, parts, damage):
+    damage(parts[0])
+    result = call(slides, tmp_path / "table.parquet")
+    assert result.exit_code == 0, result.output
+    assert 0 < network.seen < 4
+    assert pd.read_parquet(tmp_path / "table.parquet")["patient"].tolist() == ["10"] * 3 + ["9"]
+    assert sorted(os.listdir(tmp_path)) == ["slides", "table.parquet"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_whole_table_is_found_again_and_a_damaged_one_made_anew(
+    slides, network, tmp_path, damage
+):
+    output = tmp_path / "table.parquet"
+    first = call(slides, output)
+    assert first.exit_code == 0 and network.seen == 4
+    assert call(slides, output).stdout == first.stdout and network.seen == 4
+    damage(output)
+    assert call(slides, output).stdout == first.stdout and network.seen == 8
+
+
+def test_a_second_process_waits_and_finds_all(slides, network, tmp_path, caplog, monkeypatch):
+    output = tmp_path / "table.parquet"
+    asked = []
+
+    def watched(path, what):
+        asked.append((path, what))
+        return hold(path, what)
+
+    monkeypatch.setattr("common.course.parts.hold", watched)
+    assert call(slides, output).exit_code == 0
+    assert asked == [(output_lock(output), f"writes {output}")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux alone")
+def test_patients_whose_names_are_not_utf_8(slides, network, tmp_path):
+    add(slides, "caf\udce9", 1, 1, 1)
+    output = tmp_path / "table.parquet"
+    result = call(slides, output)
+    assert result.exit_code == 0, result.output
+    assert pd.read_parquet(output)["patient"].tolist() == ["10"] * 3 + ["9", "caf\\udce9"]
+
+
+def test_outputs_that_are_no_plain_files(slides, network, tmp_path):
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "real.parquet")
+    assert call(slides, tmp_path / "link.parquet").exit_code == 0
+    assert (tmp_path / "link.parquet").is_symlink()
+    assert len(pd.read_parquet(tmp_path / "real.parquet")) == 4
+    if os.path.exists("/dev/null"):
+        result = call(slides, "/dev/null")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout.splitlines()[-1])["n"] == 4
+    assert sorted(os.listdir(tmp_path)) == ["link.parquet", "real.parquet", "slides"]
+
+
+@pytest.mark.parametrize("where", ["{slides}/9/x/t.parquet", "{long}.parquet", "{long}/t.parquet"])
+def test_an_output_that_cannot_be_written_is_told_of_before_the_work(
+    slides, network, tmp_path, where
+):
+    (slides / "9" / "x").write_text("a file")
+    result = call(slides, where.format(slides=slides, long=tmp_path / ("x" * 300)))
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert "Could not write" in result.stderr and network.seen == 0
+
+
+def test_not_enough_memory_is_told(slides, network, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "_probability", lambda *_: bytearray(2**62))
+    result = call(slides, tmp_path / "t.parquet")
+    assert result.exit_code == 1 and "not enough memory" in result.stderr
+    assert os.listdir(tmp_path) == ["slides"]
 
 
 def test_parts_of_other_weights_are_not_taken(slides, network, tmp_path):
