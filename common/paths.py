@@ -1,8 +1,8 @@
 """Where things lie: the repository, the data and the outputs."""
 
 import os
+import re
 import sys
-import unicodedata
 from pathlib import Path
 
 from common.errors import ConfigError
@@ -71,22 +71,23 @@ def expand(path: str | Path, what: str = "The path") -> Path:
         ) from error
 
 
-def display(text: object, lines: bool = False) -> str:
-    """A file name, or somebody else's text, made safe to print.
+def visible(text: object, lines: bool = False) -> str:
+    """A file name, or somebody else's text, with nothing in it that is not seen.
 
     Control characters, directions of writing that would turn what follows around, and what is no
-    character at all (in names that are not UTF-8) become backslash escapes, and so does what
-    standard output has no code for.
+    character at all (in names that are not UTF-8) become backslash escapes.
 
     Args:
         text: Anything.
         lines: Leave line breaks and tabs as they are.
     """
-    kept = "\n\t" if lines else ""
-    shown = "".join(
-        c if c in kept or not _is_hidden(c) else c.encode("unicode_escape").decode()
-        for c in str(text)
-    )
+    unseen = _UNSEEN_BUT_LINES if lines else _UNSEEN
+    return unseen.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def display(text: object, lines: bool = False) -> str:
+    """The same for standard output: also what it has no code for becomes a backslash escape."""
+    shown = visible(text, lines)
     code = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         return shown.encode(code, "backslashreplace").decode(code)
@@ -94,8 +95,6 @@ def display(text: object, lines: bool = False) -> str:
         return shown
 
 
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
-
-
-def _is_hidden(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") or character in _TURNING
+_HIDDEN = "\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_UNSEEN = re.compile(f"[\x00-\x1f{_HIDDEN}]")
+_UNSEEN_BUT_LINES = re.compile(f"[\x00-\x08\x0b-\x1f{_HIDDEN}]")

@@ -374,10 +374,10 @@ def report(
         table = report.select(table, conditions, sort)
         if mean:
             table = report.average(table)
-        if columns:
+        if columns is not None:
             table = report.keep(table, columns)
         _say(report.to_markdown(table) if markdown else report.to_text(table))
-        index = report.write_index()
+        index = report.write_index(tell=False)
     _say(f"See {index}", err=True)
 
 

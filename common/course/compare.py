@@ -1,16 +1,20 @@
 """Two finished runs side by side: what differs in their settings, scores, curves and captions."""
 
+import hashlib
+import re
+import warnings
+from html import escape
 from pathlib import Path
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from common import plots
-from common.course.report import page, show, to_html
+from common.course.report import page, quote, show, to_html
 from common.errors import ConfigError
 from common.files import read_json, write_text
-from common.paths import outputs_dir
-from common.training.runs import run_folder
+from common.paths import outputs_dir, visible
+from common.training.runs import run_folder, runs_dir
 
 
 def compare(first: str | Path, second: str | Path) -> dict[str, pd.DataFrame]:
@@ -27,37 +31,73 @@ def compare(first: str | Path, second: str | Path) -> dict[str, pd.DataFrame]:
 
     Raises:
         ConfigError: if one is not there or has not finished, or both are the same.
+        DataError: if a record or a configuration is damaged.
     """
-    records = {}
-    configs = {}
-    for run in (first, second):
-        folder = run_folder(run)
-        record = read_json(folder / "record.json")
-        records[record["run_name"]] = record
-        configs[record["run_name"]] = read_json(folder / "config.json")
-    if len(records) < 2:
-        raise ConfigError(f"Both runs are {next(iter(records))!r}. Name two different ones.")
-    settings = pd.DataFrame({name: _flat(config) for name, config in configs.items()}, dtype=object)
-    texts = settings.map(lambda value: show("", value))
+    runs = [run_folder(run) for run in (first, second)]
+    if runs[0].samefile(runs[1]):
+        raise ConfigError(f"Both runs are {visible(runs[0])}. Name two different ones.")
+    records = [read_json(folder / "record.json", dict) for folder in runs]
+    configs = [_config(folder) for folder in runs]
+    names = _names(runs, records)
+    settings = pd.DataFrame(
+        {name: _flat(config) for name, config in zip(names, configs, strict=True)}, dtype=object
+    )
+    texts = settings.map(lambda value: visible(show("", value)))
     differ = texts.iloc[:, 0] != texts.iloc[:, 1]
+    told = [{k: r.get(k) for k in ("parameters", "seconds", "metrics", "test")} for r in records]
     scores = pd.DataFrame(
         {
-            name: _flat({k: record.get(k) for k in ("parameters", "seconds", "metrics", "test")})
-            for name, record in records.items()
-        }
-    ).apply(pd.to_numeric, errors="coerce")
+            name: {key: _number(value) for key, value in _flat(values).items()}
+            for name, values in zip(names, told, strict=True)
+        },
+        dtype=float,
+    )
     scores = scores.dropna(how="all")
     scores["difference"] = scores.iloc[:, 1] - scores.iloc[:, 0]
-    captions = [
-        pd.DataFrame(record.get("samples", []), columns=["image", "caption"])
-        .set_index("image")["caption"]
-        .rename(name)
-        for name, record in records.items()
-    ]
+    one, other = (_captions(record) for record in records)
+    both = [[image, one[image], other[image]] for image in one if image in other]
     return {
         "settings": texts[differ].rename_axis("setting").reset_index(),
         "scores": scores.rename_axis("score").reset_index(),
-        "samples": pd.concat(captions, axis=1, join="inner").reset_index(),
+        "samples": pd.DataFrame(both, columns=["image", *names]),
+    }
+
+
+def _config(folder: Path) -> dict:
+    """None of a run from elsewhere that came without."""
+    path = folder / "config.json"
+    return read_json(path, dict) if path.exists() else {}
+
+
+def _names(folders: list[Path], records: list[dict]) -> list[str]:
+    """What the columns are called: the recorded names, or the folders if those are the same."""
+    names = [
+        visible(record.get("run_name") or folder.name)
+        for record, folder in zip(records, folders, strict=True)
+    ]
+    if names[0] == names[1]:
+        names = [visible(_place(folder)) for folder in folders]
+    taken = ("image", "score", "setting", "difference")  # columns of the tables
+    return [f"run {name}" if name in taken else name for name in names]
+
+
+def _place(folder: Path) -> str:
+    folder, root = folder.resolve(), runs_dir().resolve()
+    return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
+
+
+def _number(value: object) -> float | None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if number and abs(value) < 1e300 else None
+
+
+def _captions(record: dict) -> dict[str, str]:
+    """The caption of each image that the record shows; nothing of records of another form."""
+    samples = record.get("samples")
+    return {
+        visible(sample["image"]): visible(sample["caption"])
+        for sample in (samples if isinstance(samples, list) else ())
+        if isinstance(sample, dict) and {"image", "caption"} <= sample.keys()
     }
 
 
@@ -75,22 +115,26 @@ def write_comparison(first: str | Path, second: str | Path) -> tuple[dict[str, p
     tables = compare(first, second)
     names = list(tables["scores"])[1:3]
     folder = outputs_dir() / "comparisons"
-    stem = "_and_".join(name.replace("/", "+") for name in names)
+    stem = "_and_".join(_file_name(name) for name in names)
     histories = {
-        name: pd.read_csv(run_folder(run) / "history.csv")
-        for name, run in zip(names, (first, second), strict=True)
+        name: _history(run_folder(run)) for name, run in zip(names, (first, second), strict=True)
     }
-    both = [column for column in histories[names[0]] if column in histories[names[1]]]
     passed_over = {"epoch", "seconds"}
-    if tables["settings"]["setting"].str.match(r"reward\b").any():
+    if any(re.match(r"reward\b", name) for name in tables["settings"]["setting"]):
         passed_over |= {"reward", "val_score"}  # of another kind in each of them
+    columns = [
+        {column for column in history if is_numeric_dtype(history[column])}
+        for history in histories.values()
+    ]
+    both = [c for c in histories[names[0]] if all(c in own for own in columns)]
     curves = []
-    for column in both:
-        told = all(is_numeric_dtype(history[column]) for history in histories.values())
-        if told and column not in passed_over:
+    for number, column in enumerate(both[:_MOST_CURVES] if "epoch" in both else ()):
+        if column not in passed_over:
             figure = plots.compare_runs(histories, column, title=column)
-            file = plots.save_figure(figure, folder / stem / f"{column}.png")
-            curves.append(f'<p><img src="{stem}/{file.name}" alt="{column} of both runs"></p>')
+            file = f"{_curve_name(column, number)}.png"
+            plots.save_figure(figure, folder / stem / file)
+            alt = escape(visible(f"{column} of both runs"))
+            curves.append(f'<p><img src="{quote(f"{stem}/{file}")}" alt="{alt}"></p>')
     parts = ["<h2>Scores</h2>", to_html(tables["scores"])]
     parts += ["<h2>Settings that differ</h2>", to_html(tables["settings"])]
     if curves:
@@ -102,10 +146,41 @@ def write_comparison(first: str | Path, second: str | Path) -> tuple[dict[str, p
     return tables, path
 
 
-def _flat(values: dict, before: str = "") -> dict:
+_MOST_CURVES = 60
+_LONGEST = 80  # characters of a run in a file's name
+_DEEPEST = 20  # levels of settings that are told one by one
+
+
+def _file_name(run: str) -> str:
+    """The name of a run, or its folder, as part of a file's name; another for each."""
+    name = re.sub(r"[^\w.=+-]", "_", run.replace("/", "+"))
+    if name == run.replace("/", "+") and len(name.encode()) <= _LONGEST:
+        return name
+    start = name.encode()[:_LONGEST].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(run.encode()).hexdigest()[:8]}"
+
+
+def _curve_name(column: str, number: int) -> str:
+    """That of the column if any file system takes it, in which no two names differ by case."""
+    plain = re.fullmatch("[a-z][a-z0-9_]{0,59}", column)
+    device = re.fullmatch(r"con|prn|aux|nul|com\d|lpt\d", column)
+    return column if plain and not device else f"curve-{number}"
+
+
+def _history(folder: Path) -> pd.DataFrame:
+    """The curves of a run; none if the file is missing or damaged."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return pd.read_csv(folder / "history.csv", encoding="utf-8", index_col=False)
+    except (OSError, ValueError):  # pandas's own errors are ValueErrors
+        return pd.DataFrame()
+
+
+def _flat(values: dict, before: str = "", depth: int = 0) -> dict:
     """Nested dictionaries as one, with names such as `recipe.epochs`."""
     found = {}
     for key, value in values.items():
-        name = f"{before}{key}"
-        found |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+        name = f"{before}{visible(key)}"
+        deeper = isinstance(value, dict) and depth < _DEEPEST
+        found |= _flat(value, f"{name}.", depth + 1) if deeper else {name: value}
     return found

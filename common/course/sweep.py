@@ -14,9 +14,10 @@ import pandas as pd
 from common.course import report, runner
 from common.course.environment import BACKENDS, backend
 from common.course.lessons import Lesson, assign_parameters, lesson_parameters, parse_value
+from common.data import data_state
 from common.errors import ConfigError, CourseError, DataError
 from common.files import check_output, hold, read_json, write_json, write_text
-from common.paths import display, outputs_dir
+from common.paths import display, outputs_dir, visible
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +33,13 @@ class Combination:
         label: Its name in files, as "stages=2-blocks=1-seed=0".
         point: The values that tell it from the others.
         parameters: All that its notebook is handed.
+        made_of: What its result depends on besides: the backend, and the state of the data.
     """
 
     label: str
     point: dict[str, Any]
     parameters: dict[str, Any]
+    made_of: dict[str, Any]
 
 
 def default_name(lesson: Lesson, grid: dict[str, list[Any]]) -> str:
@@ -62,7 +65,7 @@ def combinations(
         raise ConfigError(f"{', '.join(twice)}: set by the sweep itself (--grid, --seeds, --name).")
     # Ablations and the like within the lesson: turned off.
     quiet = {"explore": False} if "explore" in lesson_parameters(lesson) else {}
-    found = {}
+    found, states = {}, {}
     for values in itertools.product(*grid.values(), seeds):
         values = dict(zip((*grid, "seed"), values, strict=True))
         given = assign_parameters([lesson], {**quiet, **fixed, **values, "run_name": name}, {})
@@ -71,7 +74,11 @@ def combinations(
         # 1 and 1.0 are one value; true and "1" are others.
         numbers = [int(v) if isinstance(v, float) and v == int(v) else v for v in point.values()]
         parameters = {**given[lesson], "run_name": f"{name}/{label}"}
-        found.setdefault(json.dumps(numbers), Combination(label, point, parameters))
+        dataset = parameters.get("dataset", "synthetic")
+        if dataset not in states:
+            states[dataset] = data_state(dataset)
+        made_of = {"backend": backend(), "data": states[dataset]}
+        found.setdefault(json.dumps(numbers), Combination(label, point, parameters, made_of))
     return list(found.values())
 
 
@@ -150,7 +157,9 @@ def _finished(folder: Path, combination: Combination) -> dict | None:
         return None
     try:
         result = read_json(path, dict)
-        before = result["parameters"] | {"backend": result.get("backend", BACKENDS[0])}
+        before = combination.made_of | {"backend": BACKENDS[0]}
+        before |= {key: result[key] for key in ("backend", "data") if key in result}
+        before = result["parameters"] | before
         failed = result["failure"] is not None
         row = _row(combination, result)
         if any(isinstance(row[key], (list, dict)) for key in {*row} - {*combination.point}):
@@ -158,11 +167,12 @@ def _finished(folder: Path, combination: Combination) -> dict | None:
     except (DataError, KeyError, TypeError, AttributeError) as error:
         logger.warning("%s is left out (%s): made again.", display(path), display(error)[:200])
         return None
-    now = combination.parameters | {"backend": backend()}
+    now = combination.parameters | combination.made_of
     changed = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
     if changed:
         raise ConfigError(
-            f"The sweep {folder.name!r} was made with other values of {', '.join(changed)}. "
+            f"The sweep {folder.name!r} was made with other values of {', '.join(changed)}"
+            f"{' (the files of the data set have changed since)' if 'data' in changed else ''}. "
             f"Choose another --name, or delete {folder} and {outputs_dir() / 'runs' / folder.name}."
         )
     return None if failed else result
@@ -182,7 +192,7 @@ def _run(lesson: Lesson, folder: Path, combination: Combination) -> dict:
         failure = runner.Failure(0, "its files", type(error).__name__, str(error))
     result = {
         "parameters": combination.parameters,
-        "backend": backend(),
+        **combination.made_of,
         "failure": asdict(failure) if failure else None,
         "record": {key: record.get(key) for key in _RECORDED},
     }
@@ -197,7 +207,7 @@ def _row(combination: Combination, result: dict) -> dict:
         "state": "failed" if failure else "ok",
         **{key: record[key] for key in _RECORDED[:-1]},
         **(record["metrics"] or {}),
-        "error": f"{failure['error']}: {failure['message']}" if failure else None,
+        "error": visible(f"{failure['error']}: {failure['message']}") if failure else None,
     }
 
 
@@ -206,7 +216,7 @@ def write_table(table: pd.DataFrame, folder: Path, keys: list[str], test: bool =
     write_text(folder / "table.csv", table.to_csv(index=False))
     averaged = average(table, keys, test)
     write_text(folder / "table.md", report.to_markdown(averaged) + "\n")
-    title = f"Sweep {report.html.escape(folder.name)}"
+    title = f"Sweep {folder.name}"
     write_text(folder / "table.html", report.page(title, report.to_html(averaged)))
 
 

@@ -10,6 +10,7 @@ from common.data.coco import TRAIN_IMAGES, load_coco
 from common.data.duplicates import near_duplicates
 from common.data.flickr8k import load_flickr8k
 from common.data.flickr30k import load_flickr30k
+from common.data.folder_state import tree_digest
 from common.data.histopathology import load_histopathology, read_patches
 from common.data.image_folder import SPLITS, read_image_folder
 from common.data.images import ImageData, split_validation
@@ -18,7 +19,7 @@ from common.data.synthetic_scenes import synthetic_scenes
 from common.data.synthetic_slides import PATIENTS, synthetic_slides
 from common.data.vocabulary import Vocabulary
 from common.errors import ConfigError, DataError
-from common.paths import expand
+from common.paths import data_dir, expand
 
 __all__ = [
     "CAPTION_DATASETS",
@@ -27,7 +28,9 @@ __all__ = [
     "CaptionData",
     "ImageData",
     "Vocabulary",
+    "data_state",
     "dataset_name",
+    "is_own",
     "load_captions",
     "load_images",
     "load_patches",
@@ -185,10 +188,35 @@ def dataset_name(dataset: str | Path) -> str:
         dataset: As for `load_images`, `load_patches` or `load_captions`.
     """
     name = str(dataset)
-    known = {*DATASETS, *PATCH_DATASETS, *CAPTION_DATASETS}
-    if name in known or name.partition(":")[0] in known:
-        return name
-    return expand(name.removeprefix("folder:")).resolve().name or "own"
+    return expand(name.removeprefix("folder:")).resolve().name or "own" if is_own(name) else name
+
+
+def is_own(dataset: str | Path) -> bool:
+    """Whether a data set is a folder of one's own, not one that the course knows by name."""
+    name = str(dataset).partition(":")[0]
+    return name not in {*DATASETS, *PATCH_DATASETS, *CAPTION_DATASETS}
+
+
+def data_state(dataset: str | Path) -> str | None:
+    """Digits that change when files of a data set are added, removed, renamed or resized.
+
+    Args:
+        dataset: As for `load_images`, `load_patches` or `load_captions`.
+
+    Returns:
+        `None` for what is drawn by code, or is not on the disk yet.
+    """
+    name = str(dataset)
+    if name == "synthetic":
+        return None
+    if is_own(name):
+        folder = expand(name.removeprefix("folder:"))
+    else:
+        folder = data_dir() / name.partition(":")[0]
+    try:
+        return tree_digest(str(folder)) if folder.is_dir() else None
+    except OSError:  # told by the reader, with the name
+        return None
 
 
 def _folder_of(dataset: str | Path, datasets: dict[str, str]) -> Path:

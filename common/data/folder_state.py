@@ -49,6 +49,28 @@ def listing_digest(names: Sequence[bytes], *states: array) -> str:
     return digest.hexdigest()
 
 
+def tree_digest(root: str) -> str:
+    """A digest of names and sizes of all files below a folder, hidden ones left out.
+
+    Without times: a copy of the folder has the same.
+
+    Raises:
+        OSError: if the folder cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    folders = [os.fsencode(root)]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(folder) as entries:
+            found = sorted((e for e in entries if e.name[:1] != b"."), key=lambda e: e.name)
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            size = 0 if entry.is_dir() else entry.stat().st_size
+            digest.update(b"%s\0%d\0" % (entry.path[len(root) :], size))
+    return digest.hexdigest()
+
+
 def folder_digests(folders: Sequence[str], processes: int = 0) -> list[str]:
     """The digest of each folder's listing, the work shared by helper processes (0: none).
 

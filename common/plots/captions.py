@@ -22,7 +22,10 @@ from common.plots.style import (
     label_bars,
     mosaic_figure,
     new_figure,
+    plain,
+    plain_text,
 )
+from common.plots.training import _need
 
 # Of the decoders, from the first rung to the last.
 TITLES = {
@@ -39,6 +42,7 @@ _TITLES_OF_SCORES = {
     "cider_d": "CIDEr-D",
 }
 _SMALL = {"fontsize": 8.5}
+_MOST_LINES = 8  # of one caption beside its image
 
 
 def captioned_images(
@@ -64,7 +68,8 @@ def captioned_images(
         picture, words = axes[i // columns, 2 * (i % columns) :][:2]
         picture.imshow(image)
         lines = [line.removesuffix(".").strip() for line in texts]
-        text = "\n".join(textwrap.fill(f"• {line}", 28, subsequent_indent="  ") for line in lines)
+        wrap = {"subsequent_indent": "  ", "max_lines": _MOST_LINES, "placeholder": " …"}
+        text = "\n".join(textwrap.fill(f"• {line}", 28, **wrap) for line in lines)
         words.text(0, 1, text, va="top", transform=words.transAxes, fontsize=7)
     return figure
 
@@ -76,11 +81,14 @@ def caption_lengths(lengths: Mapping[str, np.ndarray], cut: int) -> Figure:
         lengths: Words of each caption, by split.
         cut: The longest caption that is kept whole, its end included.
     """
+    if not lengths or not all(map(len, lengths.values())):
+        raise DataError("There is no caption to count words of.")
     figure, [[axes]] = new_figure(height=2.6)
     longest = max(int(values.max()) for values in lengths.values())
     for i, (name, values) in enumerate(lengths.items()):
         shares = 100 * np.bincount(values, minlength=longest + 1) / len(values)
-        axes.plot(shares, "o-", markersize=3, color=PALETTE[i], label=f"{name}, n={len(values):,}")
+        label = f"{plain(name, 40)}, n={len(values):,}"
+        axes.plot(shares, "o-", markersize=3, color=_colour(i), label=label)
     axes.axvline(cut, color=GREY, linestyle="--", linewidth=1)
     axes.text(cut, axes.get_ylim()[1], " cut here", va="top", color=GREY, **_SMALL)
     axes.set(title="Lengths of captions", xlabel="words", ylabel="captions (%)")
@@ -95,6 +103,8 @@ def word_frequencies(counts: pd.Series, min_count: int) -> Figure:
         counts: Occurrences by word, the most frequent first.
         min_count: Rarer words are left out of the vocabulary.
     """
+    if counts.empty:
+        raise DataError("There is no word to show.")
     figure, [[axes]] = new_figure(height=2.8)
     ranks = np.arange(1, len(counts) + 1)
     kept = int((counts >= min_count).sum())
@@ -104,7 +114,7 @@ def word_frequencies(counts: pd.Series, min_count: int) -> Figure:
     label = f"{kept:,} of {len(counts):,} words occur at least {min_count} times: {covered:.1%} of"
     axes.set_title(f"{label} the text", fontsize=9)
     for rank in np.unique(np.geomspace(1, len(counts), 7).astype(int)):
-        word = counts.index[rank - 1]
+        word = plain(counts.index[rank - 1])
         place = (rank, counts.iloc[rank - 1])
         axes.annotate(word, place, (3, 3), textcoords="offset points", fontsize=8, color="0.25")
     axes.set(xscale="log", yscale="log", xlabel="rank of the word", ylabel="occurrences")
@@ -121,6 +131,8 @@ def frequent_words(counts: pd.Series, shown: int = 25, stop: Sequence[str] = ())
         stop: Words to pass over.
     """
     top = counts[~counts.index.isin(stop)].iloc[:shown]
+    if top.empty:
+        raise DataError("There is no word to show.")
     figure, [[axes]] = new_figure(height=2.6)
     sns.barplot(x=top.index, y=100 * top.to_numpy() / counts.sum(), color=PALETTE[0], ax=axes)
     axes.tick_params(axis="x", rotation=60)
@@ -135,6 +147,10 @@ def agreement(values: np.ndarray, label: str) -> Figure:
         values: A score per image.
         label: What it is.
     """
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        raise DataError("There is no score to show.")
     figure, [[axes]] = new_figure(height=2.5)
     sns.histplot(x=values, bins=40, color=PALETTE[0], ax=axes)
     for value, name, style in (
@@ -244,7 +260,7 @@ def attention_words(
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else 1)
     top = np.percentile(attention[: len(words)], 99) if len(words) else 1.0
     pictures = [_over(small, part, top) for part in attention[: len(words)]]
-    return mosaic_figure([small, *pictures], columns, titles=["", *words])
+    return mosaic_figure([small, *pictures], columns, titles=["", *map(plain, words)])
 
 
 def training_curves(histories: Mapping[str, pd.DataFrame], metric: str = "bleu_4") -> Figure:
@@ -261,12 +277,16 @@ def training_curves(histories: Mapping[str, pd.DataFrame], metric: str = "bleu_4
     figure, [row] = new_figure(1, 3, width=1.18 * WIDTH, height=2.6)
     for axes, (column, title) in zip(row, titles.items(), strict=True):
         for i, (name, history) in enumerate(histories.items()):
-            label = TITLES.get(name, name)
-            axes.plot(history["epoch"], history[column], "o-", ms=3, color=PALETTE[i], label=label)
+            label = plain(TITLES.get(name, name))
+            axes.plot(history["epoch"], history[column], "o-", ms=3, color=_colour(i), label=label)
         axes.set(title=title, xlabel="epoch", ylabel=score if column == "val_score" else "nats")
         axes.xaxis.get_major_locator().set_params(integer=True)
     row[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def _colour(number: int) -> tuple[float, float, float]:
+    return PALETTE[number % len(PALETTE)]
 
 
 def _as_told(table: pd.DataFrame, metric: str) -> pd.Series:
@@ -282,11 +302,13 @@ def metric_bars(table: pd.DataFrame, metric: str, level: float | None = None) ->
         metric: Its column.
         level: A score to compare with, such as that of people; optional.
     """
+    _need(table, "decoder", "decoding", metric)
     figure, [[axes]] = new_figure(height=2.7)
     name = _TITLES_OF_SCORES.get(metric, metric)
     values = _as_told(table, metric)
     names = table["decoder"].replace(TITLES).str.replace(" + ", " +\n")
-    shown = table.assign(**{metric: values, "decoder": names})
+    decodings = table["decoding"].map(plain)
+    shown = table.assign(**{metric: values, "decoder": names, "decoding": decodings})
     sns.barplot(
         shown, x="decoder", y=metric, hue="decoding", palette=SEQUENTIAL, errorbar=None, ax=axes
     )
@@ -305,6 +327,7 @@ def beam_curve(table: pd.DataFrame, metric: str = "bleu_4") -> Figure:
         table: `beams`, `length_penalty`, `length` (mean words of the captions) and the metric.
         metric: Its column.
     """
+    _need(table, "beams", "length_penalty", "length", metric)
     figure, [[left, right]] = new_figure(1, 2, width=1.18 * WIDTH, height=2.7)
     widths = sorted(table["beams"].unique())
     colours = sns.color_palette(SEQUENTIAL, table["length_penalty"].nunique())
@@ -418,11 +441,12 @@ def memory_curves(table: pd.DataFrame) -> Figure:
     Args:
         table: A row per word, a column per decoder; 1 is the change at the first word.
     """
+    _need(table)
     figure, [[axes]] = new_figure(height=2.8)
     for i, name in enumerate(table):
         values = table[name].to_numpy()
-        label = TITLES.get(name, name)
-        axes.plot(np.arange(1, len(values) + 1), values, "o-", ms=3, color=PALETTE[i], label=label)
+        label = plain(TITLES.get(name, name))
+        axes.plot(np.arange(1, len(values) + 1), values, "o-", ms=3, color=_colour(i), label=label)
     axes.set(
         title="What another image changes, untrained",
         xlabel="word",
@@ -443,11 +467,13 @@ def cost_per_step(table: pd.DataFrame) -> Figure:
     columns = [column for column in table if column.startswith("ms")]
     if not columns:
         raise DataError("The table has no column of milliseconds (one that begins with 'ms').")
+    _need(table)
     figure, [row] = new_figure(1, len(columns), width=1.18 * WIDTH, height=2.2, sharey=True)
     names = [TITLES.get(name, name) for name in table.index]
+    colours = [_colour(i) for i in range(len(names))]
     for axes, column in zip(row, columns, strict=True):
         values = table[column].astype(float)
-        sns.barplot(x=values.to_numpy(), y=names, hue=names, palette=PALETTE[: len(names)], ax=axes)
+        sns.barplot(x=values.to_numpy(), y=names, hue=names, palette=colours, ax=axes)
         label_bars(axes, "{:.3g}")
         axes.set_title(column, fontsize=8.5)
         axes.set(xlabel="", ylabel="")
@@ -487,6 +513,8 @@ def error_kinds(shares: pd.Series, n: int) -> Figure:
         shares: Shares of captions in 0..1, by kind.
         n: Captions that were looked at.
     """
+    if shares.empty:
+        raise DataError("There is no kind of error to show.")
     figure, [[axes]] = new_figure(height=0.3 * len(shares) + 0.9)
     sns.barplot(x=100 * shares.to_numpy(), y=shares.index, color=PALETTE[1], ax=axes)
     label_bars(axes, "{:.1f}")
@@ -514,11 +542,10 @@ def reward_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     for axes, (column, (title, label)) in zip(row, titles.items(), strict=True):
         for i, (name, history) in enumerate(histories.items()):
             values = history[column] * (100 if column == "distinct" else 1)
-            axes.plot(history["epoch"], values, "o-", ms=3, color=PALETTE[i], label=name)
+            style = {"ms": 3, "color": _colour(i)}
+            axes.plot(history["epoch"], values, "o-", label=plain(name), **style)
             if column == "val_score":
-                axes.plot(
-                    history["epoch"], history["reward"], "o--", ms=3, mfc="white", color=PALETTE[i]
-                )
+                axes.plot(history["epoch"], history["reward"], "o--", mfc="white", **style)
         axes.set(title=title, xlabel="epoch", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.set_xlim(0.5, max(map(len, histories.values())) + 0.5)  # one epoch has a place, too
@@ -532,6 +559,7 @@ def reward_along_a_line(table: pd.DataFrame) -> Figure:
     Args:
         table: `distance` from the trained weights, `greedy` and `expected`.
     """
+    _need(table, "distance", "greedy", "expected")
     figure, [[axes]] = new_figure(height=2.7)
     axes.plot(
         table["distance"], table["greedy"], drawstyle="steps-mid", label="of the greedy caption"
@@ -546,6 +574,7 @@ def reward_along_a_line(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@plain_text()
 def word_map(vectors: np.ndarray, words: Sequence[str], groups: Sequence[str]) -> Figure:
     """Words on the plane that keeps most of the variance of their vectors (PCA).
 
@@ -554,9 +583,10 @@ def word_map(vectors: np.ndarray, words: Sequence[str], groups: Sequence[str]) -
         words: To be written.
         groups: What each is, for its colour.
     """
-    if not len(vectors) == len(words) == len(groups):
+    if not len(vectors) == len(words) == len(groups) or len(vectors) < 2:
         raise DataError(
-            f"{len(vectors)} vectors, {len(words)} words and {len(groups)} groups: wanted as many."
+            f"{len(vectors)} vectors, {len(words)} words and {len(groups)} groups: wanted as many, "
+            "and two at least."
         )
     centred = vectors - vectors.mean(axis=0)
     _, scales, axes_of = np.linalg.svd(centred, full_matrices=False)
@@ -566,7 +596,7 @@ def word_map(vectors: np.ndarray, words: Sequence[str], groups: Sequence[str]) -
     names = list(dict.fromkeys(groups))
     for name, colour in zip(names, sns.color_palette("colorblind", len(names)), strict=True):
         own = [i for i, group in enumerate(groups) if group == name]
-        axes.scatter(*places[own].T, s=9, color=colour, label=name)
+        axes.scatter(*places[own].T, s=9, color=colour, label=plain(name))
     axes.set(
         title="Words by their vectors",
         xlabel=f"first axis ({share[0]:.0f} % of the variance)",
@@ -574,7 +604,7 @@ def word_map(vectors: np.ndarray, words: Sequence[str], groups: Sequence[str]) -
     )
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     axes.margins(0.2)
-    _write_beside(axes, places, words)
+    _write_beside(axes, places, [plain(word) for word in words])
     return figure
 
 
@@ -610,10 +640,13 @@ def scores_by_share(table: pd.DataFrame, metric: str = "bleu_4") -> Figure:
         table: `embedding`, `share` of the training images, and the metric.
         metric: Its column.
     """
+    _need(table, "share", "embedding", metric)
     figure, [[axes]] = new_figure(height=2.7)
     name = _TITLES_OF_SCORES.get(metric, metric)
     shares = (100 * table["share"]).map("{:.0f} %".format)
-    shown = table.assign(**{metric: _as_told(table, metric), "share": shares})
+    embeddings = table["embedding"].map(plain)
+    told = {metric: _as_told(table, metric), "share": shares, "embedding": embeddings}
+    shown = table.assign(**told)
     sns.barplot(
         shown, x="share", y=metric, hue="embedding", palette=SEQUENTIAL, errorbar=None, ax=axes
     )

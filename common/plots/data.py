@@ -9,11 +9,19 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from common.errors import ConfigError, DataError
-from common.plots.style import PALETTE, label_bars, mosaic_figure, new_figure
+from common.plots.style import (
+    PALETTE,
+    label_bars,
+    mosaic_figure,
+    new_figure,
+    plain,
+    plain_text,
+)
 
 CHANNELS = ("red", "green", "blue")
 # Blue, orange and green would be told apart, but red is expected to be red.
 CHANNEL_COLOURS = ("#d55e00", "#029e73", "#0173b2")
+_MOST_CLASSES = 60  # in a figure of images
 
 
 def class_gallery(
@@ -27,19 +35,33 @@ def class_gallery(
     """A row of `per_class` images drawn at random for each class; images uint8 (N, H, W, 3)."""
     rng = np.random.default_rng(seed)
     rows = []
-    for number in range(len(classes)):
+    shown, title = _first_classes(classes, title)
+    for number in range(len(shown)):
         members = np.flatnonzero(labels == number)
         chosen = rng.choice(members, min(per_class, len(members)), replace=False)
         rows += [images[i] for i in chosen]
         rows += [np.full(images.shape[1:], 255, "uint8")] * (per_class - len(chosen))
-    return mosaic_figure(rows, per_class, row_labels=list(classes), title=title)
+    return mosaic_figure(rows, per_class, row_labels=shown, title=title)
 
 
+def _first_classes(classes: Sequence[str], title: str | None) -> tuple[list[str], str | None]:
+    """As many classes as a figure can hold, and a title that says so."""
+    shown = list(classes[:_MOST_CLASSES])
+    if title and len(shown) < len(classes):
+        title += f" (the first {len(shown)} of {len(classes):,})"
+    return shown, title
+
+
+@plain_text()
 def class_balance(counts: pd.Series | pd.DataFrame) -> Figure:
     """Images per class: a bar per class, or a bar per class and column (split) of a table."""
     table = counts.to_frame("images") if isinstance(counts, pd.Series) else counts
+    if table.empty:
+        raise DataError("There is no class to show.")
+    table = table.rename(columns=plain)
     long = table.rename_axis("class").reset_index().melt("class", var_name="split")
     bars = len(long)
+    palette = [PALETTE[i % len(PALETTE)] for i in range(len(table.columns))]
     figure, [[axes]] = new_figure(height=max(2.0, 0.16 * bars + 0.9))
     several = len(table.columns) > 1
     sns.barplot(
@@ -48,7 +70,7 @@ def class_balance(counts: pd.Series | pd.DataFrame) -> Figure:
         y="class",
         hue="split" if several else None,
         color=None if several else PALETTE[0],
-        palette=PALETTE[: len(table.columns)] if several else None,
+        palette=palette if several else None,
         ax=axes,
     )
     label_bars(axes)
@@ -99,14 +121,14 @@ def _channel_counts(images: np.ndarray) -> np.ndarray:
 def mean_images(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Figure:
     """The mean image of each class: what a class has in common by place and colour."""
     means = []
-    for number in range(len(classes)):
+    shown, title = _first_classes(classes, "Mean image of each class")
+    for number in range(len(shown)):
         members = images[labels == number]
         if not len(members):
             raise DataError(f"There is no image of the class {classes[number]!r}.")
         means.append(members.mean(axis=0, dtype="float32").round().astype("uint8"))
     columns = min(5, len(classes))
-    title = "Mean image of each class"
-    return mosaic_figure(means, columns, titles=list(classes), title=title)
+    return mosaic_figure(means, columns, titles=[plain(name, 30) for name in shown], title=title)
 
 
 def near_duplicates(
@@ -143,9 +165,13 @@ def near_duplicates(
 
 def distance_histogram(distances: np.ndarray, threshold: float, unit: str = "") -> Figure:
     """Distance of each image to its nearest other one; those below `threshold` are suspects."""
+    distances = np.asarray(distances, float)
+    distances = distances[np.isfinite(distances)]
+    if not len(distances):
+        raise DataError("There is no distance to show.")
     figure, [[axes]] = new_figure(height=2.6)
-    sns.histplot(x=np.asarray(distances), bins=60, color=PALETTE[0], edgecolor=None, ax=axes)
-    below = int((np.asarray(distances) < threshold).sum())
+    sns.histplot(x=distances, bins=60, color=PALETTE[0], edgecolor=None, ax=axes)
+    below = int((distances < threshold).sum())
     axes.axvline(threshold, color=PALETTE[1], label=f"threshold {threshold:g}: {below} below")
     axes.set(
         title="Distance to the nearest other image",
@@ -164,7 +190,7 @@ def resolution_comparison(images: np.ndarray, sizes: Sequence[int] = (32, 24, 16
         sizes: Sides in pixels, at most that of the images.
     """
     side = images.shape[1]
-    if min(sizes) < 1 or max(sizes) > side:
+    if not sizes or min(sizes) < 1 or max(sizes) > side:
         raise ConfigError(f"sizes must lie in 1..{side}. Received: {tuple(sizes)}")
     rows = []
     for size in sizes:

@@ -10,9 +10,22 @@ from matplotlib.figure import Figure
 
 from common.errors import DataError
 from common.evaluation.metrics import calibration_error
-from common.plots.style import GREY, HEAT, PALETTE, SEQUENTIAL, mosaic_figure, new_figure
+from common.plots.style import (
+    GREY,
+    HEAT,
+    PALETTE,
+    SEQUENTIAL,
+    mosaic_figure,
+    new_figure,
+    plain,
+    plain_text,
+)
+from common.plots.training import _need
+
+_MOST_WRITTEN = 40  # classes of a confusion matrix whose numbers can still be read
 
 
+@plain_text()
 def confusion_matrix(table: pd.DataFrame, title: str = "Confusion matrix") -> Figure:
     """Of the images of each class, the share predicted as each class.
 
@@ -22,6 +35,7 @@ def confusion_matrix(table: pd.DataFrame, title: str = "Confusion matrix") -> Fi
         table: Numbers of images, a row per true class, a column per predicted one.
         title: Of the figure.
     """
+    _need(table)
     counts = table.to_numpy()
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistakes = np.where(np.eye(len(share), dtype=bool), np.nan, share)
@@ -29,18 +43,20 @@ def confusion_matrix(table: pd.DataFrame, title: str = "Confusion matrix") -> Fi
     text = np.where(counts > 0, np.char.mod("%.0f" if many else "%.1f", share), "")
     side = min(6.4, max(3.2, 0.44 * len(share) + 1.7))
     figure, [[axes]] = new_figure(width=side + 0.4, height=side - 0.5)
+    written = len(share) <= _MOST_WRITTEN
     sns.heatmap(
-        pd.DataFrame(mistakes, table.index, table.columns),
+        pd.DataFrame(mistakes, map(plain, table.index), map(plain, table.columns)),
         cmap=SEQUENTIAL,
-        annot=text,
+        annot=text if written else None,
         fmt="",
         annot_kws={"fontsize": 8},
-        linewidths=0.5,
+        linewidths=0.5 if written else 0,
         vmin=0,
+        vmax=None if np.isfinite(mistakes).any() else 1,
         cbar_kws={"label": "confused (% of the true class)"},
         ax=axes,
     )
-    for i, value in enumerate(np.diag(share)):
+    for i, value in enumerate(np.diag(share) if written else ()):
         axes.text(
             i + 0.5,
             i + 0.5,
@@ -53,9 +69,8 @@ def confusion_matrix(table: pd.DataFrame, title: str = "Confusion matrix") -> Fi
     axes.set(title=title, xlabel="predicted class", ylabel="true class")
     axes.tick_params(left=False, bottom=False)
     if len(share) > 4:
-        axes.set_xticks(
-            axes.get_xticks(), table.columns, rotation=45, ha="right", rotation_mode="anchor"
-        )
+        names = [label.get_text() for label in axes.get_xticklabels()]  # of many classes, some
+        axes.set_xticks(axes.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="y", rotation=0)
     return figure
 
@@ -69,8 +84,9 @@ def class_scores(table: pd.DataFrame, title: str = "Scores of each class") -> Fi
         table: A row per class: `precision`, `recall`, `F1`, `support`.
         title: Of the figure.
     """
+    _need(table, "precision", "recall", "F1", "support")
     table = table.sort_values("F1", ascending=False)
-    names = [f"{name} (n={n})" for name, n in table["support"].astype(int).items()]
+    names = [f"{plain(name, 40)} (n={n:.0f})" for name, n in table["support"].items()]
     figure, [[axes]] = new_figure(height=0.26 * len(table) + 1.0)
     places = np.arange(len(table))
     columns = 100 * table[["precision", "recall", "F1"]]
@@ -101,6 +117,8 @@ def reliability_diagram(
     """
     if isinstance(tables, pd.DataFrame):
         tables = {"": tables}
+    if not tables or not all(table["count"].sum() for table in tables.values()):
+        raise DataError("There is no confidence to show.")
     width = 3.3 * len(tables) + 0.3
     figure, rows = new_figure(
         2,
@@ -129,7 +147,7 @@ def reliability_diagram(
         )
         upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as promised")
         ece = f"ECE {100 * calibration_error(table):.2f} %"
-        upper.set(title=f"{name}: {ece}" if name else ece, xlim=(0, 1), ylim=(0, 1))
+        upper.set(title=f"{plain(name)}: {ece}" if name else ece, xlim=(0, 1), ylim=(0, 1))
         lower.bar(middle, 100 * table["count"] / table["count"].sum(), color=GREY, **outline)
         lower.set_xlabel(promised)
     rows[0][0].set_ylabel(kept)
@@ -159,7 +177,8 @@ def mistake_gallery(
     if mistakes.empty:
         raise DataError("There is no mistake to show.")
     titles = [
-        f"{classes[row.predicted]} {100 * row.confidence:.0f} %\nis {classes[row.truth]}"
+        f"{plain(classes[row.predicted], 30)} {100 * row.confidence:.0f} %\n"
+        f"is {plain(classes[row.truth], 30)}"
         for row in mistakes.itertuples()
     ]
     shown = images[mistakes["index"].to_numpy()]
@@ -173,6 +192,7 @@ def tta_gain(table: pd.DataFrame, title: str = "What test-time augmentation gain
         table: From `tta_table`: a row per step; `accuracy`, `corrected`, `spoiled`.
         title: Of the figure.
     """
+    _need(table, "accuracy", "corrected", "spoiled")
     figure, [[left, right]] = new_figure(1, 2, height=0.4 * len(table) + 1.1, sharey=True)
     accuracy = 100 * table["accuracy"]
     left.plot(accuracy, table.index, "o-", color=PALETTE[0])
@@ -199,6 +219,7 @@ def robustness(table: pd.DataFrame, title: str = "Accuracy on changed images") -
             interval, `low` to `high`.
         title: Of the figure.
     """
+    _need(table, "change", "strength", "accuracy", "low", "high")
     changes = table["change"].unique()
     figure, [row] = new_figure(1, len(changes), height=2.6, sharey=True)
     for change, axes in zip(changes, row, strict=True):
@@ -215,7 +236,7 @@ def robustness(table: pd.DataFrame, title: str = "Accuracy on changed images") -
             capsize=3,
             markersize=4,
         )
-        axes.set(xlabel=change, xticks=part["strength"])
+        axes.set(xlabel=plain(change, 50), xticks=part["strength"])
     row[0].set_ylabel("accuracy (%)")
     figure.suptitle(title)
     return figure
@@ -256,7 +277,7 @@ def saliency_overlays(
 
 def overlay(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     """A map (H, W) as heat over the grey version of an image, both uint8 (H, W, 3)."""
-    heat = np.clip(values, 0, None)
+    heat = np.clip(np.nan_to_num(values), 0, None)
     heat = np.clip(heat / (np.percentile(heat, 99) or heat.max() or 1), 0, 1)
     colours = matplotlib.colormaps[HEAT](heat)[..., :3]
     grey = (image / 255.0).mean(axis=-1, keepdims=True)

@@ -3,6 +3,7 @@
 Probabilities and scores come as fractions. The positive class is orange, the negative one blue.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import cv2
@@ -16,7 +17,7 @@ from matplotlib.patches import Patch
 
 from common.errors import DataError
 from common.evaluation.binary import curve_areas
-from common.plots.style import GREY, PALETTE, SEQUENTIAL, WIDTH, new_figure
+from common.plots.style import GREY, PALETTE, SEQUENTIAL, WIDTH, new_figure, plain
 from common.plots.training import _need
 
 NEGATIVE, POSITIVE = PALETTE[0], PALETTE[1]
@@ -61,12 +62,14 @@ def patient_balance(
     figure, [[upper], [lower]] = new_figure(2, 1, height=3.8, sharex=True, height_ratios=(3, 2))
     _bars(upper, share, POSITIVE)
     upper.axhline(overall, color="0.2", linestyle="--", linewidth=1, label=f"all: {overall:.1f} %")
-    upper.set(ylabel=f"{classes[1]} (% of patches)", ylim=(0, 102))
+    upper.set(ylabel=f"{plain(classes[1])} (% of patches)", ylim=(0, 102))
     upper.legend(loc="upper right")
     _patches_of_each(lower, table)
     _class_legend(figure, classes)
     figure.suptitle(
-        title or f"{overall:.1f} % of {patches:,} patches of {len(table)} patients are {classes[1]}"
+        title
+        or f"{overall:.1f} % of {patches:,} patches of {len(table)} patients are "
+        f"{plain(classes[1])}"
     )
     return figure
 
@@ -111,7 +114,7 @@ def stain_densities(
                 axes.scatter(
                     x, part[0.5], marker="_", s=(1.5 * width) ** 2, color="white", zorder=3
                 )
-        axes.set_title(stain, loc="left")
+        axes.set_title(plain(stain, 50), loc="left")
         axes.set_ylabel("optical density")
     _patient_axis(rows[-1][0], patients)
     if len(labels) > 1:
@@ -142,7 +145,7 @@ def labelled_slides(
         image = _shrink(slides[name])
         _picture(upper, image)
         _picture(lower, tint(image, labels[name]))
-        upper.set_title(name)
+        upper.set_title(plain(name, 30))
     _class_legend(figure, classes)
     figure.suptitle(title)
     return figure
@@ -210,10 +213,10 @@ def probability_maps(
             calls = _calls(truth, probability, threshold)
             colours = ListedColormap(list(CALLS.values()))
             _picture(panels["errors"], calls, cmap=colours, vmin=0, vmax=len(CALLS) - 1)
-        row[0].set_ylabel(name)
+        row[0].set_ylabel(plain(name, 30))
     for name, axes in zip(columns, rows[0], strict=True):
         axes.set_title(f"errors at {threshold:.2f}" if name == "errors" else name)
-    figure.colorbar(drawn, ax=rows[:, -1], label=f"probability: {classes[1]}", aspect=30)
+    figure.colorbar(drawn, ax=rows[:, -1], label=f"probability: {plain(classes[1])}", aspect=30)
     truth = "" if threshold is None else "truth: "
     _class_legend(figure, [truth + name for name in classes], CALLS if truth else None)
     figure.suptitle(title)
@@ -239,10 +242,10 @@ def precision_recall_roc(
     if not isinstance(thresholds, Mapping):
         thresholds = {} if thresholds is None else dict.fromkeys(points, thresholds)
     figure, [[left, right]] = new_figure(1, 2, height=3.1 + 0.2 * len(points))
-    for (name, table), colour in zip(points.items(), PALETTE, strict=False):
+    for (name, table), colour in zip(points.items(), itertools.cycle(PALETTE), strict=False):
         _need(table, "threshold", "precision", "recall", "false_positive_rate")
         average_precision, roc_auc = curve_areas(table)
-        prefix = f"{name}: " if name else ""
+        prefix = f"{plain(name)}: " if name else ""
         curve = {"color": colour, "linewidth": 1.5}
         left.plot(
             table["recall"],
@@ -266,7 +269,7 @@ def precision_recall_roc(
             left.fill_between(band["at"], band["precision_low"], band["precision_high"], **shade)
             right.fill_between(band["at"], band["recall_low"], band["recall_high"], **shade)
         if name in thresholds:
-            chosen = table[table["threshold"] >= thresholds[name]].iloc[-1]
+            chosen = _point_at(table, thresholds[name])
             dot = {"color": colour, "edgecolor": "black", "s": 40, "zorder": 3}
             left.scatter(chosen["recall"], chosen["precision"], **dot)
             right.scatter(chosen["false_positive_rate"], chosen["recall"], **dot)
@@ -314,7 +317,7 @@ def threshold_sweep(
             label=name,
         )
     if chosen is not None:
-        best = points[points["threshold"] >= chosen].iloc[-1]
+        best = _point_at(points, chosen)
         label = f"chosen: {chosen:.3f}\n(F1 {100 * best['f1']:.1f} %)"
         axes.axvline(chosen, color=GREY, linestyle=":", linewidth=1.5, label=label)
     axes.set(
@@ -374,7 +377,7 @@ def forest_plot(
             elinewidth=1.5,
             capsize=3,
             markersize=5,
-            label=SCORE_NAMES.get(name, name),
+            label=plain(SCORE_NAMES.get(name, name)),
         )
         sign = "+" if differences else ""
         for place, numbers in zip(y, zip(value, low, high, strict=True), strict=True):
@@ -455,7 +458,9 @@ def randomisation_curves(
         colour = PALETTE[number % len(PALETTE)]
         axes.fill_between(places, table["low"], table["high"], color=colour, alpha=0.1, linewidth=0)
         marker = "osD^v"[number % 5]
-        axes.plot(places, table["similarity"], f"{marker}-", color=colour, markersize=4, label=name)
+        axes.plot(
+            places, table["similarity"], f"{marker}-", color=colour, markersize=4, label=plain(name)
+        )
     if limit is not None:
         label = f"refused from {limit:g} on\nat the last layer"
         axes.axhline(limit, color=GREY, linestyle="--", linewidth=1, label=label)
@@ -495,8 +500,8 @@ def _patches_of_each(axes: Axes, table: pd.DataFrame, classes: Sequence = (None,
 
 def _class_legend(figure: Figure, classes: Sequence[str], more: Mapping[str, str] | None = None):
     """Below the figure: the colours of both classes, and of other names."""
-    colours = dict(zip(classes, (NEGATIVE, POSITIVE), strict=True)) | dict(more or {})
-    handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    named = [*zip(classes, (NEGATIVE, POSITIVE), strict=True), *(more or {}).items()]
+    handles = [Patch(color=colour, label=plain(name)) for name, colour in named]
     figure.legend(handles=handles, loc="outside lower center", ncols=3 if more else 2)
 
 
@@ -504,7 +509,7 @@ def _patient_axis(axes: Axes, names: Sequence) -> None:
     """Names below where they fit; else only how many patients there are."""
     axes.set_xlim(-0.6, len(names) - 0.4)
     if len(names) <= _NAMED:
-        axes.set_xticks(range(len(names)), [str(name) for name in names], rotation=90)
+        axes.set_xticks(range(len(names)), [plain(name) for name in names], rotation=90)
         axes.set_xlabel("patient")
     else:
         axes.set_xticks([])
@@ -542,6 +547,14 @@ def _same_names(first: Mapping, *others: Mapping) -> None:
                 "Wanted the same slides everywhere. "
                 f"Received: {', '.join(map(str, first))} and {', '.join(map(str, other))}"
             )
+
+
+def _point_at(points: pd.DataFrame, threshold: float) -> pd.Series:
+    """The operating point of a threshold: that of the lowest probability that it calls positive."""
+    above = points[points["threshold"] >= threshold]
+    if above.empty:
+        raise DataError(f"The table has no operating point at the threshold {threshold}.")
+    return above.iloc[-1]
 
 
 def _by_name(tables) -> Mapping[str, pd.DataFrame]:

@@ -1,11 +1,13 @@
 """Figures of networks: what each stage costs, and what depth does."""
 
+import itertools
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from common.plots.style import PALETTE, new_figure
+from common.plots.style import PALETTE, new_figure, plain
 from common.plots.training import NAMES, _need, _percent, _short
 
 
@@ -21,7 +23,7 @@ def stage_costs(table: pd.DataFrame, title: str = "What each stage costs") -> Fi
     for axes, column, colour in zip(both[0], ("parameters", "macs"), PALETTE, strict=False):
         sns.barplot(table, x=column, y="stage", color=colour, ax=axes)
         total = table[column].sum()
-        labels = [f"{_short(v)} ({100 * v / total:.0f} %)" for v in table[column]]
+        labels = [f"{_short(v)} ({100 * v / (total or 1):.0f} %)" for v in table[column]]
         axes.bar_label(axes.containers[0], labels, padding=2, fontsize=8)
         axes.margins(x=0.42)
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -43,10 +45,11 @@ def depth_degradation(
         title: Of the figure.
     """
     _need(table, "depth", "network", metric)
+    table = table.assign(network=table["network"].map(plain))
     shown = table.assign(**{metric: _percent(table[metric], metric)})
     figure, [[axes]] = new_figure(width=4.8, height=2.9)
     names = shown["network"].unique()
-    colours = dict(zip(names, PALETTE, strict=False))
+    colours = dict(zip(names, itertools.cycle(PALETTE), strict=False))
     common = {"x": "depth", "y": metric, "hue": "network", "palette": colours, "ax": axes}
     sns.lineplot(shown, style="network", errorbar=None, **common)
     sns.scatterplot(shown, style="network", legend=False, s=40, **common)
@@ -71,8 +74,9 @@ def gradient_norms(
     """
     _need(table, "layer", "network", "norm")
     figure, [[axes]] = new_figure(width=5.4, height=2.8)
+    table = table.assign(network=table["network"].map(plain))
     names = table["network"].unique()
-    colours = dict(zip(names, PALETTE, strict=False))
+    colours = dict(zip(names, itertools.cycle(PALETTE), strict=False))
     sns.lineplot(table, x="layer", y="norm", hue="network", palette=colours, marker="o", ax=axes)
     axes.set(title=title, xlabel="layer (1: next to the pixels)", ylabel="norm", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -6,7 +6,11 @@ notebook's cell, or through `display(figure)`, it is shown exactly once.
 
 import io
 import math
+import re
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -14,7 +18,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.category import StrCategoryLocator
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, LogFormatterMathtext
 from PIL import Image
 
 from common.errors import DataError
@@ -27,6 +36,16 @@ GREY = "0.45"
 SEQUENTIAL = "cividis"  # of even lightness steps, the same for colour-blind eyes
 HEAT = "inferno"
 
+# Characters of a name (in a legend, below an axis, beside an image), and of any other line.
+LONGEST_NAME = 50
+LONGEST_LINE = 120
+# Inches. The files that matplotlib writes have less than 2**16 pixels on a side.
+LARGEST = 500
+
+# What matplotlib cannot draw: control characters, halves of surrogate pairs.
+_UNDRAWABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# A letter that no font has is a box; too many names leave no room for the axes: not worth a word.
+_QUIET = "Glyph .* missing|Matplotlib currently does not support|constrained_layout not applied"
 # Spaces between the images of a mosaic, in pixels of the figure.
 _GAP = 2
 _TITLE = {"ha": "center", "va": "baseline", "fontsize": 8}
@@ -65,21 +84,92 @@ def use_style() -> None:
         shell.display_formatter.formatters["image/png"].for_type(Figure, png)
 
 
+class PlainFigure(Figure):
+    """A figure whose texts are shown as they are, whatever signs their data hold.
+
+    For matplotlib text between two `$` is TeX, and names are as long as they are. Here all texts
+    are drawn letter by letter, but for the powers of ten that a logarithmic axis writes itself.
+    """
+
+    def draw(self, renderer):
+        axes = [axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis)]
+        powers = {
+            text
+            for axis in axes
+            if isinstance(axis.get_major_formatter(), LogFormatterMathtext)
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks())
+            for text in (tick.label1, tick.label2)
+        }
+        names = {text for legend in self.findobj(Legend) for text in legend.get_texts()}
+        for axis in axes:
+            _write_names_plainly(axis)
+        for text in self.findobj(Text):
+            text.set_parse_math(text in powers)
+            before = text.get_text()
+            shown = _plain_lines(before, LONGEST_NAME if text in names else LONGEST_LINE)
+            if shown != before:
+                text.set_text(shown)
+        with _quiet():
+            super().draw(renderer)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows, with `use_style` or without."""
+        return png(self)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", _QUIET)
+        yield
+
+
+@contextmanager
+def plain_text() -> Iterator[None]:
+    """For texts that are measured before their figure is drawn: they are plain from the start."""
+    with plt.rc_context({"text.parse_math": False}), _quiet():
+        yield
+
+
+def _write_names_plainly(axis: Axis) -> None:
+    """Drawing writes the labels of an axis anew, from its formatter."""
+    if isinstance(axis.get_major_locator(), (FixedLocator, StrCategoryLocator)):
+        places = axis.get_majorticklocs()
+        names = [str(name) for name in axis.get_major_formatter().format_ticks(places)]
+        shown = [_plain_lines(name, LONGEST_NAME) for name in names]
+        if shown != names:
+            axis.set_ticks(places, shown)
+
+
+def _plain_lines(text: str, longest: int) -> str:
+    text = _UNDRAWABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return "\n".join(_cut(line, longest) for line in text.split("\n"))
+
+
+def _cut(line: str, longest: int) -> str:
+    """Without its middle: names that begin alike often end differently."""
+    kept = longest * 2 // 3
+    return line if len(line) <= longest else f"{line[:kept]}…{line[kept + 1 - longest :]}"
+
+
+def plain(name: object, longest: int = sys.maxsize) -> str:
+    """The name of a class, a run, a patient, as figures show it: on one line.
+
+    Drawing cuts it. Where a figure is made as wide as its names, they are to be cut before. Legends
+    leave out what begins with `_`, and empty names: neither is left of one that was given.
+    """
+    text = _plain_lines(str(name).replace("\n", r"\n"), longest)
+    return f" {text}" if not text or text.startswith("_") else text
+
+
 def new_figure(
     rows: int = 1, columns: int = 1, width: float = WIDTH, height: float = 3.0, **kwargs
 ) -> tuple[Figure, np.ndarray]:
     """A figure of `width` x `height` inches and its axes (rows, columns), unknown to pyplot."""
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(width, height),
-        dpi=DPI,
-        layout="constrained",
-        squeeze=False,
-        **kwargs,
-    )
-    plt.close(figure)
-    return figure, axes
+    size = (min(width, LARGEST), min(height, LARGEST))
+    with plain_text():
+        figure = PlainFigure(figsize=size, dpi=DPI, layout="constrained")
+        return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
 
 
 def png(figure: Figure, colours: int = 256) -> bytes:
@@ -126,14 +216,17 @@ def mosaic_figure(
     """
     if not len(images) or any(np.shape(image) != np.shape(images[0]) for image in images):
         raise DataError("A mosaic needs images of one size, and one at least.")
+    row_labels = [plain(text, LONGEST_NAME) for text in row_labels or ()]
+    column_labels = [plain(text, LONGEST_NAME) for text in column_labels or ()]
+    titles = [_plain_lines(text, LONGEST_NAME) for text in titles or ()]
     rows = math.ceil(len(images) / columns)
     left = 14 + round(6.5 * max(map(len, row_labels))) if row_labels else 2
-    lines = [line for text in titles or () for line in text.split("\n")]
-    texts = [*lines, *(column_labels or ())]
+    lines = [line for text in titles for line in text.split("\n")]
+    texts = [*lines, *column_labels]
     text_width = round(5.8 * max(map(len, texts), default=0))
     above = 13 * (len(lines) // len(images)) + 5 * bool(lines)
     head = (24 if title else 2) + (18 if column_labels else 0)
-    room = int((WIDTH * DPI - left) // columns) - _GAP
+    room = max(1, int((WIDTH * DPI - left) // columns) - _GAP)
     height, width = images[0].shape[:2]
     if width > room:
         size = (room, max(1, round(height * room / width)))
@@ -143,8 +236,9 @@ def mosaic_figure(
     step_x = max(width * scale, text_width) + _GAP
     step_y = height * scale + _GAP + above
     total = (left + columns * step_x, head + rows * step_y)
-    figure = plt.figure(figsize=(total[0] / DPI, total[1] / DPI), dpi=DPI)
-    plt.close(figure)
+    if max(total) > LARGEST * DPI:
+        raise DataError(f"{len(images):,} images do not fit in one figure. Show fewer of them.")
+    figure = PlainFigure(figsize=(total[0] / DPI, total[1] / DPI), dpi=DPI)
     # One axes whose data units are the figure's pixels, y down.
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, total[0]), ylim=(total[1], 0))
     axes.axis("off")
@@ -164,10 +258,10 @@ def mosaic_figure(
         aspect="auto",
     )
     axes.set(xlim=(0, total[0]), ylim=(total[1], 0))
-    for i, text in enumerate(row_labels or ()):
+    for i, text in enumerate(row_labels):
         y = head + step_y * i + above + height * scale / 2
         axes.text(left - 6, y, text, ha="right", va="center", fontsize=8.5)
-    for i, text in enumerate(column_labels or ()):
+    for i, text in enumerate(column_labels):
         axes.text(left + step_x * (i + 0.5) - _GAP / 2, head - 5, text, **_TITLE)
     if title:
         axes.text(left, 15, title, ha="left", va="bottom", fontsize=10, fontweight="bold")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from common.errors import ConfigError, DataError
-from common.plots.style import GREY, PALETTE, SEQUENTIAL, new_figure
+from common.plots.style import GREY, PALETTE, SEQUENTIAL, new_figure, plain, plain_text
 
 # Words for the columns of histories and records.
 NAMES = {
@@ -87,7 +87,8 @@ def compare_runs(
     for i, (name, history) in enumerate(histories.items()):
         _need(history, metric, against)
         x = history[against].cumsum() if against == "seconds" else history[against]
-        axes.plot(x, _percent(history[metric], metric), lines[i % 4], color=colours[i], label=name)
+        style = {"color": colours[i], "label": plain(name)}
+        axes.plot(x, _percent(history[metric], metric), lines[i % 4], **style)
     axes.set(
         title=title or "Runs compared",
         xlabel="training time (s)" if against == "seconds" else "epoch",
@@ -116,7 +117,8 @@ def learning_rate_finder(
         )
     figure, [[axes]] = new_figure(height=2.8)
     axes.plot(rates, losses, color=PALETTE[0])
-    low, start = np.nanmin(losses), losses[np.isfinite(losses)][0]
+    finite = losses[np.isfinite(losses)]
+    low, start = finite.min(), finite[0]
     # Beyond, the loss explodes and would hide the rest.
     axes.set_ylim(low - 0.1 * (start - low + 1e-9), start + 0.5 * (start - low + 1e-9))
     if suggested is not None:
@@ -144,8 +146,9 @@ def ablation(table: pd.DataFrame, reference: str, metric: str = "val_accuracy") 
         metric: An accuracy.
     """
     _need(table, "variant", metric)
+    table = table[np.isfinite(table[metric].astype(float))]
     if reference not in set(table["variant"]):
-        raise DataError(f"The table has no variant {reference!r}.")
+        raise DataError(f"The table has no variant {reference!r} with a {metric}.")
     base = table.loc[table["variant"] == reference, metric].mean()
     shown = table.assign(change=100 * (table[metric] - base))
     order = [reference, *(name for name in table["variant"].unique() if name != reference)]
@@ -159,7 +162,7 @@ def ablation(table: pd.DataFrame, reference: str, metric: str = "val_accuracy") 
     sns.stripplot(shown, color="0.15", size=4, jitter=0.12, **style)
     axes.axvline(0, color="0.3", linewidth=0.8)
     seeds = table.groupby("variant").size()
-    labels = [f"{name} (n={seeds[name]})" for name in order]
+    labels = [f"{plain(name, 40)} (n={seeds[name]})" for name in order]
     axes.set_yticks(range(len(order)), labels)
     span = max(shown["change"].max(), 0) - min(shown["change"].min(), 0) or 1.0
     right = max(shown["change"].max(), 0) + 0.04 * span
@@ -169,12 +172,13 @@ def ablation(table: pd.DataFrame, reference: str, metric: str = "val_accuracy") 
     name = NAMES.get(metric, metric).removesuffix(" (%)")
     axes.set(
         title=f"Change of the {name}",
-        xlabel=f"percentage points against {reference} ({100 * base:.2f} %)",
+        xlabel=f"percentage points against {plain(reference)} ({100 * base:.2f} %)",
         ylabel="",
     )
     return figure
 
 
+@plain_text()
 def stages_by_blocks(
     table: pd.DataFrame,
     metric: str = "val_accuracy",
@@ -218,6 +222,7 @@ def stages_by_blocks(
     return figure
 
 
+@plain_text()
 def accuracy_against(
     table: pd.DataFrame,
     cost: str = "parameters",
@@ -239,10 +244,10 @@ def accuracy_against(
     figure, [[axes]] = new_figure(height=3.0)
     palette = None
     if hue:
-        shown[hue] = shown[hue].astype(str)
+        shown[hue] = shown[hue].map(plain)
         palette = sns.color_palette("colorblind", shown[hue].nunique())
     if style:
-        shown[style] = shown[style].astype(str)
+        shown[style] = shown[style].map(plain)
     sns.scatterplot(shown, x=cost, y=metric, hue=hue, style=style, palette=palette, s=55, ax=axes)
     costs = table[cost]
     if costs.min() > 0 and costs.max() > 10 * costs.min():

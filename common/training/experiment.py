@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import keras
 import pandas as pd
 
-from common.data import dataset_name
+from common.data import dataset_name, is_own
 from common.data.images import ImageData
 from common.models.resnet import ResNetConfig, adapt, resnet, spread
 from common.training.backend import DeviceSettings, device_scope
@@ -125,8 +125,9 @@ def run_config(
 
 def own_label(dataset: str, data: ImageData) -> str:
     """How the name of a run begins: the data set's name; of one's own data with a fingerprint."""
-    name = dataset_name(dataset)
-    return name if name == dataset else f"{slug(name)[:40]}-{data.fingerprint()[:6]}"
+    if not is_own(dataset):
+        return str(dataset)
+    return f"{slug(dataset_name(dataset))[:40]}-{data.fingerprint()[:6]}"
 
 
 def ablations(recipe: Recipe) -> dict[str, Recipe]:

@@ -521,3 +521,15 @@ def test_report_compares_two_runs(course):
     assert same.exit_code == 2 and "two different ones" in same.stderr
     none = call("report", "--compare", "one", "four")
     assert none.exit_code == 2 and "no run 'four'" in none.stderr
+
+
+def test_a_sweep_of_data_that_has_changed_is_told(quick, course):
+    own = course / "pets"
+    own.mkdir()
+    (own / "a.png").write_bytes(b"1")
+    arguments = ["--grid", "stages=2", "--dataset", f"folder:{own}"]
+    assert call_sweep(*arguments).exit_code == 0
+    assert call_sweep(*arguments).exit_code == 0
+    (own / "b.png").write_bytes(b"2")
+    result = call_sweep(*arguments)
+    assert result.exit_code == 2 and "the files of the data set have changed" in result.stderr

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from common.data.folder_state import folder_digests, list_folder
+from common.data.folder_state import folder_digests, list_folder, tree_digest
 
 
 @pytest.fixture
@@ -66,3 +66,16 @@ def test_every_change_shows(folders, tmp_path, change):
     change(tmp_path / "кот 2/1.png")
     after = folder_digests(folders)
     assert [i for i in range(5) if before[i] != after[i]] == [2]
+
+
+def test_a_tree_is_its_names_and_sizes(tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place / "deep").mkdir(parents=True)
+        (tmp_path / place / "deep" / "x.png").write_bytes(b"123")
+    first = tree_digest(str(tmp_path / "a"))
+    (tmp_path / "b" / ".hidden").touch()
+    assert tree_digest(str(tmp_path / "b")) == first  # a copy, at another time
+    (tmp_path / "b" / "deep" / "x.png").write_bytes(b"1234")
+    assert tree_digest(str(tmp_path / "b")) != first
+    (tmp_path / "a" / "deep" / "x.png").rename(tmp_path / "a" / "x.png")
+    assert tree_digest(str(tmp_path / "a")) != first

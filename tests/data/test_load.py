@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from small_slides import add
 
-from common.data import load_images, load_patches, load_splits
+from common.data import (
+    data_state,
+    dataset_name,
+    is_own,
+    load_images,
+    load_patches,
+    load_splits,
+)
 from common.errors import ConfigError, DataError
 
 
@@ -122,3 +129,21 @@ def test_unknown_patches_name_what_there_is(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path / "missing"))
     with pytest.raises(ConfigError, match="COURSE_DATA=.*missing"):
         load_patches("histopathology")
+
+
+def test_names_of_data_sets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pets").mkdir()
+    for dataset in ("pets", "folder:pets", f"folder:{tmp_path}/pets", str(tmp_path / "x/../pets")):
+        assert is_own(dataset) and dataset_name(dataset) == "pets"
+    for dataset in ("cifar10", "synthetic", "histopathology", "coco:500", "coco-karpathy:10"):
+        assert not is_own(dataset) and dataset_name(dataset) == dataset
+
+
+def test_state_of_data_sets(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    assert data_state("synthetic") is None and data_state("flickr8k") is None
+    (tmp_path / "flickr8k").mkdir()
+    first = data_state("flickr8k")
+    (tmp_path / "flickr8k" / "captions.txt").write_text("image,caption")
+    assert first != data_state("flickr8k") == data_state(f"folder:{tmp_path}/flickr8k")

@@ -84,6 +84,10 @@ def test_models_that_are_no_such_encoder(tmp_path):
     assert bert_vectors(VOCABULARY, path, tmp_path / "vocab.txt").vectors.shape == (8, 6)
     with pytest.raises(DataError, match="does not exist"):
         bert_vectors(VOCABULARY, path, tmp_path / "none.txt")
+    for content in (b"\xff", b"", b"dog\n"):
+        (tmp_path / "odd.txt").write_bytes(content)
+        with pytest.raises(DataError, match="odd.txt is no list of word pieces"):
+            bert_vectors(VOCABULARY, path, tmp_path / "odd.txt")
 
 
 # KerasHub ----------------------------------------------------------------------------------------
@@ -124,3 +128,13 @@ def test_no_preset_and_no_keras_hub(keras_hub, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     with pytest.raises(ConfigError, match="pip install keras-hub"):
         keras_bert_vectors(VOCABULARY)
+
+
+def test_words_that_are_nothing_or_very_long(keras_hub, tmp_path):
+    preset(keras_hub, tmp_path)
+    words = ["dog", "\u200d", "\u4eba" * 600]  # each Chinese character is a piece
+    found = keras_bert_vectors(Vocabulary(words), tmp_path)
+    assert found.found.tolist() == [False] * 4 + [True, False, True]
+    assert np.isfinite(found.vectors).all()
+    with pytest.raises(DataError, match="knows a piece of none of the 1 words"):
+        keras_bert_vectors(Vocabulary(["\u200d"]), tmp_path)

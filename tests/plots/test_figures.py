@@ -349,8 +349,10 @@ def test_notebooks_show_the_small_png(monkeypatch):
     display = types.SimpleNamespace(formatters={"image/png": formatter})
     shell = types.SimpleNamespace(display_formatter=display)
     ipython = types.SimpleNamespace(get_ipython=lambda: shell)
+    plt.close(plt.figure())  # pyplot's own backend is loaded before
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     plots.use_style()
     figure, _ = new_figure()
+    assert figure._repr_png_() == printers[Figure](figure)  # and without the style
     assert Image.open(io.BytesIO(printers[Figure](figure))).mode == "P"
     assert not plt.get_fignums()
