@@ -39,7 +39,7 @@ from common.files import (
     write_json,
     write_text,
 )
-from common.paths import outputs_dir
+from common.paths import home_dir, outputs_dir
 
 KERNEL = "python3"
 SHOWN = 3  # a lesson puts its most important metrics first
@@ -159,10 +159,16 @@ def own_kernel() -> Iterator[Path]:
         }
         write_json(folder / "kernels" / KERNEL / "kernel.json", spec)
         paths = [str(folder), *filter(None, [os.environ.get("JUPYTER_PATH")])]
-        with environment(JUPYTER_PATH=os.pathsep.join(paths)), _cleaning_up():
+        jupyter = {"JUPYTER_PATH": os.pathsep.join(paths), **_home(folder)}
+        with environment(**jupyter), _cleaning_up():
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _home(folder: str | Path) -> dict[str, str]:
+    """A home for Jupyter, which cannot do without, where the user has none."""
+    return {} if home_dir() else {"HOME": str(folder)}
 
 
 @contextlib.contextmanager
@@ -287,7 +293,8 @@ def run_lesson(
             lesson.phase, lesson.name, parameters, round(seconds, 1), failure, runs, _metrics(runs)
         )
         if target.exists():
-            write_html(target)
+            with environment(**_home(folder)):
+                write_html(target)
         write_json(kept, asdict(result))
     return result
 

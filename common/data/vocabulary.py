@@ -61,8 +61,9 @@ def normalise(caption: str) -> list[str]:
     if text.isascii():
         return _PLAIN.findall(text)
     text = _TOO_MANY_MARKS.sub(r"\1", _INVISIBLE.sub("", text))
-    # The Turkish capital dotted I becomes an i with a second dot.
-    text = unicodedata.normalize("NFC", text).replace("i\u0307", "i")
+    text = unicodedata.normalize("NFC", text)
+    if "i\u0307" in text:  # What the Turkish capital dotted I becomes: an i with a second dot.
+        text = unicodedata.normalize("NFC", re.sub("i\u0307+", "i", text))
     words = _WORD.findall(text.replace("_", " "))
     return [word.replace("\u2019", "'").rstrip(_JOINERS) for word in words]
 

@@ -4,6 +4,7 @@ Pennington, Socher and Manning, "GloVe: Global Vectors for Word Representation" 
 """
 
 import gzip
+import hashlib
 import logging
 import lzma
 import zipfile
@@ -47,6 +48,10 @@ class WordVectors:
     name: str
     vectors: np.ndarray
     found: np.ndarray
+
+    def fingerprint(self) -> str:
+        """Sixteen digits of the vectors, in the order of the words."""
+        return hashlib.sha256(np.ascontiguousarray(self.vectors)).hexdigest()[:16]
 
     def coverage(self, vocabulary: Vocabulary, captions) -> dict[str, float]:
         """Share of the words, and of their occurrences in captions, that have a vector.

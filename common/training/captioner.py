@@ -242,6 +242,20 @@ def embedding_vectors(
     )
 
 
+def embedding_identity(embedding: str, vectors: WordVectors | None) -> dict:
+    """What a run keeps of the vectors that it began with, see `captioner_config`.
+
+    Of a file its content, wherever it lies; an encoder is told by its name.
+    """
+    if vectors is None:
+        return {}
+    kind, colon, source = embedding.partition(":")
+    if kind not in ("glove", *GLOVE):
+        return {"embedding": embedding}
+    name = f"{kind}{colon}{Path(source).name}"
+    return {"embedding": name, "vectors": vectors.fingerprint()}
+
+
 def image_backbone(name: str, weights: str | Path = "imagenet") -> keras.Model:
     """A backbone by name: one of `common.models.backbones`, or "scenes", the course's own."""
     return scene_backbone() if name == SCENES else pretrained(name, weights)

@@ -152,6 +152,15 @@ def test_an_odd_record_has_no_metrics(course, record):
     assert runner._metrics(["odd"]) == {}
 
 
+def test_a_user_without_a_home(course, monkeypatch):
+    """As in many containers: Jupyter itself cannot do without one."""
+    monkeypatch.setattr("common.course.runner.home_dir", lambda: None)
+    lesson = find_lessons("2", "eda")[0]
+    write_notebook(lesson.path, "import os\nprint('home', os.environ['HOME'])")
+    assert runner.run_lesson(lesson, {}).ok
+    assert "course-kernel" in (course / "outputs/notebooks/phase2_small/01_eda.html").read_text()
+
+
 def test_outputs_that_cannot_be_written(course, monkeypatch):
     (course / "outputs").write_text("a file")
     with pytest.raises(CourseError, match="Could not write .*outputs"):

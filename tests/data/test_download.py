@@ -584,7 +584,7 @@ def test_endless_body_stops_before_the_disk_is_full(server, tmp_path, monkeypatc
     ("state", "seconds"),
     [
         ("7", 7),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=250), usegmt=True), 200),
+        ("in 250 seconds, as a date", 225),
         ("0", 0.001),
         ("Mon, 01 Jan 2024 00:00:00 GMT", 0.001),
         ("soon", 0.001),
@@ -594,6 +594,8 @@ def test_endless_body_stops_before_the_disk_is_full(server, tmp_path, monkeypatc
 def test_retry_after(server, tmp_path, monkeypatch, state, seconds):
     slept = []
     monkeypatch.setattr(module.time, "sleep", slept.append)
+    if state.startswith("in"):
+        state = format_datetime(datetime.now(UTC) + timedelta(seconds=250), usegmt=True)
     server.state = state
     assert fetch(server, "later", tmp_path / "file.bin").read_bytes() == CONTENT
     assert slept[0] == pytest.approx(seconds, abs=50 if seconds > 50 else 0.01)

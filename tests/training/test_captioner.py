@@ -22,6 +22,7 @@ from common.training.captioner import (
     caption_task,
     captioner_config,
     decoder_arguments,
+    embedding_identity,
     embedding_vectors,
     load_captioner,
     read_captioner,
@@ -320,6 +321,20 @@ def test_words_begin_with_vectors_from_a_file(at_home, tmp_path):
     }
     with pytest.raises(ConfigError, match="embedding='elmo' is unknown"):
         embedding_vectors("elmo", task.vocabulary, captions)
+
+
+def test_a_file_of_vectors_is_told_by_its_content(at_home, tmp_path):
+    _, task, *_ = at_home
+    found = []
+    for name, number in (("a/v.txt", 1), ("b/v.txt", 1), ("c/v.txt", 2)):
+        path = tmp_path / name
+        path.parent.mkdir()
+        path.write_text(f"a {number} 0 2\nred 0 1 1\n")
+        vectors = embedding_vectors(f"glove:{path}", task.vocabulary, [])
+        found.append(embedding_identity(f"glove:{path}", vectors))
+    assert found[0] == found[1] != found[2] and found[0]["embedding"] == "glove:v.txt"
+    assert embedding_identity("bert", vectors) == {"embedding": "bert"}
+    assert embedding_identity("random", None) == {}
 
 
 def test_goes_on_by_a_reward(at_home):
