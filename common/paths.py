@@ -64,7 +64,7 @@ def expand(path: str | Path, what: str = "The path") -> Path:
     """
     try:
         return Path(path).expanduser()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # no such user; no such user's name
         raise ConfigError(
             f"{what} {str(path)!r} begins with the home folder of a user who has none. Write the "
             "whole path."

@@ -78,6 +78,7 @@ def check_archive(path: Path) -> None:
                     raise DataError("parts of it are missing")
             else:
                 ends = file.getmembers()
+                _read_to_end(file)
     except NotImplementedError:
         return  # whole, but of a kind that `extract` cannot read, and tells of
     except CourseError:
@@ -102,7 +103,7 @@ def name_problem(name: str, everywhere: bool = True) -> str | None:
         if path.anchor or ".." in path.parts:
             return "lies outside of the folder"
     parts = PureWindowsPath(name).parts  # both kinds of slashes
-    if not parts:
+    if not parts or "\0" in name:
         return "is no name"
     if len(parts) > _DEEPEST:
         return f"lies more than {_DEEPEST} folders deep"
@@ -136,6 +137,12 @@ def _open(path: Path) -> zipfile.ZipFile | tarfile.TarFile:
     return zipfile.ZipFile(path) if is_zip else tarfile.open(path)
 
 
+def _read_to_end(file: tarfile.TarFile) -> None:
+    """Checks what gzip, bzip2 and xz have at their ends: the checksum of all before it."""
+    while file.fileobj.read(_CHUNK):
+        pass
+
+
 def _extract(archive: Path, dest: Path) -> None:
     remove_orphans(dest.parent, "extracting")
     temporary = Path(tempfile.mkdtemp(prefix=own_prefix("extracting"), dir=dest.parent))
@@ -154,6 +161,8 @@ def _extract(archive: Path, dest: Path) -> None:
             ) as bar:
                 for member in members:
                     _unpack(archive, member, temporary, made, bar)
+            if isinstance(file, tarfile.TarFile):
+                _read_to_end(file)
         with suppress(OSError):
             temporary.chmod(0o755)  # mkdtemp's folder is the owner's alone
         temporary.rename(dest)

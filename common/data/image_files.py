@@ -344,7 +344,8 @@ def _examine(data: bytes) -> tuple[str, _Header]:
         raise DataError("empty file")
     for kind, signature, read in _FORMATS:
         if signature.match(data):
-            if header := read(data):
+            header = read(data)
+            if header and header.width and header.height:
                 return kind, header
             raise DataError(f"truncated or damaged {kind} file")
     for what, signature in _FOREIGN:

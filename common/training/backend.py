@@ -184,7 +184,7 @@ def gradient_function(function: Callable) -> Callable:
         return value_and_gradient
     import tensorflow as tf
 
-    @tf.function(jit_compile=False)
+    @tf.function(jit_compile=False, autograph=False)
     def compiled(*inputs):
         with tf.GradientTape() as tape:
             tape.watch(inputs[0])
@@ -214,7 +214,8 @@ def compiled_method(function: Callable, variables: list) -> Callable:
         return lambda *inputs: stateless([variable.value for variable in variables], *inputs)
     import tensorflow as tf
 
-    compiled = tf.function(function, jit_compile=False)
+    # Written on `keras.ops`: nothing is to be converted, by way of temporary files.
+    compiled = tf.function(function, jit_compile=False, autograph=False)
     return lambda *inputs: compiled(*map(tf.convert_to_tensor, inputs))
 
 

@@ -15,7 +15,7 @@ from common.models.decoders import Decoder
 from common.training.backend import DeviceSettings, forget_gradients
 from common.training.batches import CaptionBatches
 from common.training.callbacks import Checkpoint, FiniteLoss, Progress, SeedEpochs
-from common.training.fit import FitResult, tensorboard_callbacks
+from common.training.fit import FitResult, one_training, tensorboard_callbacks
 from common.training.generation import Generator, caption_tokens
 from common.training.schedules import OneCycle
 
@@ -302,6 +302,7 @@ class Supervision:
         return FitResult(self.checkpoint.history(), self.checkpoint.state["seconds"])
 
 
+@one_training
 def fit_captioner(
     decoder: Decoder,
     vocabulary: Vocabulary,

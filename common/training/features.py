@@ -261,9 +261,14 @@ class _Kept:
 
     def _read_state(self) -> dict:
         state = _checked_state(read_json(self.folder / "state.json", dict), self.key)
+        if not state["bad"].keys() <= set(self.names):
+            raise ValueError("state.json tells of other images")
         array = self.read()
-        if array.shape != self.shape or array.dtype != np.float16:
+        if array.shape != self.shape or array.dtype != np.float16 or not array.flags.c_contiguous:
             raise ValueError(f"features.npy holds {array.dtype} {array.shape}")
+        # Rows are written by their places, counted from the end of the file.
+        if array.offset + array.nbytes != self.path.stat().st_size:
+            raise ValueError("features.npy is longer than it should be")
         return state
 
     def _is_as_written(self) -> bool:
@@ -299,7 +304,7 @@ class _Kept:
 
     def read(self) -> np.ndarray:
         """The features as a read-only memory map."""
-        return np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return _load(self.path)
 
     def write(self, file: BinaryIO, numbers: Sequence[int], rows: np.ndarray) -> None:
         """Writes rows by number. Through the file: a full disk kills whoever writes into a map."""
@@ -330,7 +335,7 @@ class _Kept:
             try:
                 state = read_json(path.with_name("state.json"), dict)
                 pairs = read_json(path, list)
-                array = np.load(path.with_name("features.npy"), mmap_mode="r", allow_pickle=False)
+                array = _load(path.with_name("features.npy"))
                 kept = state["kept"] == _size_and_time(path.with_name("features.npy"))
                 if kept and {**state["key"], "images": None} == wanted:
                     for row, (name, content) in zip(array, pairs, strict=True):
@@ -339,6 +344,20 @@ class _Kept:
             except (DataError, OSError, ValueError, EOFError, KeyError, TypeError):
                 continue  # cannot be used
         return found
+
+
+def _load(path: Path) -> np.ndarray:
+    """A read-only memory map.
+
+    Raises:
+        OSError, ValueError: if the file is missing or damaged.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # NumPy parses the header as Python
+        raise ValueError(f"{path.name} has a damaged header: {error}") from error
 
 
 def _size_and_time(path: Path) -> list[int]:
@@ -354,11 +373,12 @@ def _checked_state(state: dict, key: FeatureKey) -> dict:
     """
     kinds = {"key": dict, "done": int, "bad": dict, "blocks": list, "kept": (list, type(None))}
     for name, kind in kinds.items():
-        if not isinstance(state.get(name), kind):
+        if name not in state or not isinstance(state[name], kind):
             raise ValueError(f"state.json has no {name}")
     end = 0
     for block in state["blocks"]:
-        if not (isinstance(block, list) and len(block) == 3 and block[0] == end < block[1]):
+        numbers = isinstance(block, list) and [type(number) for number in block] == [int] * 3
+        if not (numbers and block[0] == end < block[1]):
             raise ValueError("state.json has other blocks than it should")
         end = block[1]
     if state["key"] != key.to_dict() or state["done"] != end:

@@ -1,5 +1,7 @@
 """`fit`: trains a classifier by a recipe, and goes on where a killed training stopped."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from keras import ops
 
 from common.data.images import ImageData
 from common.errors import ConfigError
+from common.files import hold
 from common.layers import AreaResize
 from common.training import backend
 from common.training.backend import DeviceSettings
@@ -25,6 +28,20 @@ class FitResult:
     seconds: float
 
 
+def one_training(function: Callable) -> Callable:
+    """Lets one process at a time train in a folder: the others wait, with a word."""
+
+    @functools.wraps(function)
+    def held(*arguments, folder: str | Path | None = None, **options):
+        if folder is None:
+            return function(*arguments, **options)
+        with hold(Path(folder) / ".lock", f"trains in {folder}"):
+            return function(*arguments, folder=folder, **options)
+
+    return held
+
+
+@one_training
 def fit(
     network: keras.Model,
     train: ImageData,

@@ -29,7 +29,7 @@ from common.models.decoding import possible_words
 from common.training.backend import DeviceSettings, forget_gradients
 from common.training.batches import CaptionBatches
 from common.training.captioning import CaptionedFeatures, Generated, Supervision
-from common.training.fit import FitResult
+from common.training.fit import FitResult, one_training
 from common.training.generation import Generator, caption_tokens
 from common.training.schedules import OneCycle
 
@@ -244,6 +244,7 @@ class DrawnGradient:
         return np.concatenate([(a - b).ravel() for a, b in zip(after, before, strict=True)])
 
 
+@one_training
 def fit_reward(
     decoder: Decoder,
     vocabulary: Vocabulary,

@@ -79,7 +79,7 @@ def _check_size(image, data):
 
 
 @pytest.mark.parametrize("kind", FILES)
-@fuzz(150, damage=damages)
+@fuzz(100, damage=damages)
 def test_a_damaged_image_has_its_size_or_is_refused(kind, damage):
     content = damage(FILES[kind])
     image = told(decode_rgb, content)
@@ -88,7 +88,7 @@ def test_a_damaged_image_has_its_size_or_is_refused(kind, damage):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FILES if kind.startswith("png")])
-@fuzz(100, damage=overwritings)
+@fuzz(60, damage=overwritings)
 def test_what_has_checksums_has_its_pixels_or_is_refused(kind, damage):
     image = told(decode_rgb, damage(FILES[kind]))
     assert image is None or np.array_equal(image, decode_rgb(FILES[kind]))
@@ -106,7 +106,7 @@ def test_no_repetition_takes_long(head, part, tail):
     assert time.monotonic() - started < 5
 
 
-@fuzz(100, damage=damages, content=st.just(SMALL) | heads)
+@fuzz(80, damage=damages, content=st.just(SMALL) | heads)
 def test_patches_of_any_bytes(damage, content):
     patch = told(decode_patch, damage(content))
     assert patch is None or patch.shape == (50, 50, 3)
@@ -123,7 +123,7 @@ def _photos_below(root):
     return sum(len(files) for _, _, files in os.walk(root))
 
 
-@fuzz(100, tree=trees(NAMES, CONTENTS), recursive=st.booleans())
+@fuzz(50, tree=trees(NAMES, CONTENTS), recursive=st.booleans())
 def test_photos_of_any_folder(tree, recursive):
     with folder() as root:
         write_tree(root, tree)
@@ -134,7 +134,7 @@ def test_photos_of_any_folder(tree, recursive):
             assert image is None or image.shape in ((3, 4, 3), (40, 24, 3))
 
 
-@fuzz(80, tree=trees(NAMES, CONTENTS) | st.fixed_dictionaries({"train": CLASSES, "test": CLASSES}))
+@fuzz(40, tree=trees(NAMES, CONTENTS) | st.fixed_dictionaries({"train": CLASSES, "test": CLASSES}))
 def test_image_folders_of_any_kind(tree):
     with folder() as root:
         write_tree(root, tree)
@@ -153,7 +153,7 @@ def two_classes(tmp_path_factory):
     return root
 
 
-@fuzz(60, damage=damages, key=changed_json({"key": "", "crc32": 0}), which=st.integers(0, 2))
+@fuzz(40, damage=damages, key=changed_json({"key": "", "crc32": 0}), which=st.integers(0, 2))
 def test_a_damaged_cache_of_images(two_classes, damage, key, which):
     pixels, about = (two_classes / ".course-cache" / f"train-4.{end}" for end in ("npy", "json"))
     path = pixels if which == 0 else about
@@ -183,7 +183,7 @@ SLIDES = st.fixed_dictionaries(
 )
 
 
-@fuzz(100, tree=SLIDES | trees(NAMES | patch_names, CONTENTS))
+@fuzz(50, tree=SLIDES | trees(NAMES | patch_names, CONTENTS))
 def test_slides_of_any_kind(tree):
     with folder() as root:
         write_tree(root, tree)
@@ -205,7 +205,7 @@ def slides(tmp_path_factory):
     return root
 
 
-@fuzz(60, damage=damages, kinds=st.sets(st.sampled_from([".npz", ".raw", ".chunks"]), min_size=1))
+@fuzz(30, damage=damages, kinds=st.sets(st.sampled_from([".npz", ".raw", ".chunks"]), min_size=1))
 def test_a_damaged_cache_of_slides(slides, damage, kinds):
     wanted = read_patches(slides).images.copy()
     for path in (slides / ".course-cache").glob("patches*"):
