@@ -42,6 +42,8 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = None
+    if "\0" in str(path):
+        raise CourseError(f"{display(path)} cannot be a file's name.")
     try:
         into = _is_written_into(path)
         if path.is_symlink() and not into:

@@ -180,8 +180,9 @@ def test_advice_for_a_library_that_tells_in_words_only():
 def test_outputs_are_checked_before_the_work(tmp_path, name):
     (tmp_path / "a").write_text("a file")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(CourseError, match=r"Could not write|cannot be a file's name"):
-        check_output(tmp_path / name)
+    for write in (check_output, lambda path: write_text(path, "x")):
+        with pytest.raises(CourseError, match=r"Could not write|cannot be a file's name"):
+            write(tmp_path / name)
     check_output(tmp_path / "new" / "deep" / "table.csv")
     assert names(tmp_path / "new" / "deep") == []
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import os
 import shutil
 import signal
@@ -105,8 +104,6 @@ class _WatchedEngine(NBClientEngine):
 
 
 papermill_engines.register("watched", _WatchedEngine)
-# It warns of parameters with annotations such as `int | None`; they are checked before.
-logging.getLogger("papermill").setLevel(logging.ERROR)
 
 
 # What a kernel writes past Python (TensorFlow's start-up messages) goes to a log. A kernel whose

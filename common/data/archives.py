@@ -47,7 +47,7 @@ def extract(archive: str | Path, dest: str | Path) -> Path:
     archive, dest = Path(archive), Path(dest)
     if dest.is_dir():
         return dest
-    lock = Path(f"{dest}.lock")
+    lock = dest.with_name(f".{dest.name}.lock")
     with hold(lock, f"unpacks {archive.name}"):
         if not dest.is_dir():
             try:

@@ -215,7 +215,7 @@ def _fetch(files: Sequence[str], folder: Path, progress: bool) -> None:
     """Downloads the images that are not there: a part of 40,000 is a third of the archive."""
     if not _absent(files, folder):
         return
-    with hold(folder / "photos.lock", "downloads photos of COCO"), new_session() as session:
+    with hold(folder / ".photos.lock", "downloads photos of COCO"), new_session() as session:
         absent = _absent(files, folder)
         for part in {Path(file).parent for file in absent}:
             check_output(folder / part / "photo.jpg")

@@ -129,7 +129,7 @@ def download(
         job.run(urls)
         return Path(path)
     check_output(target)
-    lock = Path(f"{target}.lock")
+    lock = target.with_name(f".{target.name}.lock")
     with hold(lock, f"downloads {target.name}"):
         if not job.is_present():
             job.run(urls)

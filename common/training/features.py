@@ -187,12 +187,11 @@ def extract_features(
     """
     extractor = Extractor(backbone, batch_size)
     hashes = image_hashes(data)
-    contents = [f"{image} {content}" for image, content in zip(data.names, hashes, strict=True)]
     key = FeatureKey(
         name or backbone.name,
         weights_hash(backbone),
         extractor.shape,
-        _hash([f"reader {_READER}", *contents]),
+        _images_hash(zip(data.names, hashes, strict=True)),
         mirrored,
     )
     root = outputs_dir() / "features" if root is None else Path(root)
@@ -218,6 +217,10 @@ def extract_features(
         advice = "They are left out. Restore the files and run the same again."
         logger.warning("%s\n%s", in_lines(what, listed), advice)
     return features
+
+
+def _images_hash(pairs: Iterable[tuple[str, str]]) -> str:
+    return _hash([f"reader {_READER}", *(f"{image} {content}" for image, content in pairs)])
 
 
 def _hash(texts) -> str:
@@ -327,7 +330,6 @@ class _Kept:
     def others(self) -> dict[str, np.ndarray]:
         """Rows of other sets of the same backbone, by the contents of their images."""
         found: dict[str, np.ndarray] = {}
-        wanted = {**self.key.to_dict(), "images": None}
         missing = set(self.hashes)
         for path in sorted(self.folder.parent.glob("*/images.json")):
             if path.parent == self.folder:
@@ -337,7 +339,9 @@ class _Kept:
                 pairs = read_json(path, list)
                 array = _load(path.with_name("features.npy"))
                 kept = state["kept"] == _size_and_time(path.with_name("features.npy"))
-                if kept and {**state["key"], "images": None} == wanted:
+                # Also tells of contents that are not those of the features.
+                wanted = {**self.key.to_dict(), "images": _images_hash(pairs)}
+                if kept and state["key"] == wanted:
                     for row, (name, content) in zip(array, pairs, strict=True):
                         if content in missing and name not in state["bad"]:
                             found[content] = row

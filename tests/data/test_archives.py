@@ -86,7 +86,7 @@ def test_extract_refuses(tmp_path, archive):
     path = make(tmp_path / "a.archive", ("fine.txt", b"fine"), member)
     with pytest.raises(DataError, match="is not unpacked: its member"):
         extract(path, tmp_path / "folder" / "out")
-    assert not [p.name for p in (tmp_path / "folder").iterdir() if p.name != "out.lock"]
+    assert not [p.name for p in (tmp_path / "folder").iterdir() if p.name != ".out.lock"]
     assert not (tmp_path / "evil.txt").exists()
 
 
@@ -153,7 +153,7 @@ def test_kinds_that_python_cannot_read(tmp_path, make):
     path = make(tmp_path / "a.zip")
     with pytest.raises(DataError, match=r"(?s)cannot be unpacked from Python.*by hand.*out,"):
         extract(path, tmp_path / "out")
-    assert [p.name for p in tmp_path.iterdir() if p.name != "out.lock"] == ["a.zip"]
+    assert [p.name for p in tmp_path.iterdir() if p.name != ".out.lock"] == ["a.zip"]
     # As told.
     (tmp_path / "out").mkdir()
     assert extract(path, tmp_path / "out") == tmp_path / "out"

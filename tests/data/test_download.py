@@ -381,7 +381,7 @@ def test_never_joined_from_two(server, tmp_path, first, later, content, heeds, r
     if killed:  # what a kill leaves, and also a call that ends with a cut
         with pytest.raises(DataError, match="Could not download"):
             fetch(server, "versions", path, None, retries=1)
-        kept = ["file.bin.lock", "file.bin.part", "file.bin.part.json"]
+        kept = [".file.bin.lock", "file.bin.part", "file.bin.part.json"]
         assert names(tmp_path) == (kept if ranges[0] else kept[:1])
     assert fetch(server, "versions", path, None).read_bytes() == content
     assert server.ranges == [None, *ranges]
@@ -483,7 +483,7 @@ def test_web_page_is_never_kept(server, tmp_path, name, right, kept, caplog):
     with pytest.raises(DataError, match=r"(?s)wrong file: is no .* but a web page, 'Sign & in'"):
         fetch(server, "body", path, None)
     assert server.seen["body"] == 1
-    assert [n for n in names(tmp_path) if n != f"{name}.lock"] == before
+    assert [n for n in names(tmp_path) if n != f".{name}.lock"] == before
     server.state = right
     assert fetch(server, "body", path, None).read_bytes() == right
     assert (tmp_path / f"{name}.sha256").read_text().startswith(hashlib.sha256(right).hexdigest())
@@ -526,7 +526,7 @@ def test_body_that_was_cut_where_nothing_else_tells(server, tmp_path, name, cont
     server.state = content
     with pytest.raises(DataError, match=f"wrong file: .*{told}"):
         fetch(server, "lengthless", tmp_path / name, None)
-    assert names(tmp_path) == [f"{name}.lock"]
+    assert names(tmp_path) == [f".{name}.lock"]
 
 
 def test_check_of_ones_own(server, tmp_path):
@@ -567,7 +567,7 @@ def test_too_slow(server, tmp_path, kind, sha256):
 def test_longer_than_it_can_be(server, tmp_path):
     with pytest.raises(DataError, match="no end after the 3,000,000 bytes"):
         fetch(server, "endless", tmp_path / "file.bin", None, most_bytes=3_000_000)
-    assert names(tmp_path) == ["file.bin.lock"]
+    assert names(tmp_path) == [".file.bin.lock"]
     with pytest.raises(DataError, match="it has 1,048,576 bytes, more than the 1,000 expected"):
         fetch(server, "good", tmp_path / "file.bin", None, most_bytes=1000)
 
@@ -578,7 +578,7 @@ def test_endless_body_stops_before_the_disk_is_full(server, tmp_path, monkeypatc
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(DataError, match="no end after .* the disk is nearly full: free some space"):
         fetch(server, "endless", tmp_path / "file.bin", sha256)
-    assert names(tmp_path) == ["file.bin.lock"]
+    assert names(tmp_path) == [".file.bin.lock"]
 
 
 @pytest.mark.parametrize(
@@ -626,7 +626,7 @@ def test_odd_answers(server, tmp_path, kind, told, requests):
         fetch(server, kind, tmp_path / "file.bin", None, retries=2)
     assert len(str(error.value)) < 700 and "Free some space" not in str(error.value)
     assert server.seen[kind] == requests
-    assert names(tmp_path) == ["file.bin.lock"]
+    assert names(tmp_path) == [".file.bin.lock"]
 
 
 def test_no_way_from_https_to_http():
@@ -679,7 +679,7 @@ def test_waiting_is_told(server, tmp_path, caplog):
     ready, done = threading.Event(), threading.Event()
 
     def other():
-        with module.hold(f"{path}.lock", "downloads file.bin"):
+        with module.hold(path.with_name(f".{path.name}.lock"), "downloads file.bin"):
             ready.set()
             done.wait(20)
 

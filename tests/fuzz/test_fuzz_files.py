@@ -150,7 +150,7 @@ def _unpacked(content: bytes, name: str) -> dict[str, bytes] | None:
         assert {*os.listdir(root)} == {"outside", "work"}
         assert (root / "outside").read_bytes() == b"kept"
         # After an error the lock stays: others may be waiting for it.
-        assert {*os.listdir(root / "work")} == {name, "dest" if done else "dest.lock"}
+        assert {*os.listdir(root / "work")} == {name, "dest" if done else ".dest.lock"}
         if done is None:
             return None
         paths = [path for path in done.rglob("*") if not path.is_dir() or path.is_symlink()]

@@ -248,6 +248,15 @@ def test_images_that_another_set_has_are_not_extracted_again(photos, tiny, tmp_p
     np.testing.assert_allclose(part.array, expected(data, tiny), 1e-3, 1e-3)
 
 
+def test_contents_that_are_not_those_of_the_features_are_not_believed(photos, tiny, tmp_path):
+    folder = extract(photos, tiny, tmp_path / "f").folder
+    pairs = read_json(folder / "images.json")
+    pairs[2][1], pairs[7][1] = pairs[7][1], pairs[2][1]
+    write_json(folder / "images.json", pairs)
+    part = extract(photos.subset([7, 2, 5]), tiny, tmp_path / "f")
+    np.testing.assert_allclose(part.array, expected(photos.subset([7, 2, 5]), tiny), 1e-3, 1e-3)
+
+
 def test_whole_features_are_read_where_nothing_can_be_written(photos, tiny, tmp_path, monkeypatch):
     extract(photos, tiny, tmp_path / "f")
 
