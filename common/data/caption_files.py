@@ -121,8 +121,9 @@ def _lines(text: str) -> list[str]:
 def read_tokens(path: Path, report: CaptionReport) -> dict[str, list[str]]:
     """`name#number<TAB>caption` lines: the captions of each name."""
     captions: dict[str, list[str]] = {}
+    file = path.name
     for number, line in enumerate(text_lines(path), 1):
-        if not line.strip():
+        if not line or line.isspace():
             continue
         key, tab, caption = line.partition("\t")
         name, mark, _ = key.rpartition("#")
@@ -131,7 +132,7 @@ def read_tokens(path: Path, report: CaptionReport) -> dict[str, list[str]]:
                 f"{path}, line {number}: not `image#number<TAB>caption`: {line[:60]!r}. "
                 "Correct the line or restore the original file."
             )
-        add_caption(captions, name, caption, f"{path.name}:{number}", report)
+        add_caption(captions, name, caption, f"{file}:{number}", report)
     return captions
 
 
@@ -304,7 +305,7 @@ def add_caption(
         raise DataError(f"{where}: the name of the image is missing. Correct the entry.")
     found = captions.setdefault(name, [])
     # As `normalise`: a word begins with a letter or a digit, and a full stop alone is no caption.
-    if any(character.isalnum() for character in caption):
+    if caption[:1].isalnum() or any(character.isalnum() for character in caption):
         found.append((caption if caption.isprintable() else _CONTROLS.sub(" ", caption)).strip())
     else:
         report.empty_captions.append(where)
