@@ -58,8 +58,7 @@ class Checkpoint(keras.callbacks.Callback):
         try:
             with h5py.File(self.path, "r") as file:
                 state = json.loads(file["course_state"][()].tobytes())
-                if file.attrs.get("course_digest", None) not in (None, _digest(file)):
-                    raise ValueError("its checksum differs")
+                _check_digest(file)
             self.state = _checked_state(state)
             model.optimizer.build(model.trainable_variables)
             model.load_weights(self.path)
@@ -77,8 +76,7 @@ class Checkpoint(keras.callbacks.Callback):
             return
         try:
             with h5py.File(self.best_path, "r") as file:
-                if file.attrs.get("course_digest", None) not in (None, _digest(file)):
-                    raise ValueError("its checksum differs")
+                _check_digest(file)
             model.load_weights(self.best_path)
         except _DAMAGED as error:
             raise self._damaged(self.best_path, error) from error
@@ -146,6 +144,16 @@ def _digest(file: h5py.File) -> str:
 
     file.visititems(add)
     return digest.hexdigest()
+
+
+def _check_digest(file: h5py.File) -> None:
+    """Compares a file with its checksum, if it has one: those of earlier versions have none.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    if file.attrs.get("course_digest") not in (None, _digest(file)):
+        raise ValueError("its checksum differs")
 
 
 def _checked_state(state: object) -> dict:
