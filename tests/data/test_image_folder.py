@@ -167,13 +167,25 @@ def test_damaged_png():
         decode_image(bytes(data), 32)
 
 
-def test_undecodable_png():
-    """Whole by its own account, but a header of 0 x 0 pixels."""
+def _png(**header: int) -> bytes:
+    """Whole by its own account, with other values in its header than it had."""
     data = bytearray(WHOLE["png"])
-    data[16:24] = bytes(8)
+    for name, value in header.items():
+        start, end = {"width": (16, 20), "height": (20, 24), "interlace": (28, 29)}[name]
+        data[start:end] = value.to_bytes(end - start, "big")
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
-    with pytest.raises(DataError, match="OpenCV cannot decode"):
-        decode_image(bytes(data), 32)
+    return bytes(data)
+
+
+def test_undecodable_png():
+    assert decode_image(_png(interlace=0), 32).shape == (32, 32, 3)
+    with pytest.raises(DataError, match="a PNG file that OpenCV cannot decode: convert it"):
+        decode_image(_png(interlace=3), 32)
+
+
+def test_an_image_without_pixels():
+    with pytest.raises(DataError, match="truncated or damaged PNG"):
+        decode_image(_png(width=0, height=0), 32)
 
 
 def test_all_bad_files_are_named(tree):
