@@ -1,0 +1,94 @@
+"""All tests, as continuous integration runs them: `python -m common.course test`.
+
+Only the standard library is imported; each step is a process in the environment `.venv`.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from common.course.setup import ROOT, TEST_EXTRAS, SetupError, set_up
+
+# Results of the tests' lessons: beside those of `run`, never among them.
+OUTPUTS = ROOT / "outputs" / "checks"
+WORKERS = 2  # processes side by side; each imports the backend once
+
+STEPS = {
+    "lint": "ruff, on code and notebooks",
+    "unit": "unit tests on TensorFlow",
+    "unit-jax": "unit tests on JAX, TensorFlow made unimportable",
+    "chain": "every lesson in profile smoke, two side by side",
+    "nbval": "every cell of every notebook; checked ones must give what is committed",
+}
+
+
+def _commands(step: str) -> list[tuple[list[str], dict[str, str]]]:
+    """What a step runs: modules of Python with their arguments, and variables."""
+    tests = ["pytest", "tests", "-q", "-n", str(WORKERS)]
+    if step == "lint":
+        return [(["ruff", "check", "."], {}), (["ruff", "format", "--check", "."], {})]
+    if step == "unit":
+        return [(tests, {"KERAS_BACKEND": "tensorflow"})]
+    if step == "unit-jax":
+        # For the tests' own processes, too.
+        without = {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT / "tests" / "no_tensorflow")}
+        return [([*tests, "--ignore=tests/course", "--ignore=tests/notebooks"], without)]
+    if step == "chain":
+        lessons = ["common.course", "run", "--profile", "smoke", "--output", str(OUTPUTS)]
+        return [(lessons, {})]
+    options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=600"]
+    # Networks that the chain has trained are found again.
+    variables = {"COURSE_PROFILE": "smoke", "COURSE_OUTPUTS": str(OUTPUTS)}
+    return [
+        (["pytest", "-q", *options, *map(str, sorted(phase.glob("*.ipynb")))], variables)
+        for phase in sorted(ROOT.glob("phase*_*"))
+    ]
+
+
+def run_step(step: str, python: Path) -> int:
+    """Runs one of `STEPS`; returns 0, or the first exit code of its processes that is none."""
+    if step == "chain":
+        shutil.rmtree(OUTPUTS, ignore_errors=True)
+
+    def call(command: tuple[list[str], dict[str, str]]) -> int:
+        module, variables = command
+        # Compiled modules are kept: else each notebook compiles TensorFlow anew, 15 s a time.
+        kept = {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return subprocess.run([python, "-m", *module], cwd=ROOT, env=kept | variables).returncode
+
+    with ThreadPoolExecutor(WORKERS if step == "nbval" else 1) as pool:
+        return next(filter(None, list(pool.map(call, _commands(step)))), 0)
+
+
+def main(arguments: list[str]) -> int:
+    """The command `test`; returns its exit code."""
+    steps = "; ".join(f"{name}: {what}" for name, what in STEPS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m common.course test",
+        description=f"Run all tests in the environment .venv, some 45 minutes. {steps}.",
+    )
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"Default: {', '.join(STEPS)}")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.steps if name not in STEPS]:
+        parser.error(f"there is no step {unknown[0]!r}. Choose of: {', '.join(STEPS)}")
+    try:
+        python = set_up(TEST_EXTRAS)
+        for step in options.steps or STEPS:
+            print(f"== {step}: {STEPS[step]}", flush=True)
+            start = time.monotonic()
+            if code := run_step(step, python):
+                print(f"FAILED: {step}. Run it alone: make {step}", file=sys.stderr)
+                return code
+            print(f"== {step}: passed in {time.monotonic() - start:.0f} s", flush=True)
+    except (SetupError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print("All tests passed." if not options.steps else "Passed.")
+    return 0
