@@ -1,5 +1,10 @@
 """Errors made for users: each says what was wrong, where, and what to do."""
 
+import difflib
+import os
+from collections.abc import Iterable
+from itertools import islice
+
 
 class CourseError(Exception):
     """Base of all errors that the course raises on purpose; its text is meant for the user."""
@@ -11,3 +16,17 @@ class ConfigError(CourseError):
 
 class DataError(CourseError):
     """A file or folder of images, labels or captions that cannot be used as it is."""
+
+
+def did_you_mean(word: object, known: Iterable[object]) -> str:
+    """Of names that are known the one that looks most like a word: a sentence, or nothing."""
+    names = {str(name).casefold(): str(name) for name in islice(known, 2000)}
+    wanted = str(word).casefold()[:100]
+    near = difflib.get_close_matches(wanted, names, n=9)
+    near = near or [name for name in names if len(wanted) > 2 and wanted in name]
+    if not near:
+        return ""
+    # Of those that are equally near, the one that begins like the word for longest.
+    ratios = [difflib.SequenceMatcher(None, name, wanted).ratio() for name in near]
+    starts = [len(os.path.commonprefix([name, wanted])) for name in near]
+    return f" Did you mean {names[max(zip(ratios, starts, near, strict=True))[2]]!r}?"

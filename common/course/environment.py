@@ -3,10 +3,11 @@
 import contextlib
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 
-from common.errors import ConfigError
-from common.paths import expand
+from common.errors import ConfigError, did_you_mean
+from common.paths import expand, repository_root
 
 PROFILES = ("smoke", "laptop", "full")
 BACKENDS = ("tensorflow", "jax")
@@ -46,14 +47,28 @@ def check_environment(*names: str) -> None:
             expand(value or ".", name)
         elif value and value not in _CHOICES[name]:
             choices = ", ".join(_CHOICES[name])
+            near = did_you_mean(value, _CHOICES[name])
             raise ConfigError(
-                f"{name}={value!r} is unknown. Choose one of: {choices}; or unset it."
+                f"{name}={value!r} is unknown.{near} Choose one of: {choices}; or unset it."
             )
     if "KERAS_BACKEND" in names and not _is_installed(backend()):
+        extra = "" if backend() == BACKENDS[0] else f"[{backend()}]"
+        others = [f"--backend {name}" for name in BACKENDS if _is_installed(name)]
         raise ConfigError(
-            f"{backend()} is not installed, with which Keras is to compute. Install it, or choose "
-            "another one by --backend or KERAS_BACKEND."
+            f"{backend()} is not installed, with which Keras is to compute. Install it, in the "
+            f'course\'s folder: {sys.executable} -m pip install -e ".{extra}"'
+            f"{'; or choose ' + others[0] if others else ''}."
         )
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """What to do about a package that cannot be imported."""
+    folder = repository_root() or "the course's folder"
+    return (
+        f"The package {error.name!r} is not installed for {sys.executable}. In {folder}, `make "
+        f"run` (or {sys.executable} -m common.course setup) makes an environment with all that is "
+        f"needed; or install it into this one: {sys.executable} -m pip install -e ."
+    )
 
 
 def _is_installed(module: str) -> bool:

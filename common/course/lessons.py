@@ -1,6 +1,7 @@
 """Finds the lessons (notebooks) of the course and checks parameters against what they take."""
 
 import ast
+import json
 import math
 import re
 import warnings
@@ -9,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.choices import CHOICES, PHASES, check_dataset, check_value, is_own, own_folder, takes
+from common.choices import KINDS as KNOWN_KINDS
+from common.course.checks import check_run, check_run_name
 from common.course.environment import PROFILES
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError, DataError, did_you_mean
 from common.paths import repository_root
 
 # A lesson adds small numbers to its seed, and some libraries count in 32 bits.
@@ -38,9 +42,6 @@ class Lesson:
 def course_root() -> Path:
     """The folder that holds the phases: the repository, else the working folder."""
     return repository_root() or Path.cwd()
-
-
-PHASES = ("phase1_cifar", "phase2_histopathology", "phase3_captioning")
 
 
 def phase_name(phase: str, phases: Iterable[str] = PHASES) -> str:
@@ -74,14 +75,20 @@ def find_lessons(phase: str | None = None, lesson: str | None = None) -> list[Le
         phases = list(dict.fromkeys(item.phase for item in found))
         wanted = phase_name(phase, phases)
         if wanted not in phases:
-            raise ConfigError(f"There is no phase {phase!r}. Choose one of: {', '.join(phases)}.")
+            near = did_you_mean(phase, [*phases, *(name.split("_")[0] for name in phases)])
+            raise ConfigError(
+                f"There is no phase {phase!r}.{near} Choose one of: {', '.join(phases)}."
+            )
         found = [item for item in found if item.phase == wanted]
     if lesson is not None:
         wanted = lesson.zfill(2) if lesson.isdigit() else lesson
         matching = [i for i in found if wanted in (i.name, *i.name.split("_", 1))]
         if not matching:
-            known = ", ".join(dict.fromkeys(item.name for item in found))
-            raise ConfigError(f"There is no lesson {lesson!r}. Choose one of: {known}.")
+            known = list(dict.fromkeys(item.name for item in found))
+            near = did_you_mean(lesson, known)
+            raise ConfigError(
+                f"There is no lesson {lesson!r}.{near} Choose one of: {', '.join(known)}."
+            )
         found = matching
     return found
 
@@ -213,14 +220,13 @@ def lesson_parameters(lesson: Lesson) -> dict[str, Parameter]:
     Raises:
         DataError: if the notebook or the cell cannot be read.
     """
-    import nbformat
-
     try:
-        notebook = nbformat.read(lesson.path, as_version=4)
-        cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
-        source = cells[0].source if cells else ""
+        # Not by nbformat, which takes longer than all else before a message.
+        cells = json.loads(lesson.path.read_text(encoding="utf-8"))["cells"]
+        cells = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+        source = "".join(cells[0]["source"]) if cells else ""
         statements = ast.parse(source).body
-    except Exception as error:  # whatever nbformat and Python make of other files
+    except Exception as error:  # whatever Python makes of other files
         raise DataError(f"{lesson.path} is no readable notebook: {str(error)[:300]}.") from error
     lines = source.split("\n")
     found = {}
@@ -247,6 +253,8 @@ def _kinds(name: str, default: str, annotation: str, comment: str) -> tuple[type
     value = parse_value(default)
     if value is not None:
         return (type(value),)
+    if name in KNOWN_KINDS:
+        return KNOWN_KINDS[name]
     is_text = name in ("run_name", "from_run") or re.search(r"#.*[\"'].+[\"']", comment)
     return (str,) if is_text else ()
 
@@ -264,7 +272,8 @@ def assign_parameters(
         extra: Parameters that a lesson gets if its own `parameters` cell has them.
 
     Raises:
-        ConfigError: if no lesson takes a parameter, or takes one of another type.
+        ConfigError: if no lesson takes a parameter, or takes no such value.
+        DataError: if a folder that is given as data set has not the layout of the phase.
     """
     taken = {lesson: lesson_parameters(lesson) for lesson in lessons}
     given = {**common, **extra}
@@ -274,9 +283,10 @@ def assign_parameters(
             without = next(lesson for lesson in lessons if name not in taken[lesson])
             known = dict.fromkeys(key for parameters in taken.values() for key in parameters)
             raise ConfigError(
-                f"{without} has no parameter {_cut(name)}. There are: {', '.join(known) or 'none'}."
+                f"{without} has no parameter {_cut(name)}.{did_you_mean(name, known)} There are: "
+                f"{', '.join(known) or 'none'}."
             )
-    return {
+    assigned = {
         lesson: {
             name: _typed(lesson, name, taken[lesson][name], value)
             for name, value in given.items()
@@ -284,6 +294,39 @@ def assign_parameters(
         }
         for lesson in lessons
     }
+    _check_known(assigned, taken)
+    return assigned
+
+
+def check_grid(lesson: Lesson, grid: dict[str, list[str]], fixed: dict[str, Any]) -> None:
+    """Makes sure that a lesson takes each value of a grid.
+
+    Raises:
+        ConfigError, DataError: as `assign_parameters`.
+    """
+    for i in range(max(map(len, grid.values()))):
+        values = {name: texts[min(i, len(texts) - 1)] for name, texts in grid.items()}
+        assign_parameters([lesson], fixed | values, {})
+
+
+def _check_known(assigned: dict[Lesson, dict], taken: dict[Lesson, dict[str, Parameter]]) -> None:
+    """Checks against what the code behind the course's own phases knows."""
+    assigned = {lesson: given for lesson, given in assigned.items() if lesson.phase in PHASES}
+    datasets = {}
+    for lesson, given in assigned.items():
+        if given.get("dataset") is not None:
+            datasets.setdefault(given["dataset"], {})[lesson.phase] = None
+    for dataset, phases in datasets.items():
+        check_dataset(dataset, list(phases))
+    for lesson, given in assigned.items():
+        for name, value in given.items():
+            check_value(name, value, parse_value(taken[lesson][name].default))
+        check_run(given.get("from_run"), lesson.phase)
+        # Who runs several lessons trains in one of them what a later one takes.
+        if lesson.name.endswith("evaluation") and len(assigned) == 1:
+            check_run(given.get("run_name"), lesson.phase)
+        elif given.get("run_name") is not None:
+            check_run_name(given["run_name"])
 
 
 def _typed(lesson: Lesson, name: str, parameter: Parameter, given: Any) -> Any:
@@ -293,16 +336,19 @@ def _typed(lesson: Lesson, name: str, parameter: Parameter, given: Any) -> Any:
     if value is not None and parameter.kinds:
         value = _of_kind(value, given, parameter.kinds)
         if value is None:
-            wanted = " or ".join(KINDS[kind] for kind in parameter.kinds)
             default = _cut(parameter.default, str)
             raise ConfigError(
-                f"{name}={_cut(given)}: {lesson} takes {wanted} here (default {default})."
+                f"{name}={_cut(given)}: {lesson} takes {_wanted(parameter.kinds)} here (default "
+                f"{default})."
             )
-    if name == "profile" and value is not None and value not in PROFILES:
-        raise ConfigError(
-            f"profile={_cut(value)} is unknown. Choose one of: {', '.join(PROFILES)}."
-        )
+    if name == "profile" and value is not None:
+        check_profile(value)
     return value
+
+
+def _wanted(kinds: tuple[type, ...]) -> str:
+    kinds = [kind for kind in kinds if kind is not int or float not in kinds]
+    return " or ".join(KINDS[kind] for kind in kinds)
 
 
 def _of_kind(value: Any, given: Any, kinds: tuple[type, ...]) -> Any:
@@ -314,6 +360,47 @@ def _of_kind(value: Any, given: Any, kinds: tuple[type, ...]) -> Any:
     if str in kinds and isinstance(given, str):
         return value if isinstance(value, str) else given
     return None
+
+
+def check_variables(variables: dict[str, Any]) -> None:
+    """Checks a lesson's parameters in its notebook, which papermill or its reader may have set.
+
+    Args:
+        variables: Of the notebook; those of any other program are passed over.
+
+    Raises:
+        ConfigError: for an unknown name, or a value of another type.
+        DataError: if the data set is a folder that is not there.
+    """
+    if not {"dataset", "profile", "seed", "run_name"} <= variables.keys():
+        return
+    kinds = variables.get("__annotations__", {})
+    for name in [name for name in {**kinds, **CHOICES, **KNOWN_KINDS} if name in variables]:
+        value = variables[name]
+        allowed = (kinds[name],) if kinds.get(name) in KINDS else KNOWN_KINDS.get(name, ())
+        if value is not None and allowed and _of_kind(value, value, allowed) is None:
+            raise ConfigError(f"{name}={_cut(value)}: the lesson takes {_wanted(allowed)} here.")
+        check_value(name, value, "all" if name == "decoder" else None)
+    check_seed(variables["seed"])
+    if variables["profile"] is not None:
+        check_profile(variables["profile"])
+    check_run(variables.get("from_run"))
+    dataset = str(variables["dataset"])
+    if is_own(dataset) or not any(takes(phase, dataset) for phase in PHASES):
+        own_folder(dataset, {key: what for sets in PHASES.values() for key, what in sets.items()})
+
+
+def check_profile(value: Any) -> None:
+    """Makes sure that there is such a profile.
+
+    Raises:
+        ConfigError: if not.
+    """
+    if value not in PROFILES:
+        near = did_you_mean(value, PROFILES)
+        raise ConfigError(
+            f"profile={_cut(value)} is unknown.{near} Choose one of: {', '.join(PROFILES)}."
+        )
 
 
 def check_seed(value: Any) -> int:

@@ -1,184 +1,47 @@
-"""Data sets: one reader each, giving `ImageData`, or `CaptionData` for captioned images."""
+"""Data sets: one reader each, giving `ImageData`, or `CaptionData` for captioned images.
 
+What reads them is imported when it is asked for, since that takes seconds and a command that only
+wants their names has to answer at once.
+"""
+
+import importlib
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from common.data.captions import CaptionData
-from common.data.cifar10 import load_cifar10
-from common.data.coco import TRAIN_IMAGES, load_coco
-from common.data.duplicates import near_duplicates
-from common.data.flickr8k import load_flickr8k
-from common.data.flickr30k import load_flickr30k
+from common.choices import CAPTION_DATASETS, DATASETS, PATCH_DATASETS, is_own
 from common.data.folder_state import tree_digest
-from common.data.histopathology import load_histopathology, read_patches
-from common.data.image_folder import SPLITS, read_image_folder
-from common.data.images import ImageData, split_validation
-from common.data.synthetic import synthetic_images
-from common.data.synthetic_scenes import synthetic_scenes
-from common.data.synthetic_slides import PATIENTS, synthetic_slides
-from common.data.vocabulary import Vocabulary
-from common.errors import ConfigError, DataError
 from common.paths import data_dir, expand
+
+_MODULES = {
+    "CaptionData": "captions",
+    "ImageData": "images",
+    "Vocabulary": "vocabulary",
+    "load_captions": "loading",
+    "load_images": "loading",
+    "load_patches": "loading",
+    "load_splits": "loading",
+    "near_duplicates": "duplicates",
+    "read_image_folder": "image_folder",
+    "read_patches": "histopathology",
+    "split_validation": "images",
+    "synthetic_images": "synthetic",
+}
 
 __all__ = [
     "CAPTION_DATASETS",
     "DATASETS",
     "PATCH_DATASETS",
-    "CaptionData",
-    "ImageData",
-    "Vocabulary",
     "data_state",
     "dataset_name",
     "is_own",
-    "load_captions",
-    "load_images",
-    "load_patches",
-    "load_splits",
-    "near_duplicates",
-    "read_image_folder",
-    "read_patches",
-    "split_validation",
-    "synthetic_images",
-    "synthetic_scenes",
-    "synthetic_slides",
+    *_MODULES,
 ]
 
-DATASETS = {
-    "synthetic": "ten shapes drawn by code, no download",
-    "cifar10": "CIFAR-10, found under COURSE_DATA or downloaded there",
-    "folder:PATH": "images of your own in PATH/train/<class>/ and PATH/test/<class>/",
-}
-PATCH_DATASETS = {
-    "synthetic": "slides drawn by code, no download",
-    "histopathology": "the IDC set, found under COURSE_DATA or downloaded there",
-    "folder:PATH": "patches of your own in PATH/<patient>/<0|1>/",
-}
-CAPTION_DATASETS = {
-    "synthetic": "scenes of coloured shapes drawn by code, no download",
-    "flickr8k": "Flickr8k, found under COURSE_DATA or downloaded there",
-    "flickr30k": "Flickr30k, the same, from Kaggle",
-    "coco": "40,000 images of MSCOCO, the same; coco:N: so many",
-    "coco-karpathy": "the same from the parts of Karpathy's split; also with :N",
-}
 
-
-def load_images(
-    dataset: str | Path, split: str, *, size: int = 32, limit: int | None = None, seed: int = 0
-) -> ImageData:
-    """Loads one split of a data set.
-
-    Args:
-        dataset: "synthetic", "cifar10", or a folder: "folder:PATH" or the path alone.
-        split: "train" or "test".
-        size: height and width of the images in pixels (CIFAR-10: 32 only).
-        limit: take at most so many images, every class in its share.
-        seed: draws the images taken under `limit`. The synthetic images are the same for all
-            seeds: their first `limit` are taken.
-
-    Raises:
-        ConfigError: if the data set or split is unknown.
-        DataError: if the data set's files are missing or cannot be used.
-    """
-    if split not in SPLITS:
-        raise ConfigError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
-    if dataset == "synthetic":
-        return synthetic_images(split, limit, size=size)
-    if dataset == "cifar10":
-        data = load_cifar10(split, size=size)
-    else:
-        data = read_image_folder(_folder_of(dataset, DATASETS), split, size=size)
-    return data if limit is None or limit >= len(data) else data.sample(limit, seed)
-
-
-def load_splits(
-    dataset: str | Path,
-    seed: int,
-    n_train: int | None = None,
-    n_test: int | None = None,
-    *,
-    validation: float | int = 0.1,
-    size: int = 32,
-) -> tuple[ImageData, ImageData | None, ImageData]:
-    """Training, validation and test images; validation is a part of the train split.
-
-    Args:
-        dataset: as for `load_images`.
-        seed: draws the images under `n_train` and the validation part, not the test images.
-        n_train: use at most so many images of the train split, validation included.
-        n_test: use at most so many images of the test split.
-        validation: the fraction (float) or number (int) of training images set aside; 0 keeps
-            them all for training, once everything has been chosen.
-        size: height and width of the images in pixels.
-
-    Returns:
-        `(train, validation, test)`; validation is `None` if it was 0.
-    """
-    test = load_images(dataset, "test", size=size, limit=n_test)
-    train = load_images(dataset, "train", size=size, limit=n_train, seed=seed)
-    if train.classes != test.classes:
-        raise DataError(
-            f"{train.name}: the classes of train ({', '.join(train.classes)}) and test "
-            f"({', '.join(test.classes)}) differ."
-        )
-    if validation == 0:
-        return train, None, test
-    return *split_validation(train, validation, seed), test
-
-
-def load_patches(dataset: str | Path, *, patients: int | None = None, seed: int = 0) -> ImageData:
-    """Loads the patches of slides, with the patient of each in `groups`.
-
-    Args:
-        dataset: "synthetic"; "histopathology", the IDC set; or a folder of patches in its layout,
-            "folder:PATH" or the path alone.
-        patients: take at most so many patients; by default all (40 that are drawn by code).
-        seed: draws them; the synthetic patients are the first ones, whatever the seed.
-
-    Raises:
-        ConfigError: if the data set is unknown.
-        DataError: if its files are missing or cannot be used.
-    """
-    if patients is not None and patients < 1:
-        raise ConfigError(f"patients must be at least 1. Received: {patients}")
-    if dataset == "synthetic":
-        return synthetic_slides(min(patients or PATIENTS, PATIENTS))
-    if dataset == "histopathology":
-        data = load_histopathology()
-    else:
-        data = read_patches(_folder_of(dataset, PATCH_DATASETS))
-    names = np.unique(data.groups)
-    if patients is None or patients >= len(names):
-        return data
-    drawn = np.random.default_rng(seed).choice(names, patients, replace=False)
-    return data.subset(np.flatnonzero(np.isin(data.groups, drawn)))
-
-
-def load_captions(dataset: str, split: str, limit: int | None = None) -> CaptionData:
-    """Loads one split of a data set of captioned images.
-
-    Args:
-        dataset: One of `CAPTION_DATASETS`.
-        split: "train", "dev" or "test".
-        limit: Take at most so many images, the first ones.
-
-    Raises:
-        ConfigError: if the data set or split is unknown.
-        DataError: if its files are missing or cannot be used.
-    """
-    if dataset == "synthetic":
-        return synthetic_scenes(split, limit)
-    readers = {"flickr8k": load_flickr8k, "flickr30k": load_flickr30k}
-    name, _, count = dataset.partition(":")
-    if name in ("coco", "coco-karpathy") and (not count or count.isdigit()):
-        images = int(count) if count else TRAIN_IMAGES
-        data = load_coco(split, images=images, karpathy=name != "coco")
-    elif dataset in readers:
-        data = readers[dataset](split)
-    else:
-        known = "\n".join(f"  {key}: {what}" for key, what in CAPTION_DATASETS.items())
-        raise ConfigError(f"No captioned data set is named {dataset!r}. There are:\n{known}")
-    return data if limit is None else data.subset(range(min(limit, len(data))))
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def dataset_name(dataset: str | Path) -> str:
@@ -189,12 +52,6 @@ def dataset_name(dataset: str | Path) -> str:
     """
     name = str(dataset)
     return expand(name.removeprefix("folder:")).resolve().name or "own" if is_own(name) else name
-
-
-def is_own(dataset: str | Path) -> bool:
-    """Whether a data set is a folder of one's own, not one that the course knows by name."""
-    name = str(dataset).partition(":")[0]
-    return name not in {*DATASETS, *PATCH_DATASETS, *CAPTION_DATASETS}
 
 
 def data_state(dataset: str | Path) -> str | None:
@@ -217,14 +74,3 @@ def data_state(dataset: str | Path) -> str | None:
         return tree_digest(str(folder)) if folder.is_dir() else None
     except OSError:  # told by the reader, with the name
         return None
-
-
-def _folder_of(dataset: str | Path, datasets: dict[str, str]) -> Path:
-    name = str(dataset)
-    if name.startswith("folder:"):
-        return expand(name.removeprefix("folder:"))
-    folder = expand(name)
-    if not folder.is_dir():
-        known = "\n".join(f"  {key}: {what}" for key, what in datasets.items())
-        raise ConfigError(f"No data set and no folder is named {name!r}. There are:\n{known}")
-    return folder

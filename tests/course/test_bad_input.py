@@ -182,7 +182,7 @@ def test_run_names_the_file_or_folder_that_stops_a_lesson(course, tree, monkeypa
     result = call("run", "phase3", "--dataset", f"folder:{tree}")
     assert result.exit_code == 1 and "Traceback" not in result.output
     _, own, cifar = result.stderr.split("FAILED: ")
-    assert own.startswith("phase3_bad/01_own, cell 3 (from common.data import load_images): ")
+    assert own.startswith("phase3_bad/01_own, cell 3 (load_images(dataset, 'test')): DataError: ")
     assert "test/cat/1.jpg: truncated or damaged JPEG" in own
     assert f"COURSE_DATA='{course}/nowhere' is not a folder" in cifar
 

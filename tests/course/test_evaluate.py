@@ -9,7 +9,7 @@ from common.course.cli import app
 from common.course.evaluate import match_labels
 from common.data.images import ImageData
 from common.errors import DataError
-from common.files import read_json
+from common.files import read_json, write_json
 from common.models.resnet import ResNetConfig, resnet
 from common.training import released
 from common.training.runs import Run
@@ -54,6 +54,10 @@ def test_last_line_is_json(monkeypatch, tmp_path):
 
     monkeypatch.setattr("common.data.load_images", load_images)
     monkeypatch.setattr("common.training.released.load_model", load_model)
+    monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
+    write_json(tmp_path / "outputs" / "runs" / "r" / "record.json", {})
+    for name in ("bright", "dark"):
+        write_json(tmp_path / "test" / name / "0.json", {})
     arguments = ["evaluate", "phase1", "--data", str(tmp_path), "--batch-size", "3", "--run", "r"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 from small_course import write_notebook
 
@@ -260,3 +263,51 @@ def test_todays_lessons_declare_their_parameters():
     assert all(kinds[name] == (str,) for name in ("split", "lists", "model", "imbalance"))
     kinds = {name: p.kinds for name, p in found["phase3_captioning/06_reward"].items()}
     assert all(kinds[name] == (str,) for name in ("from_run", "baseline"))
+
+
+# --- in the notebook ---
+
+
+RIGHT_VARIABLES = {"dataset": "synthetic", "profile": None, "seed": 0, "run_name": None}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"dataset": "cifar"}, "Did you mean 'cifar10'"),
+        ({"dataset": "folder:nowhere"}, "There is no folder 'nowhere'"),
+        ({"profile": "smok"}, "Did you mean 'smoke'"),
+        ({"seed": -1}, "a seed is a whole number"),
+        ({"model": "resnet21"}, "Did you mean 'resnet20'"),
+        ({"epochs": "three"}, "epochs='three': the lesson takes a whole number"),
+        ({"epochs": 0}, "1 or more"),
+        ({"run_name": 2024}, "run_name=2024: the lesson takes a text"),
+        ({"from_run": "nosuch"}, "There is no run 'nosuch'"),
+        ({"validation": "few"}, "validation='few': the lesson takes a number"),
+        ({"reward": ["mix"]}, "takes a text or a dictionary"),
+    ],
+)
+def test_a_notebook_checks_its_parameters(changed, message):
+    kinds = {"profile": str, "run_name": str, "epochs": int, "rate": float, "from_run": str}
+    variables = RIGHT_VARIABLES | {"__annotations__": kinds, "epochs": None, "rate": 1}
+    lessons.check_variables(variables)
+    with pytest.raises((ConfigError, DataError), match=message):
+        lessons.check_variables(variables | changed)
+
+
+def test_variables_of_another_program_are_passed_over():
+    lessons.check_variables({"dataset": "cifar", "seed": "none"})
+
+
+def test_the_first_cell_checks_before_anything_heavy_is_imported():
+    code = """
+import sys
+from common.course.bootstrap import start
+dataset, profile, seed, run_name, model = "synthetic", None, 0, None, "resnt20"
+try:
+    start()
+except Exception as error:
+    print(error, "keras" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "Did you mean 'resnet20'?" in done.stdout and done.stdout.endswith(" False\n")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from small_slides import add
 
+from common import data
 from common.data import (
     data_state,
     dataset_name,
@@ -50,8 +51,14 @@ def test_unknown_names(tmp_path):
     for dataset in ("synthetic", "cifar10", str(tmp_path)):
         with pytest.raises(ConfigError, match="train, test. Received: 'valid'"):
             load_images(dataset, "valid")
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(DataError, match="There is no folder '.*/missing'"):
         load_images(f"folder:{tmp_path}/missing", "train")
+
+
+def test_every_name_of_the_package_is_there():
+    assert all(getattr(data, name) is not None for name in data.__all__)
+    with pytest.raises(AttributeError, match="'nosuch'"):
+        data.nosuch  # noqa: B018
 
 
 def test_missing_course_data(monkeypatch, tmp_path):
