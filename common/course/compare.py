@@ -2,19 +2,18 @@
 
 import hashlib
 import re
-import warnings
-from html import escape
 from pathlib import Path
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from common import plots
-from common.course.report import page, quote, show, to_html
+from common.course.checks import check_run
+from common.course.overview import curve_chart, read_history, to_html
+from common.course.pages import link, page
+from common.course.report import flat, in_percent, in_words, show
 from common.errors import ConfigError
 from common.files import read_json, write_text
-from common.paths import outputs_dir, visible
-from common.training.runs import run_folder, runs_dir
+from common.paths import expand, outputs_dir, visible
 
 
 def compare(first: str | Path, second: str | Path) -> dict[str, pd.DataFrame]:
@@ -33,21 +32,21 @@ def compare(first: str | Path, second: str | Path) -> dict[str, pd.DataFrame]:
         ConfigError: if one is not there or has not finished, or both are the same.
         DataError: if a record or a configuration is damaged.
     """
-    runs = [run_folder(run) for run in (first, second)]
+    runs = [_folder(run) for run in (first, second)]
     if runs[0].samefile(runs[1]):
         raise ConfigError(f"Both runs are {visible(runs[0])}. Name two different ones.")
     records = [read_json(folder / "record.json", dict) for folder in runs]
     configs = [_config(folder) for folder in runs]
     names = _names(runs, records)
     settings = pd.DataFrame(
-        {name: _flat(config) for name, config in zip(names, configs, strict=True)}, dtype=object
+        {name: flat(config) for name, config in zip(names, configs, strict=True)}, dtype=object
     )
     texts = settings.map(lambda value: visible(show("", value)))
     differ = texts.iloc[:, 0] != texts.iloc[:, 1]
     told = [{k: r.get(k) for k in ("parameters", "seconds", "metrics", "test")} for r in records]
     scores = pd.DataFrame(
         {
-            name: {key: _number(value) for key, value in _flat(values).items()}
+            name: {key: _number(value) for key, value in flat(values).items()}
             for name, values in zip(names, told, strict=True)
         },
         dtype=float,
@@ -61,6 +60,11 @@ def compare(first: str | Path, second: str | Path) -> dict[str, pd.DataFrame]:
         "scores": scores.rename_axis("score").reset_index(),
         "samples": pd.DataFrame(both, columns=["image", *names]),
     }
+
+
+def _folder(run: str | Path) -> Path:
+    check_run(run)
+    return next(f for f in (outputs_dir() / "runs" / run, expand(run)) if f.is_dir())
 
 
 def _config(folder: Path) -> dict:
@@ -82,7 +86,7 @@ def _names(folders: list[Path], records: list[dict]) -> list[str]:
 
 
 def _place(folder: Path) -> str:
-    folder, root = folder.resolve(), runs_dir().resolve()
+    folder, root = folder.resolve(), (outputs_dir() / "runs").resolve()
     return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
 
 
@@ -114,10 +118,8 @@ def write_comparison(first: str | Path, second: str | Path) -> tuple[dict[str, p
     """
     tables = compare(first, second)
     names = list(tables["scores"])[1:3]
-    folder = outputs_dir() / "comparisons"
-    stem = "_and_".join(_file_name(name) for name in names)
     histories = {
-        name: _history(run_folder(run)) for name, run in zip(names, (first, second), strict=True)
+        name: read_history(_folder(run)) for name, run in zip(names, (first, second), strict=True)
     }
     passed_over = {"epoch", "seconds"}
     if any(re.match(r"reward\b", name) for name in tables["settings"]["setting"]):
@@ -127,28 +129,51 @@ def write_comparison(first: str | Path, second: str | Path) -> tuple[dict[str, p
         for history in histories.values()
     ]
     both = [c for c in histories[names[0]] if all(c in own for own in columns)]
-    curves = []
-    for number, column in enumerate(both[:_MOST_CURVES] if "epoch" in both else ()):
-        if column not in passed_over:
-            figure = plots.compare_runs(histories, column, title=column)
-            file = f"{_curve_name(column, number)}.png"
-            plots.save_figure(figure, folder / stem / file)
-            alt = escape(visible(f"{column} of both runs"))
-            curves.append(f'<p><img src="{quote(f"{stem}/{file}")}" alt="{alt}"></p>')
-    parts = ["<h2>Scores</h2>", to_html(tables["scores"])]
+    curves = [
+        curve_chart(column, {name: h[["epoch", column]] for name, h in histories.items()})
+        for column in (both[:_MOST_CURVES] if "epoch" in both else ())
+        if column not in passed_over
+    ]
+    parts = []
+    if any(curves):
+        parts += ["<h2>Curves</h2>", '<div class="charts">', *curves, "</div>"]
+    parts += ["<h2>Scores</h2>", to_html(_for_people(tables["scores"]))]
     parts += ["<h2>Settings that differ</h2>", to_html(tables["settings"])]
-    if curves:
-        parts += ["<h2>Curves</h2>", *curves]
     if len(tables["samples"]):
         parts += ["<h2>Captions</h2>", to_html(tables["samples"])]
-    path = folder / f"{stem}.html"
-    write_text(path, page(" and ".join(names), *parts))
+    path = outputs_dir() / "comparisons" / f"{'_and_'.join(map(_file_name, names))}.html"
+    above = f"<p>{link('../index.html', 'All results').html}</p>"
+    write_text(path, page(" and ".join(names), *parts, above=above))
     return tables, path
+
+
+def _for_people(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores with shares in per cent, and each interval beside its score, not below."""
+    names = scores["score"].tolist()
+    rows = []
+    for values in scores.to_dict("records"):
+        name = values.pop("score")
+        if re.sub("_(low|high)$", "", name) in {*names} - {name}:
+            continue
+        row = {"score": in_words(name.removeprefix("metrics.")).replace(".", ": ")}
+        for run, value in values.items():
+            ends = [_end(scores, f"{name}_{end}", run) for end in ("low", "high")]
+            row[run] = show(name, value)
+            if all(ends) and row[run] and run != "difference":
+                row[run] += f" ({' to '.join(ends)})"
+        if in_percent(name):
+            row["difference"] = row["difference"].replace(" %", " points")
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(scores))
+
+
+def _end(scores: pd.DataFrame, name: str, run: str) -> str:
+    found = scores.loc[scores["score"] == name, run].tolist()
+    return show(name, found[0]).removesuffix(" %") if found else ""
 
 
 _MOST_CURVES = 60
 _LONGEST = 80  # characters of a run in a file's name
-_DEEPEST = 20  # levels of settings that are told one by one
 
 
 def _file_name(run: str) -> str:
@@ -158,29 +183,3 @@ def _file_name(run: str) -> str:
         return name
     start = name.encode()[:_LONGEST].decode(errors="ignore")
     return f"{start}-{hashlib.sha256(run.encode()).hexdigest()[:8]}"
-
-
-def _curve_name(column: str, number: int) -> str:
-    """That of the column if any file system takes it, in which no two names differ by case."""
-    plain = re.fullmatch("[a-z][a-z0-9_]{0,59}", column)
-    device = re.fullmatch(r"con|prn|aux|nul|com\d|lpt\d", column)
-    return column if plain and not device else f"curve-{number}"
-
-
-def _history(folder: Path) -> pd.DataFrame:
-    """The curves of a run; none if the file is missing or damaged."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return pd.read_csv(folder / "history.csv", encoding="utf-8", index_col=False)
-    except (OSError, ValueError):  # pandas's own errors are ValueErrors
-        return pd.DataFrame()
-
-
-def _flat(values: dict, before: str = "", depth: int = 0) -> dict:
-    """Nested dictionaries as one, with names such as `recipe.epochs`."""
-    found = {}
-    for key, value in values.items():
-        name = f"{before}{visible(key)}"
-        deeper = isinstance(value, dict) and depth < _DEEPEST
-        found |= _flat(value, f"{name}.", depth + 1) if deeper else {name: value}
-    return found

@@ -1,25 +1,34 @@
-"""Tables of runs, and `outputs/index.html` with all that was made."""
+"""Tables of runs, for a terminal, a README and the pages of `overview.py`."""
 
 import html
 import json
-import logging
 import os
 import re
-import urllib.parse
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from common.errors import ConfigError, DataError
-from common.files import read_json, write_text
+from common.errors import ConfigError, DataError, did_you_mean
+from common.files import read_json
 from common.paths import display, outputs_dir, visible
-
-logger = logging.getLogger(__name__)
 
 # Metrics told in per cent, all whose names hold one of these.
 PERCENT = ("accuracy", "f1", "precision", "recall", "specificity", "true_captions")
+# What a phase is judged by, the most important first.
+HEADLINES = {
+    "phase1": ("test_accuracy", "test_accuracy_tta", "val_accuracy", "test_ece_calibrated"),
+    "phase2": (
+        *("left_out_f1", "left_out_balanced_accuracy", "left_out_average_precision"),
+        *("test_f1", "test_balanced_accuracy", "test_average_precision", "val_f1"),
+    ),
+    "phase3": (
+        *("test_true_captions", "test_bleu_4", "test_cider_d", "val_true_captions", "val_bleu_4"),
+        "test_bleu_1",
+    ),
+}
+MOST_HEADLINES, FEWEST_HEADLINES = 5, 3
+WIDTH = 100  # characters of a line in a terminal
 
 # In this order, then the metrics by name of appearance. Parts: of captioners.
 PARTS = ("decoder", "backbone", "embedding", "reward")
@@ -30,13 +39,10 @@ HIDDEN = ("settings", "folder")
 ODD = (DataError, AttributeError, KeyError, TypeError, ValueError, RecursionError, OSError)
 
 _LONGEST = 200  # characters of a value that is no text, such as a list, and of a message
-
-
-@dataclass(frozen=True)
-class Markup:
-    """A cell that is HTML already. All others are text, whatever signs they hold."""
-
-    html: str
+NO_RUNS = (
+    "There are no runs yet. The training lessons make them, in half a minute: "
+    "python -m common.course run phase1 --lesson 03 --profile smoke"
+)
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
@@ -56,7 +62,7 @@ def read_runs(folders: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
             config = read_json(beside, dict) if beside.exists() else {}
             rows.append(_row(read_json(path, dict), config, path.parent))
         except ODD as error:
-            problems.append(_left_out(path, error))
+            problems.append(left_out(path, error))
     table = pd.DataFrame(rows)
     if rows:
         metrics = [name for name in table if name not in (*FIRST, "created", *HIDDEN)]
@@ -78,7 +84,8 @@ def _find_records(folders: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
-def _left_out(path: Path, error: Exception) -> str:
+def left_out(path: Path, error: Exception) -> str:
+    """What to say of a file that could not be used."""
     why = str(error).replace(str(path), "it")
     if not isinstance(error, (DataError, OSError)):
         why = f"it is of another form than the course writes ({type(error).__name__}: {why})"
@@ -151,7 +158,8 @@ def select(table: pd.DataFrame, where: dict[str, object], sort: str) -> pd.DataF
         chosen = [_is(cell, value) for cell in table[name]]
         if not any(chosen):
             values = dict.fromkeys("none" if _missing(cell) else str(cell) for cell in table[name])
-            raise ConfigError(f"No run has {name}={value}. There are: {_some(values)}.")
+            near = did_you_mean(value, values)
+            raise ConfigError(f"No run has {name}={value}.{near} There are: {_some(values)}.")
         table = table[chosen]
     return table.iloc[_order(table[sort.removeprefix("-")], sort.startswith("-"))]
 
@@ -205,7 +213,8 @@ def _check_columns(table: pd.DataFrame, names: Iterable[str]) -> None:
     for name in names:
         if name not in _columns(table):
             there = _some(_columns(table), most=60)
-            raise ConfigError(f"There is no column {name!r}. There are: {there}.")
+            near = did_you_mean(name, _columns(table))
+            raise ConfigError(f"There is no column {name!r}.{near} There are: {there}.")
 
 
 def _columns(table: pd.DataFrame) -> list[str]:
@@ -235,13 +244,15 @@ def mean_and_deviation(name: str, values: pd.Series) -> str:
     if values.empty:
         return ""
     text = show(name, values.mean())
-    if len(values) > 1 and not name.endswith(("_low", "_high")):
-        scale = 100 if _in_percent(name) else 1
+    fixed = name in FIRST and values.min() == values.max()  # such as the number of parameters
+    if len(values) > 1 and not name.endswith(("_low", "_high")) and not fixed:
+        scale = 100 if in_percent(name) else 1
         text += f" ± {scale * values.std():.2g}"
     return text
 
 
-def _in_percent(name: str) -> bool:
+def in_percent(name: str) -> bool:
+    """Whether a metric is a share, told in per cent."""
     return any(part in name for part in PERCENT)
 
 
@@ -255,7 +266,7 @@ def show(name: str, value: object) -> str:
     if _missing(value):
         return ""
     if isinstance(value, float):
-        if _in_percent(name):
+        if in_percent(name):
             return f"{100 * value:.2f} %"
         if value.is_integer():
             return f"{value:.0f}"
@@ -267,15 +278,12 @@ def shown(table: pd.DataFrame, write: Callable[[str], str] = visible) -> pd.Data
     """The table as text, without columns that are empty or hidden.
 
     Args:
-        table: Values, or `Markup`.
+        table: Values.
         write: How a text is written where it is going to be read.
     """
     texts = pd.DataFrame(
         {
-            name: [
-                value.html if isinstance(value, Markup) else write(show(name, value))
-                for value in table[name].tolist()
-            ]
+            name: [write(show(name, value)) for value in table[name].tolist()]
             for name in _columns(table)
         }
     )
@@ -316,100 +324,115 @@ def to_text(table: pd.DataFrame) -> str:
     return "Nothing yet." if table.empty else table.to_string(index=False)
 
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em; }
-table { border-collapse: collapse; margin: 1em 0; }
-th, td { padding: .3em .8em; border-bottom: 1px solid #ddd; text-align: left; }
-.failed { color: #b00020; font-weight: 600; }
-"""
-
-
-def page(title: str, *parts: str) -> str:
-    """A whole HTML page; the title is text, the parts are HTML."""
-    title = _for_html(title)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n" + "\n".join(parts) + "</body>"
-        "</html>\n"
-    )
-
-
-def to_html(table: pd.DataFrame) -> str:
-    """The table as HTML; what is not `Markup` is text."""
+def to_narrow_text(table: pd.DataFrame) -> str:
+    """The runs of each phase with what they are judged by, in lines of at most `WIDTH`."""
     if table.empty:
-        return "<p>Nothing yet.</p>"
-    return shown(table, _for_html).to_html(index=False, escape=False, border=0)
+        return "Nothing yet."
+    parts = []
+    for phase, runs in by_phase(table).items():
+        metrics = headline_metrics(phase, runs)
+        wanted = ["run", "n", *metrics, "minutes", "seed", *PARTS, "profile", "dataset", "epochs"]
+        columns = {}
+        for name in (name for name in wanted if name in runs):
+            cells = [display(show(name, value)) for value in runs[name].tolist()]
+            telling = any(cells) and (name in ("n", "minutes", *metrics) or len({*cells}) > 1)
+            if telling or name == "run":
+                columns[name] = cells
+        parts.append("\n".join([_cut(display(phase), WIDTH), *_side_by_side(columns)]))
+    return "\n\n".join(parts)
 
 
-def _for_html(text: object) -> str:
-    return html.escape(visible(text))
+_LONGEST_RUN = WIDTH - 30  # so that there is room for a metric or two
 
 
-def write_index(tell: bool = True) -> Path:
-    """Writes `outputs/index.html`: the lessons that ran, all runs, all sweeps.
-
-    Of files that cannot be read it tells at its end, and with `tell` on the log, too.
-    """
-    root = outputs_dir()
-    lessons, left_out = [], []
-    for path in sorted(root.glob("notebooks/*/*.json")):
-        if path.name.startswith("."):  # being written
+def _side_by_side(columns: dict[str, list[str]]) -> list[str]:
+    """As many of the columns, the first ones before others, as there is room for."""
+    blocks, room = [], WIDTH
+    for number, (name, cells) in enumerate(columns.items()):
+        longest = max(map(len, cells))
+        if number == 0 and longest > _LONGEST_RUN:
+            cells, longest = [_cut(cell, _LONGEST_RUN) for cell in cells], _LONGEST_RUN
+        head = _folded(name, max(longest, 9))
+        width = max(longest, *map(len, head))
+        if width > room:
             continue
-        try:
-            lessons.append(_lesson_row(path, root))
-        except ODD as error:
-            left_out.append(_left_out(path, error))
-    runs, problems = read_runs([root / "runs"])
-    left_out += problems
-    if not runs.empty:
-        folders = [Path(os.fsdecode(name)).relative_to(root) for name in runs["folder"]]
-        runs.insert(0, "FOLDER", [link(f"{folder.as_posix()}/", "open") for folder in folders])
-    sweeps = [
-        f"<li>{link(path.relative_to(root).as_posix(), path.parent.name).html}</li>"
-        for path in sorted(root.glob("sweeps/*/table.html"))
-    ]
-    body = ["<h2>Lessons</h2>", to_html(pd.DataFrame(lessons)), "<h2>Runs</h2>", to_html(runs)]
-    if sweeps:
-        body += ["<h2>Sweeps</h2>", "<ul>", *sweeps, "</ul>"]
-    for problem in left_out if tell else ():
-        logger.warning("%s", problem)
-    if left_out:
-        body += ["<h2>Left out</h2>", "<ul>"]
-        body += [*(f"<li>{_for_html(problem)}</li>" for problem in left_out), "</ul>"]
-    path = root / "index.html"
-    write_text(path, page("Course outputs", *body))
-    return path
+        blocks.append((width, head, cells, number == 0))
+        room -= width + 2
+    height = max(len(head) for _, head, _, _ in blocks)
+    lines = []
+    for row in range(-height, len(next(iter(columns.values())))):
+        words = []
+        for width, head, cells, left in blocks:
+            above = ["", *head][max(0, row + len(head) + 1)] if row < 0 else cells[row]
+            words.append(f"{above:<{width}}" if left else f"{above:>{width}}")
+        lines.append("  ".join(words).rstrip())
+    return lines
 
 
-def _lesson_row(path: Path, root: Path) -> dict:
-    result = read_json(path, dict)
-    place = path.relative_to(root)
-    failure = result["failure"]
-    state: str | Markup = "ok"
-    if failure:
-        text = f"cell {failure['cell']} ({failure['source']}): {failure['error']}"
-        state = Markup(f'<span class="failed">failed in {_for_html(text)}</span>')
-    links = [
-        link(place.with_suffix(suffix).as_posix(), suffix[1:]).html
-        for suffix in (".html", ".ipynb")
-        if path.with_suffix(suffix).exists()
-    ]
-    runs = [link(f"runs/{name}/", name).html for name in result["runs"] if isinstance(name, str)]
-    return {
-        "lesson": f"{result['phase']}/{result['lesson']}",
-        "STATE": state,
-        "seconds": _value(result["seconds"]),
-        **_metrics(result, ("lesson", "STATE", "seconds", "NOTEBOOK", "RUNS")),
-        "NOTEBOOK": Markup(" ".join(links)),
-        "RUNS": Markup("<br>".join(runs)),
-    }
+def _folded(name: str, width: int) -> list[str]:
+    """A column's name on as many lines as it needs, broken behind `_`."""
+    lines = [""]
+    for word in re.findall(r"[^_]*_|[^_]+", display(name)):
+        if lines[-1] and len(lines[-1] + word) > width:
+            lines.append("")
+        lines[-1] += word
+    return lines
 
 
-def link(target: str, text: str) -> Markup:
-    """A link to a file beside the page, given by its path."""
-    return Markup(f'<a href="{quote(target)}">{_for_html(text)}</a>')
+def _cut(text: str, longest: int) -> str:
+    """Without its middle: names that begin alike often end differently."""
+    kept = longest * 2 // 3
+    return text if len(text) <= longest else f"{text[:kept]}...{text[kept + 3 - longest :]}"
 
 
-def quote(target: str) -> str:
-    """The path of a file beside a page as an address; names need not be UTF-8."""
-    return urllib.parse.quote(os.fsencode(target), safe="/=+")
+def by_phase(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each phase; those without one come last."""
+    names = [str(phase) if isinstance(phase, str) else "" for phase in table["phase"]]
+    order = sorted({*names}, key=lambda name: (not name, name))
+    return {name or "other": table[[n == name for n in names]] for name in order}
+
+
+def headline_metrics(phase: str, runs: pd.DataFrame) -> list[str]:
+    """The columns that the runs of a phase are judged by; others where it has too few of them."""
+    there = [name for name in metric_columns(runs) if not all(map(_missing, runs[name].tolist()))]
+    first = [name for name in HEADLINES.get(phase.split("_")[0], ()) if name in there]
+    ends = {name for name in there if name.endswith(("_low", "_high"))}
+    more = [name for name in there if name not in (*first, *ends)]
+    missing = max(0, FEWEST_HEADLINES - len(first))
+    return [*first[:MOST_HEADLINES], *more[:missing]]
+
+
+def headline(phase: str, metrics: dict) -> tuple[str, str] | None:
+    """The first of the metrics that a phase is judged by, in words, and its value."""
+    values = {visible(name): value for name, value in metrics.items()}
+    names = headline_metrics(phase, pd.DataFrame([{n: [v] for n, v in values.items()}]))
+    return (in_words(names[0]), show(names[0], values[names[0]])) if names else None
+
+
+def metric_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of metrics, in their order."""
+    return [name for name in table if name not in (*FIRST, "n", "created", *HIDDEN)]
+
+
+_WORDS = {"bleu_": "BLEU-", "cider_d": "CIDEr-D", "rouge_l": "ROUGE-L", "meteor": "METEOR"}
+_WORDS |= {"roc_auc": "ROC AUC", "ece": "ECE", "f1": "F1", "tta": "with TTA", "val": "validation"}
+
+
+def in_words(name: str) -> str:
+    """The name of a column or a metric as a reader wants it: "test BLEU-4" of "test_bleu_4"."""
+    for part, word in _WORDS.items():
+        name = re.sub(rf"(?<![^\W_]){part}(?![^\W\d_])", word, name)
+    return name.replace("_", " ")
+
+
+def flat(values: dict, before: str = "", depth: int = 0) -> dict:
+    """Nested dictionaries as one, with names such as `recipe.epochs`."""
+    found = {}
+    for key, value in values.items():
+        name = f"{before}{visible(key)}"
+        deeper = isinstance(value, dict) and depth < _DEEPEST
+        found |= flat(value, f"{name}.", depth + 1) if deeper else {name: value}
+    return found
+
+
+_DEEPEST = 20  # levels of settings that are told one by one

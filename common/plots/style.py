@@ -6,6 +6,7 @@ notebook's cell, or through `display(figure)`, it is shown exactly once.
 
 import io
 import math
+import os
 import re
 import sys
 import warnings
@@ -81,7 +82,7 @@ def use_style() -> None:
     shell = ipython.get_ipython() if ipython else None
     if shell is not None:
         plt.close(plt.figure())  # loads the notebook's backend, which sets its own format
-        shell.display_formatter.formatters["image/png"].for_type(Figure, png)
+        shell.display_formatter.formatters["image/png"].for_type(Figure, shown_png)
 
 
 class PlainFigure(Figure):
@@ -112,9 +113,9 @@ class PlainFigure(Figure):
         with _quiet():
             super().draw(renderer)
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> bytes | tuple[bytes, dict[str, int]]:
         """What a notebook shows, with `use_style` or without."""
-        return png(self)
+        return shown_png(self)
 
 
 @contextmanager
@@ -172,10 +173,26 @@ def new_figure(
         return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
 
 
-def png(figure: Figure, colours: int = 256) -> bytes:
-    """The figure as a PNG file of at most 256 colours."""
+def shown_png(figure: Figure) -> bytes | tuple[bytes, dict[str, int]]:
+    """What a notebook shows: a file, and its size where that is not as many pixels as it has.
+
+    `COURSE_FIGURE_SCALE=2` gives twice the pixels in each direction: sharp on any screen, in files
+    of twice the size. Lessons that are run from the command line have it.
+    """
+    wanted = os.environ.get("COURSE_FIGURE_SCALE") == "2"
+    scale = 2 if wanted and max(figure.get_size_inches()) < LARGEST / 2 else 1
+    data = png(figure, scale=scale)
+    if scale == 1:
+        return data
+    width, height = Image.open(io.BytesIO(data)).size
+    return data, {"width": width // scale, "height": height // scale}
+
+
+def png(figure: Figure, colours: int = 256, scale: int = 1) -> bytes:
+    """The figure as a PNG file of at most 256 colours, `scale` times as large as it is shown."""
+    look = {"bbox_inches": "tight", "pad_inches": 0.05, "facecolor": "white"}
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.05, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=scale * DPI, **look)
     image = Image.open(buffer).convert("RGB")
     few = image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     buffer = io.BytesIO()

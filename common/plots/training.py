@@ -87,7 +87,8 @@ def compare_runs(
     for i, (name, history) in enumerate(histories.items()):
         _need(history, metric, against)
         x = history[against].cumsum() if against == "seconds" else history[against]
-        style = {"color": colours[i], "label": plain(name)}
+        style = {"color": colours[i], "label": plain(name), "markersize": 3}
+        style["marker"] = "o" if len(history) < 20 else None  # one epoch is no line
         axes.plot(x, _percent(history[metric], metric), lines[i % 4], **style)
     axes.set(
         title=title or "Runs compared",

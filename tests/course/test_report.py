@@ -1,15 +1,13 @@
-"""Tables of runs from files that anybody may have written, and pages in which text is text."""
+"""Tables of runs from files that anybody may have written."""
 
 import json
 import math
-import os
-import re
 import sys
 
 import pandas as pd
 import pytest
 
-from common.course import report
+from common.course import overview, report
 from common.errors import ConfigError
 
 RECORD = {
@@ -24,17 +22,6 @@ RECORD = {
     "metrics": {"accuracy": 0.5},
     "created": "2026-01-01",
 }
-LESSON = {
-    "phase": "phase1",
-    "lesson": "01_eda",
-    "parameters": {},
-    "seconds": 1.5,
-    "failure": None,
-    "runs": ["good"],
-    "metrics": {"accuracy": 0.5},
-}
-# Text that means something to HTML, to Markdown or to a terminal.
-HOSTILE = "<script>alert(1)</script>|\\|&amp;\n`a` *b* _c_ [d](javascript:e)\x1b[31m\u202e\udce9"
 
 
 @pytest.fixture
@@ -52,15 +39,8 @@ def write_run(outputs, name, config=None, **changes):
     return folder
 
 
-def write_lesson(outputs, name, **changes):
-    path = outputs / "notebooks" / "phase1" / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(LESSON | {"lesson": name} | changes))
-    return path
-
-
 def index():
-    return report.write_index().read_text(encoding="utf-8")
+    return overview.write_index().read_text(encoding="utf-8")
 
 
 DEEP = '{"run_name": "a", "metrics": ' + '{"a":' * 5000 + "1" + "}" * 5000 + "}"
@@ -169,28 +149,6 @@ def test_what_is_no_file_is_told_of(outputs):
     assert index().count(" left out: ") == len(problems) + 1
 
 
-BAD_LESSONS = {
-    "half": '{"phase": ',
-    "list": "[]",
-    "no failure": '{"phase": "a"}',
-    "failure is text": json.dumps(LESSON | {"failure": "bad"}),
-    "failure is a list": json.dumps(LESSON | {"failure": [1]}),
-    "metrics are a list": json.dumps(LESSON | {"metrics": [1]}),
-    "runs are none": json.dumps(LESSON | {"runs": None}),
-    "deep": DEEP,
-}
-
-
-@pytest.mark.parametrize("content", BAD_LESSONS.values(), ids=BAD_LESSONS)
-def test_a_damaged_lesson_is_told_of_and_left_out(outputs, content):
-    write_lesson(outputs, "good")
-    write_lesson(outputs, "bad").write_text(content)
-    (outputs / "notebooks" / "phase1" / ".writing-1.json").write_text("{")
-    page = index()
-    assert "<td>phase1/good" in page and "<td>phase1/bad" not in page
-    assert page.count(" left out: ") == 1 and "bad.json left out" in page
-
-
 def test_a_folder_that_is_not_there_is_told(outputs):
     with pytest.raises(ConfigError, match="no folder .*nowhere"):
         report.read_runs([outputs / "nowhere"])
@@ -208,7 +166,7 @@ def test_a_value_that_no_run_has_is_told_with_those_that_there_are(outputs):
         write_run(outputs, f"r{seed:02d}", seed=seed)
     write_run(outputs, "none", seed=None)
     table, _ = report.read_runs([outputs / "runs"])
-    with pytest.raises(ConfigError, match=r"No run has dataset=cifr10. There are: cifar10\."):
+    with pytest.raises(ConfigError, match=r"No run has dataset=cifr10. .*There are: cifar10\."):
         report.select(table, {"dataset": "cifr10"}, "run")
     with pytest.raises(ConfigError, match="and 11 more"):
         report.select(table, {"run": "x"}, "run")
@@ -242,47 +200,6 @@ def test_columns(outputs):
 # Text is text -----------------------------------------------------------------------------------
 
 
-def test_html_of_any_text(outputs):
-    metrics = {"AUC": "<b>", HOSTILE: 0.5, "A": HOSTILE}
-    write_run(outputs, "x", dataset=HOSTILE, metrics=metrics)
-    failure = {"cell": 1, "source": HOSTILE, "error": HOSTILE, "message": ""}
-    write_lesson(outputs, "a", metrics=metrics, runs=[HOSTILE, "a#b?c%d e'\"f"], failure=failure)
-    page = index()
-    assert "<script" not in page and "<b>" not in page and not re.search("[\x1b\u202e\x00]", page)
-    assert "&lt;b&gt;" in page and "<th>AUC</th>" in page
-    assert 'href="runs/a%23b%3Fc%25d%20e%27%22f/"' in page
-    assert 'href="runs/x/"' in page and 'class="failed"' in page
-
-
-def test_links_lead_to_the_folder_whatever_the_record_says(outputs):
-    write_run(outputs, "a #1", run_name="../../elsewhere")
-    assert 'href="runs/a%20%231/"' in index()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
-def test_names_that_are_not_utf_8(outputs):
-    folder = write_run(outputs, "plain")
-    other = os.fsdecode(b"caf\xe9")
-    folder.rename(folder.with_name(other))
-    (write_run(outputs, "bad").rename(folder.with_name(other + "2")) / "record.json").write_text("")
-    table, [problem] = report.read_runs([outputs / "runs"])
-    assert table["run"].tolist() == ["plain"] and r"caf\udce92" in problem
-    page = index()
-    assert 'href="runs/caf%E9/"' in page and r"caf\udce92" in page
-
-
-def test_titles_are_text():
-    assert "<title>&lt;b&gt;</title>" in report.page("<b>") and "<h1>&lt;b&gt;" in report.page(
-        "<b>"
-    )
-
-
-def test_markup_is_html_in_columns_of_any_name():
-    cell = report.Markup('<a href="x">y</a>')
-    html = report.to_html(pd.DataFrame({"name": [cell, "<b>"], "<i>": ["a", "b"]}))
-    assert '<a href="x">y</a>' in html and "&lt;b&gt;" in html and "<th>&lt;i&gt;</th>" in html
-
-
 def test_markdown_of_any_text():
     table = pd.DataFrame({"a|b": ["x|y", "\\|", "<b>&", "one\ntwo", "*a* `b` _c_ [d](e)"]})
     lines = report.to_markdown(table).splitlines()
@@ -302,3 +219,71 @@ def test_a_terminal_gets_no_commands():
     text = report.to_text(pd.DataFrame({"a\x1b[2J": ["x\x1b]0;y\x07", "z\u202e"]}))
     assert "\x1b" not in text and "\x07" not in text and "\u202e" not in text
     assert r"a\x1b[2J" in text and r"z\u202e" in text
+
+
+# In a terminal ----------------------------------------------------------------------------------
+
+PHASE2 = {f"test_{name}{end}": 0.5 for name in ("f1", "recall") for end in ("", "_low", "_high")}
+
+
+def test_a_terminal_shows_what_each_phase_is_judged_by(outputs):
+    long = "own-" + "x" * 150 + "-end"
+    write_run(outputs, "a", phase="phase1_cifar", metrics={"n": 1, "test_accuracy": 0.25})
+    write_run(outputs, "b", phase="phase2_histopathology", metrics=PHASE2, seed=1)
+    write_run(outputs, long, phase="phase2_histopathology", metrics={"test_f1": 0.75})
+    captions = {
+        "test_bleu_4": 20.5,
+        "val_bleu_4": 21,
+        "test_cider_d": 60,
+        "test_true_captions": 0.5,
+    }
+    write_run(outputs, "c", phase="phase3_captioning", metrics=captions | {"longest": 5})
+    write_run(outputs, "d", phase=None)
+    text = report.to_narrow_text(report.read_runs([outputs / "runs"])[0])
+    assert max(map(len, text.splitlines())) <= 100
+    parts = text.split("\n\n")
+    assert [part.split("\n")[0] for part in parts] == [
+        "phase1_cifar",
+        "phase2_histopathology",
+        "phase3_captioning",
+        "other",
+    ]
+    assert "25.00 %" in parts[0] and "f1" not in parts[0]
+    assert "75.00 %" in parts[1] and "low" not in parts[1] and "...xxx" in parts[1]
+    assert parts[1].splitlines()[-1].split()[0].endswith("-end")
+    assert "50.00 %" in parts[2] and "longest" not in parts[2]
+
+
+@pytest.mark.parametrize("metrics", [5, 12, 40])
+def test_many_metrics_with_long_names_fit(outputs, metrics):
+    named = {f"a_metric_with_quite_a_long_name_{i}": i / 7 for i in range(metrics)}
+    for seed in range(3):
+        write_run(outputs, f"run{seed}", phase="own", seed=seed, metrics=named)
+    table = report.read_runs([outputs / "runs"])[0]
+    for shown in (table, report.average(table)):
+        text = report.to_narrow_text(shown)
+        assert max(map(len, text.splitlines())) <= 100 and "run0" in text and "0.1429" in text
+
+
+def test_numbers_that_do_not_vary_have_no_deviation(outputs):
+    for seed in range(2):
+        write_run(outputs, f"r{seed}", seed=seed)
+    row = report.average(report.read_runs([outputs / "runs"])[0]).iloc[0]
+    assert report.mean_and_deviation("parameters", pd.Series([7, 7])) == "7"
+    assert row["accuracy"] == "50.00 % ± 0"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("test_bleu_4", "test BLEU-4"),
+        ("val_f1", "validation F1"),
+        ("test_accuracy_tta", "test accuracy with TTA"),
+        ("test_cider_d", "test CIDEr-D"),
+        ("pieces", "pieces"),
+        ("value", "value"),
+        ("test_ece", "test ECE"),
+    ],
+)
+def test_names_in_words(name, words):
+    assert report.in_words(name) == words

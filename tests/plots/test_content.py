@@ -412,6 +412,17 @@ def test_maps_show_what_is_wrong_at_the_threshold():
     assert legend_of(alone.legends[0]) == ["negative", "positive"]
 
 
+def test_maps_of_which_nobody_knows_the_truth_show_what_is_called():
+    probability = np.array([[0.1, 0.5, np.nan]])
+    figure = plots.probability_maps({"a": probability}, None, 0.5)
+    titles = [axes.get_title() for axes in figure.axes[:2]]
+    assert titles == ["probability", "calls at 0.50"]
+    assert figure.axes[1].images[0].get_array().tolist() == [[0, 1, None]]
+    assert legend_of(figure.legends[0]) == ["negative", "positive"]
+    alone = plots.probability_maps({"a": probability}, None)
+    assert [axes.get_title() for axes in alone.axes[:1]] == ["probability"] and not alone.legends
+
+
 POINTS = binary.operating_points([1, 1, 0, 1, 0], [0.9, 0.8, 0.6, 0.5, 0.1])
 
 

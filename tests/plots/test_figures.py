@@ -343,6 +343,22 @@ def test_png_has_few_colours_and_is_saved_whole(tmp_path):
     assert path.stat().st_size < 0.6 * len(buffer.getvalue())
 
 
+def test_figures_can_have_twice_the_pixels(monkeypatch):
+    figure = plots.learning_curves(HISTORY)
+    once = Image.open(io.BytesIO(figure._repr_png_())).size
+    monkeypatch.setenv("COURSE_FIGURE_SCALE", "2")
+    data, told = figure._repr_png_()
+    twice = Image.open(io.BytesIO(data)).size
+    assert all(abs(a - 2 * b) <= 4 for a, b in zip(twice, once, strict=True))
+    assert told == {"width": twice[0] // 2, "height": twice[1] // 2}
+
+
+def test_a_run_of_one_epoch_is_seen():
+    one = pd.DataFrame({"epoch": [1], "val_accuracy": [0.5]})
+    [axes] = plots.compare_runs({"a": one}).axes
+    assert axes.lines[0].get_marker() == "o"
+
+
 def test_notebooks_show_the_small_png(monkeypatch):
     printers = {}
     formatter = types.SimpleNamespace(for_type=printers.__setitem__)
