@@ -4,39 +4,74 @@ import hashlib
 import json
 import logging
 import os
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from common.course.names import figure_names, spare
 from common.course.parts import kept_parts, part_name
 from common.errors import ConfigError, DataError
 from common.files import check_output, file_hash, read_json, write_json
 from common.paths import display
+from common.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
 MAX_BEAM = 50  # Photos are computed by 32: the memory for one grows by 5 MB with each beam.
 _BLOCK = 256  # photos in memory at a time
-_LONGEST = 150  # bytes of a figure's name
+
+
+def check(
+    photos: list[Path],
+    beams: int | None,
+    attention: Path | None,
+    output: Path | None,
+    recursive: bool,
+) -> list["Photo"]:
+    """What is told before a backend is started: the photos, and whether there is room for answers.
+
+    Args:
+        photos: Image files and folders of them.
+        beams: See `caption`.
+        attention: Folder for figures of where the decoder looked, or `None`.
+        output: JSON file for the captions, or `None`.
+        recursive: Take the photos of folders within folders, too.
+
+    Raises:
+        ConfigError: for a beam out of range, or a photo that would be written over.
+        DataError: if a path does not exist, or a folder has no image.
+        CourseError: if output or figures cannot be written.
+    """
+    if beams is not None and not 1 <= beams <= MAX_BEAM:
+        raise ConfigError(
+            f"--beam must be 1 or more, and {MAX_BEAM} at most: time and memory grow with it. "
+            f"Received: {beams}"
+        )
+    from common.data.photos import list_photos
+
+    files = list_photos(photos, recursive=recursive)
+    if output is not None:
+        check_output(output)
+        spare(files, [output], "--output")
+    figures = [None] * len(files)
+    if attention is not None:
+        figures = [attention / name for name in figure_names(files)]
+        check_output(max(figures, key=lambda path: len(os.fsencode(path.name))))
+        spare(files, figures, "--attention")
+    return [Photo(*pair) for pair in zip(files, figures, strict=True)]
 
 
 def caption(
-    photos: list[Path],
+    photos: list["Photo"],
     run: str | None,
     beams: int | None,
     no_repeated_trigram: bool,
-    attention: Path | None,
-    tell: Callable[[Path, str], None],
+    tell: Callable[["Photo"], None],
     output: Path | None = None,
-    recursive: bool = False,
-) -> tuple[list[dict], list[str]]:
+) -> list[str]:
     """Captions of photos, block by block.
 
     With `output`, what is done is kept beside it in `output + ".parts"` until it is whole. Called
@@ -44,72 +79,74 @@ def caption(
     anew.
 
     Args:
-        photos: Image files and folders of them.
+        photos: From `check`.
         run: Name or folder of a run; `None` for the weights that the repository carries.
         beams: Width of the beam; 1 for greedy; `None` for the run's own.
         no_repeated_trigram: Never the same three words twice in a caption.
-        attention: Folder for figures of where the decoder looked, or `None`.
-        tell: Called with each photo and its caption.
-        output: JSON file to write the captions to.
-        recursive: Take the photos of folders within folders, too.
+        tell: Called with each photo when it has its caption.
+        output: JSON file to write to: `image` (path as given), `caption`, `score` (mean
+            log-probability of the caption's words) and `confidence` ("sure", "unsure", or null
+            where the run's record does not tell from which score on) per photo, in their order.
 
     Returns:
-        `{"image": path as given, "caption": text}` per photo, in their order; and why photos could
-        not be read.
+        Why photos could not be read.
 
     Raises:
-        ConfigError: for a beam out of range, an unknown run, or attention of a decoder without.
-        DataError: if a path does not exist, or weights cannot be had.
-        CourseError: if the output cannot be written, which is found out before the work.
+        ConfigError: for an unknown run, or attention of a decoder without.
+        DataError: if weights cannot be had.
+        CourseError: if the output cannot be written.
     """
-    if beams is not None and not 1 <= beams <= MAX_BEAM:
-        raise ConfigError(
-            f"--beam must be 1 or more, and {MAX_BEAM} at most: time and memory grow with it. "
-            f"Received: {beams}"
-        )
-    # Heavy, and not needed to say the above.
-    from common.data.photos import list_photos
-
-    files = list_photos(photos, recursive=recursive)
-    if output is not None:
-        check_output(output)
-        _spare(files, [output], "--output")
-    figures = [None] * len(files)
-    if attention is not None:
-        figures = [attention / name for name in figure_names(files)]
-        check_output(max(figures, key=lambda path: len(os.fsencode(path.name))))
-        _spare(files, figures, "--attention")
-
     from common.training.captioner import load_captioner
 
     captioner = load_captioner(run)
-    if attention is not None:
+    threshold = sure_from(captioner.record)
+    if photos[0].figure is not None:
         _require_attention(captioner)
     options = {"no_repeated_trigram": True} if no_repeated_trigram else {}
     with nullcontext() if output is None else kept_parts(output) as parts:
         kept = None if parts is None else _Kept(parts, _key(captioner, beams, options))
         results, problems = [], []
-        with tqdm(total=len(files), unit=" photos", disable=len(files) < _BLOCK) as bar:
-            for start in range(0, len(files), _BLOCK):
-                block = slice(start, start + _BLOCK)
-                photos = [_Photo(*pair) for pair in zip(files[block], figures[block], strict=True)]
-                problems += _caption_block(captioner, photos, beams, options, kept)
-                for photo in photos:
+        with progress_bar(total=len(photos), unit=" photos", disable=len(photos) < _BLOCK) as bar:
+            for start in range(0, len(photos), _BLOCK):
+                block = photos[start : start + _BLOCK]
+                problems += _caption_block(captioner, block, beams, options, kept)
+                for photo in block:
                     if photo.caption is not None:
-                        tell(photo.file, photo.caption)
-                        results.append({"image": str(photo.file), "caption": photo.caption})
-                bar.update(len(photos))
+                        if threshold is not None:
+                            photo.confidence = "sure" if photo.score >= threshold else "unsure"
+                        tell(photo)
+                        results.append(photo.result())
+                bar.update(len(block))
         if output is not None and results:
             write_json(output, results)
-    return results, problems
+    return problems
+
+
+def sure_from(record: dict) -> float | None:
+    """The score from which on a captioner's captions are sure; `None` if its record tells none."""
+    found = record.get("confidence")
+    threshold = found.get("threshold") if isinstance(found, dict) else None
+    return float(threshold) if isinstance(threshold, (int, float)) else None
 
 
 @dataclass
-class _Photo:
+class Photo:
+    """A photo to caption, and what became of it."""
+
     file: Path
     figure: Path | None  # to draw
     caption: str | None = None
+    score: float | None = None
+    confidence: str | None = None
     key: str = ""  # of its content and its figure
+
+    def result(self) -> dict:
+        return {
+            "image": str(self.file),
+            "caption": self.caption,
+            "score": self.score,
+            "confidence": self.confidence,
+        }
 
 
 class _Kept:
@@ -122,28 +159,31 @@ class _Kept:
 
     def __init__(self, folder: Path, key: str):
         self.folder, self.key = folder, key
-        self.captions = {}
+        self.captions, self.scores = {}, {}
         for path in sorted(folder.glob("*.json")):
             try:
                 part = read_json(path, dict)
                 if part["key"] == key:
-                    self.captions |= {
-                        str(name): str(text) for name, text in part["captions"].items()
-                    }
-            except (DataError, KeyError, AttributeError) as error:
+                    captions = {str(name): str(text) for name, text in part["captions"].items()}
+                    self.scores |= {name: float(part["scores"][name]) for name in captions}
+                    self.captions |= captions
+            except (DataError, KeyError, AttributeError, TypeError, ValueError) as error:
                 logger.warning("%s is damaged (%s): made again.", display(path), display(error))
 
-    def take(self, photo: _Photo) -> None:
+    def take(self, photo: Photo) -> None:
         """Gives the photo its caption if it has been captioned, and drawn, before."""
         figure = "" if photo.figure is None else f" {photo.figure.name}"
         photo.key = file_hash(photo.file) + figure
         if photo.figure is None or photo.figure.is_file():
             photo.caption = self.captions.get(photo.key)
+            photo.score = self.scores.get(photo.key)
 
-    def add(self, photos: list[_Photo]) -> None:
+    def add(self, photos: list[Photo]) -> None:
         captions = {photo.key: photo.caption for photo in photos}
+        scores = {photo.key: photo.score for photo in photos}
         name = part_name("".join([self.key, *captions]).encode(), ".json")
-        write_json(self.folder / name, {"key": self.key, "captions": captions})
+        part = {"key": self.key, "captions": captions, "scores": scores}
+        write_json(self.folder / name, part)
 
 
 def _key(captioner, beams: int | None, options: dict) -> str:
@@ -155,7 +195,7 @@ def _key(captioner, beams: int | None, options: dict) -> str:
     return digest.hexdigest()
 
 
-def _caption_block(captioner, photos: list[_Photo], beams, options, kept) -> list[str]:
+def _caption_block(captioner, photos: list[Photo], beams, options, kept) -> list[str]:
     """Captions photos and draws their figures; returns why some could not be read."""
     from common.data.photos import read_photo
 
@@ -176,7 +216,7 @@ def _caption_block(captioner, photos: list[_Photo], beams, options, kept) -> lis
     if not todo:
         return problems
     features = captioner.features(images)
-    captions = captioner.caption_features(features, beams, **options)
+    captions, scores = captioner.scored_captions(features, beams, **options)
     if todo[0].figure is not None:
         from common import plots
 
@@ -184,8 +224,8 @@ def _caption_block(captioner, photos: list[_Photo], beams, options, kept) -> lis
         for photo, image, words, found in zip(todo, images, captions, maps, strict=True):
             if words:
                 plots.save_figure(plots.attention_words(image, words, found), photo.figure)
-    for photo, words in zip(todo, captions, strict=True):
-        photo.caption = " ".join(words)
+    for photo, words, score in zip(todo, captions, scores.tolist(), strict=True):
+        photo.caption, photo.score = " ".join(words), round(score, 4)
     if kept is not None:
         kept.add(todo)
     return problems
@@ -209,53 +249,3 @@ def _require_attention(captioner) -> None:
     if captioner.attention(features, [[]]) is None:
         name = captioner.record["decoder"]["name"]
         raise ConfigError(f"The decoder {name!r} has no attention to draw. Leave --attention out.")
-
-
-def _place(path: Path) -> str:
-    return os.path.normcase(os.path.abspath(path))
-
-
-def _spare(files: list[Path], targets: list[Path], option: str) -> None:
-    """Makes sure that no photo is written over."""
-    photos = {os.path.normcase(os.path.realpath(file)): file for file in files}
-    for target in targets:
-        photo = photos.get(os.path.normcase(os.path.realpath(target)))
-        if photo is not None:
-            raise ConfigError(f"{option} would write over the photo {photo}. Choose another path.")
-
-
-def figure_names(files: list[Path]) -> list[str]:
-    """A name for each photo's figure: the photo's own, with as much of its path as it takes.
-
-    No two are equal, on file systems that do not tell small letters from capitals either.
-    """
-    if not files:
-        return []
-    try:
-        root = os.path.commonpath([os.path.abspath(file.parent) for file in files])
-    except ValueError:  # on several drives
-        root = None
-    candidates = [list(_candidates(file, root)) for file in files]
-    counts = [Counter(map(_folded, level)) for level in zip(*candidates, strict=True)]
-    names = []
-    for levels in candidates:
-        single = (c for c, n in zip(levels, counts, strict=True) if n[_folded(c)] == 1)
-        names.append(next(single, levels[-1]))
-    again = Counter(map(_folded, names))
-    for i, name in enumerate(names):
-        if again[_folded(name)] > 1 or len(name.encode()) > _LONGEST:
-            short = name.encode()[: _LONGEST - 30].decode("utf-8", "ignore")
-            names[i] = f"{short}-{part_name(os.fsencode(_place(files[i])), '')[:8]}"
-    return [f"{name}.png" for name in names]
-
-
-def _candidates(file: Path, root: str | None) -> Iterator[str]:
-    folder = Path(os.path.abspath(file.parent))
-    folders = folder.relative_to(root or folder.anchor).parts
-    for parts in ([file.stem], [*folders, file.stem], [*folders, file.stem, file.suffix[1:]]):
-        # Nothing that some file system does not take.
-        yield re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]', "_", "-".join(filter(None, parts)))
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()

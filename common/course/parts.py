@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from common.files import check_output, hold, output_lock, remove_orphans
 
 
@@ -50,3 +52,11 @@ def is_special(path: Path) -> bool:
 def part_name(content: bytes, suffix: str) -> str:
     """Names a part by what decides its content."""
     return hashlib.sha256(content).hexdigest()[:24] + suffix
+
+
+def weights_hash(model, *told: object) -> bytes:
+    """Of a network's weights, and of what else decides its answers."""
+    digest = hashlib.sha256(repr(told).encode())
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight))
+    return digest.digest()

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
+from sklearn.isotonic import IsotonicRegression
 
 from common.data.synthetic_scenes import SceneData, error_kind, true_captions
 from common.data.vocabulary import BAD_ENDINGS
-from common.evaluation.captions import bleu, caption_scores
+from common.evaluation.captions import CiderD, bleu, caption_scores
 from common.evaluation.rewards import CaptionReward
 from common.models.decoders import Decoder
 from common.training.captioner import CaptionTask
@@ -124,6 +126,58 @@ def choose_decoding(
     }
     table, _ = judge(trained, task, "dev", ways)
     return ways[table[dev_metric(task)].astype(float).idxmax()], table
+
+
+def caption_confidence(trained: Decoder, task: CaptionTask, decoding: dict) -> dict:
+    """`confidence` of a captioner on dev images, for its record.
+
+    Args:
+        trained: The decoder.
+        task: Data and features.
+        decoding: Options of `Generator.captions`, as from `choose_decoding`.
+    """
+    features = task.features["dev"]
+    generator = Generator(trained, task.vocabulary, min(50, len(features)))
+    captions, scores = generator.scored_captions(features.features, **decoding)
+    return {"split": "dev", **confidence(captions, scores, features.references)}
+
+
+def confidence(
+    captions: Sequence[Sequence[str]],
+    scores: np.ndarray,
+    references: Sequence[Sequence[Sequence[str]]],
+    threshold: float | None = None,
+) -> dict[str, float]:
+    """From which score on a captioner's captions are called sure, and what that is worth.
+
+    1. CIDEr-D of each caption, and over the scores its isotonic fit: the means that never fall.
+    2. The threshold is the least score at which that fit reaches the mean of all captions.
+
+    Args:
+        captions: The words of a caption of each image.
+        scores: Mean log-probability of each caption's words.
+        references: Words of what people said, by image.
+        threshold: One found on other images, to see what it is worth on these.
+
+    Returns:
+        `n`, `threshold`, the `share` of captions that are sure, and the mean CIDEr-D (times 100)
+        of all (`cider_d`), of the sure and of the unsure ones (`None` where there is none).
+    """
+    scores = np.asarray(scores, "float64")
+    quality = 100 * CiderD(references).score(captions)
+    if threshold is None:
+        fit = IsotonicRegression(out_of_bounds="clip").fit(scores, quality)
+        ordered = np.sort(scores)
+        threshold = float(ordered[np.argmax(fit.predict(ordered) >= quality.mean())])
+    sure = scores >= threshold
+    return {
+        "n": len(scores),
+        "threshold": threshold,
+        "share": float(sure.mean()),
+        "cider_d": float(quality.mean()),
+        "sure_cider_d": float(quality[sure].mean()) if sure.any() else None,
+        "unsure_cider_d": float(quality[~sure].mean()) if not sure.all() else None,
+    }
 
 
 def scene_errors(captions: Sequence[Sequence[str]], data: SceneData) -> pd.DataFrame:

@@ -635,7 +635,13 @@ class Captioner:
     def caption_features(
         self, features: np.ndarray, beams: int | None = None, **options
     ) -> list[list[str]]:
-        """The words of a caption of each image, given its features.
+        """The words of a caption of each image, given its features; see `scored_captions`."""
+        return self.scored_captions(features, beams, **options)[0]
+
+    def scored_captions(
+        self, features: np.ndarray, beams: int | None = None, **options
+    ) -> tuple[list[list[str]], np.ndarray]:
+        """The words of a caption of each image, and their mean log-probabilities `(n,)`.
 
         Args:
             features: `(n, N, channels)`.
@@ -645,9 +651,9 @@ class Captioner:
         chosen = self.record["decoding"]
         beams = beams or chosen["beams"]
         if beams == 1:
-            return self.generator.captions(features, **options)
+            return self.generator.scored_captions(features, **options)
         options = {"length_penalty": chosen["length_penalty"], **options}
-        return self.generator.captions(features, "beam", beams=beams, **options)
+        return self.generator.scored_captions(features, "beam", beams=beams, **options)
 
     def attention(
         self, features: np.ndarray, captions: Sequence[Sequence[str]]

@@ -82,8 +82,18 @@ class Generator:
 
     def captions(self, features: np.ndarray, method: str = "greedy", **options) -> list[list[str]]:
         """The best caption of each image as a list of words; options as for `tokens`."""
-        tokens, _ = self.tokens(features, method, **options)
-        return [self.vocabulary.decode(row) for row in tokens[:, 0]]
+        return self.scored_captions(features, method, **options)[0]
+
+    def scored_captions(
+        self, features: np.ndarray, method: str = "greedy", **options
+    ) -> tuple[list[list[str]], np.ndarray]:
+        """The same, and the mean log-probability of each caption's words, `<end>` included."""
+        tokens, scores = self.tokens(features, method, **options)
+        # What a beam was judged by is the sum over a power of the number of words.
+        exponent = options.get("length_penalty", 1.0) if method == "beam" else 0.0
+        words = np.maximum((tokens[:, 0] != PAD).sum(axis=1), 1)
+        means = scores[:, 0] * words ** (exponent - 1.0)
+        return [self.vocabulary.decode(row) for row in tokens[:, 0]], means
 
     def attention(self, features: np.ndarray, tokens: np.ndarray) -> np.ndarray | None:
         """Where the decoder looked at each word of given captions.

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from common.course import caption
 from common.course.cli import app
-from common.files import hold, output_lock
+from common.course.names import _folded
+from common.files import hold, output_lock, write_json
 from common.training import captioner
 
 
@@ -33,9 +34,11 @@ class Namer:
     def features(self, images):
         return np.stack([image.mean(axis=(0, 1)) for image in images])
 
-    def caption_features(self, features, beams, **options):
+    def scored_captions(self, features, beams, **options):
         self.asked.append((len(features), beams, options))
-        return [["a", ("red", "green", "blue")[int(colour.argmax())]] for colour in features]
+        colours = [int(colour.argmax()) for colour in features]
+        captions = [["a", ("red", "green", "blue")[colour]] for colour in colours]
+        return captions, np.array([-0.25 * (1 + colour) for colour in colours])
 
     def attention(self, features, captions):
         maps = np.zeros((2, 7, 7), "float32")
@@ -75,16 +78,56 @@ def test_folder_and_files_in_order(namer, photos, tmp_path):
     output = tmp_path / "captions.json"
     result = call(photos / "c.jpg", photos, "--output", output)
     assert result.exit_code == 0, result.output
-    expected = [("c.jpg", "a red"), ("a.png", "a green"), ("b.jpg", "a blue")]
+    expected = [("c.jpg", "a red", -0.25), ("a.png", "a green", -0.5), ("b.jpg", "a blue", -0.75)]
     assert json.loads(output.read_text()) == [
-        {"image": str(photos / name), "caption": text} for name, text in expected
+        {"image": str(photos / name), "caption": text, "score": score, "confidence": None}
+        for name, text, score in expected
     ]
-    assert result.stdout.splitlines() == [f"{photos / name}: {text}" for name, text in expected]
+    assert result.stdout.splitlines() == [
+        f"{photos / name}: {text} ({score:.2f})" for name, text, score in expected
+    ]
     assert namer == [None] and Namer.asked == [(3, None, {})]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["captions.json", "photos"]
 
 
-def test_options_reach_the_captioner(namer, photos):
+def test_captions_are_sure_from_the_threshold_of_the_record_on(
+    namer, photos, tmp_path, monkeypatch
+):
+    record = Namer.record | {"confidence": {"threshold": -0.5}}
+    monkeypatch.setattr(Namer, "record", record)
+    output = tmp_path / "captions.json"
+    result = call(photos, "--output", output)
+    told = ["a green (sure, -0.50)", "a blue (unsure, -0.75)", "a red (sure, -0.25)"]
+    assert [line.split(": ")[1] for line in result.stdout.splitlines()] == told
+    found = [item["confidence"] for item in json.loads(output.read_text())]
+    assert found == ["sure", "unsure", "sure"]
+
+
+@pytest.mark.parametrize("found", [None, [], {}, {"threshold": "high"}])
+def test_a_record_that_tells_no_threshold(found):
+    assert caption.sure_from({"confidence": found}) is None
+
+
+def test_photos_of_other_kinds_are_told_of(namer, photos, caplog):
+    (photos / "d.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (photos / "c.jpg").rename(photos / "c.TIFF")
+    result = call(photos)
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 3
+    assert "passed over 1 HEIC file (convert it to JPEG)" in caplog.text
+    result = call(photos / "d.heic")
+    assert result.exit_code == 1 and "a HEIC photo: convert it to JPEG" in result.stderr
+
+
+def test_what_is_wrong_is_told_before_a_backend_is_started(photos, monkeypatch):
+    monkeypatch.setattr("common.course.quiet.load_backend", lambda: 1 / 0)
+    for wrong in (["nowhere"], [photos, "--run", "nosuch"], [photos, "--beam", "0"]):
+        result = call(*wrong)
+        assert result.exit_code == 2 and "Error: " in result.stderr
+
+
+def test_options_reach_the_captioner(namer, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path))
+    write_json(tmp_path / "runs" / "mine" / "record.json", {})
     result = call(photos, "--beam", "4", "--run", "mine", "--no-repeated-trigram")
     assert result.exit_code == 0, result.output
     assert namer == ["mine"]
@@ -128,8 +171,8 @@ def test_decoder_without_attention(namer, photos, tmp_path, monkeypatch):
         (["photos", "--beam", "0"], "--beam must be 1 or more, and 50 at most"),
         (["photos", "--beam", "51"], "Received: 51"),
         (["empty"], "has no image"),
-        (["photos", "--output", "photos/b.jpg"], "--output would write over the photo"),
-        (["photos", "--attention", "photos"], "--attention would write over the photo"),
+        (["photos", "--output", "photos/b.jpg"], "--output would write over the image"),
+        (["photos", "--attention", "photos"], "--attention would write over the image"),
     ],
 )
 def test_wrong_arguments(namer, photos, tmp_path, monkeypatch, arguments, message):
@@ -163,7 +206,7 @@ def test_one_pixel_and_a_hundred_million(namer, tmp_path):
         cv2.imwrite(str(tmp_path / name), pixels)
     result = call(tmp_path / "one.png", tmp_path / "large.jpg")
     assert result.exit_code == 0, result.output
-    assert [line.split(": ")[1] for line in result.stdout.splitlines()] == ["a green"] * 2
+    assert [line.split(": ")[1] for line in result.stdout.splitlines()] == ["a green (-0.50)"] * 2
 
 
 # --- many photos, one by one name ---
@@ -175,7 +218,7 @@ def test_photos_of_one_name_in_two_folders(namer, photos, tmp_path, monkeypatch)
         Path(folder).mkdir()
         os.link(photos / "c.jpg", f"{folder}/IMG_1.jpg")
     assert call("x", "y", "--output", "o.json", "--attention", "f").exit_code == 0
-    images = [item["image"] for item in json.loads(Path("o.json").read_text())]
+    images = [item["image"] for item in json.loads(Path("o.json").read_text(encoding="utf-8"))]
     assert images == [os.path.join(folder, "IMG_1.jpg") for folder in ("x", "y")]
     assert sorted(os.listdir("f")) == ["x-IMG_1.png", "y-IMG_1.png"]
 
@@ -209,7 +252,7 @@ def test_names_of_figures(what):
 )
 def test_no_two_figures_share_a_name(files):
     names = caption.figure_names([Path(file) for file in files])
-    assert len({caption._folded(name) for name in names}) == len(files)
+    assert len({_folded(name) for name in names}) == len(files)
     assert max(len(name.encode()) for name in names) < 200
 
 
@@ -293,7 +336,7 @@ def stopped(namer, photos, tmp_path, monkeypatch):
     """The arguments of a call that was interrupted in its third block of one photo each."""
     arguments = [photos, "--output", tmp_path / "o.json", "--attention", tmp_path / "f"]
     monkeypatch.setattr(caption, "_BLOCK", 1)
-    write = Namer.caption_features
+    write = Namer.scored_captions
 
     def interrupted(self, features, *given, **options):
         if len(self.asked) == 2:
@@ -301,7 +344,7 @@ def stopped(namer, photos, tmp_path, monkeypatch):
         return write(self, features, *given, **options)
 
     with monkeypatch.context() as context:
-        context.setattr(Namer, "caption_features", interrupted)
+        context.setattr(Namer, "scored_captions", interrupted)
         result = call(*arguments)
     assert result.exit_code == 130 and "Interrupted: run the same again" in result.stderr
     assert len(result.stdout.splitlines()) == 2
@@ -347,7 +390,7 @@ def test_what_changed_since_is_captioned_anew(stopped, tmp_path, change):
 
 def test_captions_of_other_weights_or_options_are_not_taken(stopped, monkeypatch):
     with monkeypatch.context() as context:
-        context.setattr(Namer, "caption_features", lambda *_, **__: 1 / 0)
+        context.setattr(Namer, "scored_captions", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             CliRunner().invoke(
                 app, ["caption", *map(str, stopped), "--beam", "2"], None, None, False

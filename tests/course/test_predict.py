@@ -4,6 +4,7 @@ import json
 import os
 import sys
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -67,7 +68,7 @@ def slides(tmp_path):
 
 def call(slides, output, *more):
     return CliRunner().invoke(
-        app, ["predict", "phase2", "--data", str(slides), "--output", str(output), *more]
+        app, ["predict", "phase2", "--data", str(slides), "--output", str(output), *map(str, more)]
     )
 
 
@@ -280,6 +281,13 @@ def test_a_network_of_another_kind_is_refused(slides, network, tmp_path, monkeyp
     assert "32 x 32" in result.stderr and "50 x 50" in result.stderr
 
 
+def test_a_run_whose_lesson_did_not_end_is_refused(slides, network, tmp_path, monkeypatch):
+    record = {"classes": CLASSES, "run_name": "half", "metrics": {}}
+    monkeypatch.setattr("common.training.released.load_model", lambda *_: (network, record))
+    result = call(slides, tmp_path / "table.parquet")
+    assert result.exit_code == 2 and "Run that lesson again" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -293,8 +301,148 @@ def test_wrong_options(slides, network, tmp_path, monkeypatch, arguments, proble
     assert result.exit_code == 2 and problem in result.stderr
 
 
-def test_only_phase_2_predicts(slides, tmp_path):
-    result = CliRunner().invoke(
-        app, ["predict", "phase1", "--data", str(slides), "--output", str(tmp_path / "t.parquet")]
-    )
-    assert result.exit_code == 2 and "phase2" in result.stderr
+# --- patches without labels ---
+
+
+def patch(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png(np.full((50, 50, 3), value, np.uint8)))
+
+
+@pytest.fixture
+def unlabelled(tmp_path):
+    """Two patients; the places of the second one's patches are not told."""
+    root = tmp_path / "new"
+    patch(root / "a" / "a_idx5_x51_y1251_class0.png", 20)
+    patch(root / "a" / "x101_y1251.png", 220)
+    patch(root / "b" / "one.png", 150)
+    return root
+
+
+def test_patches_without_labels(unlabelled, network, tmp_path):
+    output = tmp_path / "t.parquet"
+    result = call(unlabelled, output)
+    assert result.exit_code == 0, result.output
+    table = pd.read_parquet(output)
+    assert table.columns.tolist() == ["patient", "file", "x", "y", "probability"]
+    assert table["patient"].tolist() == ["a", "a", "b"]
+    files = ["a/a_idx5_x51_y1251_class0.png", "a/x101_y1251.png", "b/one.png"]
+    assert table["file"].tolist() == files
+    assert table["x"].fillna(-7).tolist() == [51, 101, -7]
+    expected = 1 / (1 + np.exp(-(np.array([20, 220, 150]) - 100) / 20))
+    np.testing.assert_allclose(table["probability"], expected, rtol=1e-5)
+    scores = json.loads(result.stdout.splitlines()[-1])
+    assert scores == {"n": 3, "patients": 2, "threshold": 0.5, "positives": 2}
+    assert call(unlabelled, output).stdout == result.stdout and network.seen == 3
+    patch(unlabelled / "b" / "two.png", 0)
+    assert call(unlabelled, output).exit_code == 0 and network.seen == 7
+
+
+def test_one_folder_is_one_patient(unlabelled, network, tmp_path):
+    assert call(unlabelled / "a", tmp_path / "t.parquet").exit_code == 0
+    table = pd.read_parquet(tmp_path / "t.parquet")
+    assert table["patient"].tolist() == ["a", "a"] and table["y"].tolist() == [1251, 1251]
+
+
+def labelled_too(root):
+    add(root, "9", 1, 1, 1)
+
+
+def loose_too(root):
+    patch(root / "c.png", 0)
+
+
+def deeper_too(root):
+    patch(root / "c" / "d" / "e.png", 0)
+
+
+def larger(root):
+    (root / "a" / "c.png").write_bytes(png(np.zeros((96, 50, 3), np.uint8)))
+
+
+def only_text(root):
+    for path in root.rglob("*.png"):
+        path.rename(path.with_suffix(".txt"))
+
+
+@pytest.mark.parametrize(
+    "change, problem, advice",
+    [
+        (labelled_too, "in no folder 0 or 1: a, b", "predict each by a call of its own"),
+        (loose_too, "1 patches of no patient beside the patients a, b", "a folder of their own"),
+        (deeper_too, "c/d/", "Move them up"),
+        (larger, "a/c.png: 50x96 pixels", "cut larger ones into patches"),
+        (only_text, "has no patch; it has 2 folders", "<patient>/*.png"),
+    ],
+)
+def test_what_is_wrong_with_unlabelled_patches(
+    unlabelled, network, tmp_path, change, problem, advice
+):
+    change(unlabelled)
+    result = call(unlabelled, tmp_path / "t.parquet")
+    assert result.exit_code == 2 and problem in result.stderr and advice in result.stderr
+    assert not (tmp_path / "t.parquet").exists()
+
+
+def test_the_folder_of_one_labelled_patient(slides, network, tmp_path):
+    result = call(slides / "10", tmp_path / "t.parquet")
+    assert result.exit_code == 2 and f"Give the folder above it, {slides}" in result.stderr
+
+
+# --- maps ---
+
+
+def test_maps_of_labelled_slides(slides, network, tmp_path):
+    maps = tmp_path / "maps"
+    result = call(slides, tmp_path / "t.parquet", "--maps", maps)
+    assert result.exit_code == 0, result.output
+    assert sorted(os.listdir(maps)) == ["10.png", "9.png"]
+    assert cv2.imread(str(maps / "10.png")).shape[1] > 300
+
+
+def test_maps_of_slides_without_labels(unlabelled, network, tmp_path):
+    maps = tmp_path / "maps"
+    result = call(unlabelled, tmp_path / "t.parquet", "--maps", maps)
+    assert result.exit_code == 1 and os.listdir(maps) == ["a.png"]
+    assert "Not drawn: 1 of 1 patches of b, as no place" in result.stderr
+    assert len(pd.read_parquet(tmp_path / "t.parquet")) == 3
+
+
+def test_no_map_without_places_is_told_before_the_work(unlabelled, network, tmp_path):
+    result = call(unlabelled / "b", tmp_path / "t.parquet", "--maps", tmp_path / "maps")
+    assert result.exit_code == 2 and "leave --maps out" in result.stderr
+    assert network.seen == 0 and not (tmp_path / "maps").exists()
+
+
+def test_maps_write_over_no_patch(unlabelled, network, tmp_path):
+    patch(unlabelled / "a.png", 0)
+    (unlabelled / "b" / "one.png").rename(unlabelled / "b" / "x1_y1.png")
+    root = unlabelled / "a"
+    (root / "x101_y1251.png").rename(root / "a.png")
+    result = call(root, tmp_path / "t.parquet", "--maps", root)
+    assert result.exit_code == 2 and "--maps would write over" in result.stderr
+
+
+# --- options ---
+
+
+@pytest.mark.parametrize(
+    "arguments, problem",
+    [
+        (["phase3", "--data", "."], "Choose phase1 or phase2; `caption`"),
+        (["phase2", "--data", "."], "--output is missing"),
+        (["phase2", "--data", ".", "--data", ".", "--output", "t.parquet"], "several --data"),
+        (["phase2", "--data", ".", "--recursive", "--output", "t.parquet"], "--recursive is"),
+        (["phase1", "--data", ".", "--maps", "m"], "--maps draws slides"),
+        (["phase1", "--data", ".", "--output", "t.txt"], "ends in .csv or .parquet"),
+        (["phase1", "--data", "nowhere"], "There is no file or folder nowhere"),
+        (["phase1", "--data", ".", "--run", "nosuch"], "There is no run 'nosuch'"),
+        (["phase1", "--data", ".", "--batch-size", "0"], "--batch-size"),
+    ],
+)
+def test_what_is_told_before_a_backend_is_started(tmp_path, monkeypatch, arguments, problem):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("common.course.quiet.load_backend", lambda: 1 / 0)
+    result = CliRunner().invoke(app, ["predict", *arguments])
+    assert result.exit_code == 2 and problem in result.stderr, result.output
+    assert os.listdir(tmp_path) == []

@@ -1,6 +1,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from scipy.special import softmax
@@ -406,7 +407,7 @@ def test_curves_and_thresholds_need_both_classes(function):
 
 def test_bootstrap_needs_patients_and_known_metrics():
     with pytest.raises(DataError, match="needs two of them"):
-        binary.patient_bootstrap(LABELS, PROBABILITY, np.zeros(7), 0.5)
+        binary.curve_bands(LABELS, PROBABILITY, np.zeros(7))
     with pytest.raises(DataError, match=r"7 patches, but patients of shape \(3,\)"):
         binary.patient_bootstrap(LABELS, PROBABILITY, PATIENTS[:3], 0.5)
     with pytest.raises(ConfigError, match="'F1' is unknown.*'f1'"):
@@ -421,3 +422,21 @@ def test_bootstrap_needs_patients_and_known_metrics():
         binary.compare_bootstrap(LABELS, {"a": PROBABILITY}, PATIENTS, {}, reference="a")
     with pytest.raises(ConfigError, match="bins"):
         binary.binary_reliability(LABELS, PROBABILITY, bins=0)
+
+
+def test_one_patient_has_scores_and_no_intervals():
+    table = binary.patient_bootstrap(LABELS, PROBABILITY, np.zeros(7), 0.5)
+    several = binary.patient_bootstrap(LABELS, PROBABILITY, PATIENTS, 0.5)
+    pd.testing.assert_series_equal(table["value"], several["value"])
+    assert table[["low", "high"]].isna().all(axis=None) and (table["undefined"] == 1).all()
+    compared = binary.compare_bootstrap(
+        LABELS, {"a": PROBABILITY, "b": 1 - PROBABILITY}, np.zeros(7), 0.5, "a"
+    )
+    assert compared["difference_low"].isna().all() and np.isfinite(compared["difference"]).any()
+
+
+def test_a_threshold_where_there_is_one_class_only(caplog):
+    assert binary.best_threshold(np.zeros(7, int), PROBABILITY, default=0.5) == 0.5
+    assert "All 7 patches to choose a threshold on are negative: 0.5 is taken." in caplog.text
+    chosen = binary.best_threshold(LABELS, PROBABILITY)
+    assert binary.best_threshold(LABELS, PROBABILITY, default=0.5) == chosen

@@ -4,10 +4,20 @@ import numpy as np
 import pytest
 
 from common.data.synthetic_scenes import synthetic_scenes, true_captions
-from common.evaluation.captioners import dev_reward, photo_errors, scene_errors
+from common.data.vocabulary import Vocabulary
+from common.evaluation.captioners import (
+    caption_confidence,
+    confidence,
+    dev_reward,
+    photo_errors,
+    scene_errors,
+)
+from common.evaluation.captions import CiderD
 from common.evaluation.rewards import CaptionReward
+from common.models.decoders import decoder
 from common.training.captioner import CaptionTask
 from common.training.captioning import CaptionedFeatures
+from common.training.generation import build_decoder
 
 PEOPLE = [["a", "black", "dog", "runs"], ["two", "dogs", "with", "a", "woman"]]
 
@@ -54,3 +64,34 @@ def test_reward_of_dev_captions():
     ended = [[*words, "<end>"] for words in wrong]
     expected = CaptionReward(mix, data.references)(ended, np.arange(20)).mean()
     assert dev_reward(task, mix)(wrong, data.references) == pytest.approx(expected)
+
+
+def test_captions_are_sure_where_they_are_as_good_as_the_mean():
+    data = synthetic_scenes("dev", 40)
+    people = [image[0] for image in data.references]
+    captions = people[:20] + [["no", "idea"]] * 20
+    scores = -0.01 * np.arange(40)
+    found = confidence(captions, scores, data.references)
+    quality = 100 * CiderD(data.references).score(captions)
+    assert found["n"] == 40 and found["cider_d"] == pytest.approx(quality.mean())
+    assert found["threshold"] == scores[19] and found["share"] == 0.5
+    assert found["sure_cider_d"] == pytest.approx(quality[:20].mean())
+    assert found["unsure_cider_d"] == pytest.approx(quality[20:].mean())
+    # Another threshold, as on other images.
+    none = confidence(captions, scores, data.references, threshold=1.0)
+    assert none["sure_cider_d"] is None and none["share"] == 0
+    # Scores that say nothing: all captions are equally sure.
+    same = confidence(captions, np.zeros(40), data.references)
+    assert same["share"] == 1 and same["unsure_cider_d"] is None
+
+
+def test_confidence_of_a_captioner_is_of_its_dev_images():
+    data = synthetic_scenes("dev", 6)
+    vocabulary = Vocabulary.build((c for image in data.references for c in image), 1)
+    features = np.random.default_rng(0).standard_normal((6, 4, 8)).astype("float16")
+    dev = CaptionedFeatures(features, data.references)
+    task = CaptionTask("synthetic", {"dev": data}, {"dev": dev}, vocabulary, {}, {})
+    made = decoder("lstm", len(vocabulary), width=8, max_length=6)
+    trained = build_decoder(made, 4, 8)
+    found = caption_confidence(trained, task, {"method": "beam", "beams": 2})
+    assert found["split"] == "dev" and found["n"] == 6 and found["threshold"] < 0

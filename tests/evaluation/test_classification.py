@@ -10,6 +10,7 @@ from common.errors import ConfigError, DataError
 from common.evaluation.classification import (
     VIEW_WEIGHTS,
     average_views,
+    calibration,
     evaluate,
     predict,
     predict_logits,
@@ -18,7 +19,7 @@ from common.evaluation.classification import (
     test_time_views,
     tta_table,
 )
-from common.evaluation.metrics import expected_calibration_error
+from common.evaluation.metrics import expected_calibration_error, temperature_scaling
 
 SIZE = 6
 
@@ -210,3 +211,19 @@ def test_tta_table_counts_what_changes():
     np.testing.assert_allclose(average_views(views)[:, 0], [1, -4, 2])
     with pytest.raises(DataError, match=r"\(N, 6, classes\)"):
         tta_table(np.zeros(3, int), views[:, :5])
+
+
+def test_calibration_for_a_record(linear):
+    model, logits_of = linear
+    images = random_images(300)
+    logits = logits_of(images)
+    noise = np.random.default_rng(5).gumbel(size=logits.shape)
+    labels = (logits / 2 + noise).argmax(axis=1).astype("int32")
+    data = ImageData(images, labels, ("a", "b", "c", "d"), "random", "validation")
+    found = calibration(model, data)
+    assert found["split"] == "validation" and found["n"] == 300
+    assert found["temperature"] == pytest.approx(2, rel=0.3)
+    assert found["ece_calibrated"] < found["ece"]
+    right = np.flatnonzero(logits.argmax(axis=1) == labels)[:3]
+    boastful = temperature_scaling(logits[right], labels[right])
+    assert calibration(model, data.subset(right))["temperature"] > 2 * boastful

@@ -71,3 +71,11 @@ def test_metrics_are_flat_and_leave_out_what_there_is_not(network):
     scores = score_predictions(one_class, np.linspace(0, 1, len(test)), 0.5, samples=20)
     assert "roc_auc" in scores.missing and "test_roc_auc" not in scores.metrics()
     assert np.isfinite(list(scores.metrics().values())).all()
+
+
+def test_one_patient_and_one_class_are_told(network):
+    test = replace(patches(1), groups=np.repeat("a", 60))
+    one_class = replace(patches(0), labels=np.zeros(60, "int32"))
+    scores = score_network(network, one_class, test, samples=20)
+    assert scores.threshold == 0.5 and "two of them at least" in scores.missing["intervals"]
+    assert "test_f1" in scores.metrics() and "test_f1_low" not in scores.metrics()

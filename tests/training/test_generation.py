@@ -5,7 +5,7 @@ import pytest
 from captioner_models import FEATURES, LENGTH, NAMES, WORDS, small_decoder
 from keras import ops
 
-from common.data.vocabulary import Vocabulary
+from common.data.vocabulary import END, START, Vocabulary
 from common.errors import ConfigError, DataError
 from common.models import decoding
 from common.training.generation import Generator, caption_tokens
@@ -31,6 +31,26 @@ def test_compiled_and_in_batches_is_the_same(name):
         beams, _ = decoding.beam_search(network, features, LENGTH - 1, 2, length_penalty=penalty)
         tokens, _ = generator.tokens(MANY, "beam", beams=2, length_penalty=penalty)
         np.testing.assert_array_equal(tokens, numbers(beams))
+
+
+@pytest.mark.parametrize(
+    "method, options",
+    [("greedy", {}), ("beam", {"beams": 3, "length_penalty": 0.5}), ("beam", {"beams": 2})],
+)
+def test_the_score_of_a_caption_is_the_mean_over_its_words(method, options):
+    network = small_decoder("lstm")
+    generator = Generator(network, VOCABULARY, 3)
+    captions, scores = generator.scored_captions(MANY, method, **options)
+    assert captions == generator.captions(MANY, method, **options)
+    for image, words, score in zip(MANY.astype("float32"), captions, scores, strict=True):
+        # Word by word, by the decoder alone.
+        state, last, log_p = network.start(image[None], 1), np.array([START]), []
+        ended = [] if len(words) == LENGTH - 1 else [END]
+        for word in [*VOCABULARY.encode([words], LENGTH)[0, 1 : 1 + len(words)], *ended]:
+            logits, state, _ = network.step(last, state)
+            log_p.append(numbers(ops.log_softmax(decoding.possible_words(logits)))[0, word])
+            last = np.array([word])
+        assert score == pytest.approx(np.mean(log_p), abs=1e-4)
 
 
 def test_weights_may_change_between_calls():
