@@ -5,7 +5,6 @@ Only the standard library is imported at the top: the cell runs before anything 
 """
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import re
@@ -35,9 +34,13 @@ except ImportError:
     home = "{REPOSITORY}"
     address = os.environ.get("COURSE_REPOSITORY", home)
     clone = here / f"course-{{version}}"
-    folders = (here, *here.parents, clone)
-    root = next((p for p in folders if (p / "common" / "course").is_dir()), None)
+    folders = (here, *here.parents, *here.glob("course-*"))  # as a ZIP file of it is unpacked
+    root = next((p for p in folders if (p / "common/course/bootstrap.py").is_file()), None)
     if root is None:
+        if not shutil.which("git"):
+            file = f"{{address}}/archive/refs/tags/{{version}}.zip"
+            text = f"Install git and run this again, or unpack {{file}} in {{here}}."
+            raise RuntimeError(f"The course has to be cloned. {{text}}") from None
         root, part = clone, here / f".{{clone.name}}-{{os.getpid()}}"
         for choice in (["--branch", version], []):  # the newest state if there is no such version
             command = ["git", "clone", "--quiet", "--depth=1", *choice, address, str(part)]
@@ -46,8 +49,8 @@ except ImportError:
                 break
         else:
             raise RuntimeError(f"Could not clone {{address}}: {{git.stderr.strip()}}") from None
-        if (clone / ".git").is_dir():  # what an earlier clone left that was killed
-            shutil.rmtree(clone)
+        if clone.is_dir():  # what a clone left that was killed
+            clone.rename(here / f".{{clone.name}}-broken-{{os.getpid()}}")
         part.rename(clone)
     sys.path.insert(0, str(root))
     sys.modules.pop("common", None)  # another package of this name
@@ -61,7 +64,7 @@ def start() -> None:
     """Installs what is missing if this is a fresh clone, then prints one line on what runs.
 
     Raises:
-        CourseError: if something cannot be installed.
+        CourseError: if something cannot be installed, or a parameter of the lesson is wrong.
     """
     # Without ipywidgets, progress bars are drawn as text: that will do.
     warnings.filterwarnings("ignore", "IProgress not found")
@@ -74,6 +77,10 @@ def start() -> None:
     elif missing:
         # One's own checkout and environment: said, not done.
         print(f"Missing: {', '.join(missing)}. Install: {sys.executable} -m pip install -e {root}")
+    if "keras" not in sys.modules:  # later the names may stand for other things
+        from common.course.lessons import check_variables
+
+        check_variables(vars(sys.modules["__main__"]))
     print(describe())
 
 
@@ -142,10 +149,12 @@ def _pip(*arguments: str) -> None:
 
 def describe() -> str:
     """One line: the version of the course, what computes, and on which device."""
+    from common.course.quiet import load_backend
+
+    devices = load_backend()
     import keras
 
     backend = keras.backend.backend()
-    devices = keras.distribution.list_devices()
     best = next((name for name in devices if not name.startswith("cpu")), None)
     device = f"{best} ({len(devices)} in all)" if best else f"CPU, {os.cpu_count()} cores"
     return (

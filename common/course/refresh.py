@@ -1,6 +1,7 @@
 """Runs the lessons and keeps their outputs in the notebooks, as they are committed."""
 
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from common.course.lessons import Lesson, assign_parameters, course_root
 from common.errors import CourseError
 from common.files import write_text
 from common.paths import data_dir
+from common.progress import progress_bar
 
 # Real data of each phase: the name of the data set and of its folder under `COURSE_DATA`.
 REAL_DATA = {"phase1_cifar": "cifar10", "phase3_captioning": "flickr8k"}
@@ -31,7 +33,7 @@ def refresh(lessons: list[Lesson], profile: str, dataset: str | None) -> list[ru
         CourseError: if a notebook is too large with its outputs (it is not written then).
     """
     failures = []
-    with runner.progress_bar(len(lessons), "lesson") as bar:
+    with progress_bar(total=len(lessons), unit=" lessons") as bar:
         for lesson in lessons:
             bar.set_description(str(lesson))
             notebook = nbformat.read(lesson.path, as_version=4)
@@ -88,16 +90,27 @@ def take_outputs(
             continue
         count += 1
         cell.execution_count = count
-        outputs = source.outputs
+        outputs = _without_noise(source.outputs)
         if not own_pictures and "pictures" in cell.metadata.get("tags", []):
             outputs = [o for o in outputs if "image/png" not in o.get("data", {})]
             outputs.append(nbformat.v4.new_output("stream", text=PICTURES_LEFT_OUT))
-        cell.outputs = [_portable(o, count) for o in outputs if not _is_noise(o)]
+        cell.outputs = [_portable(o, count) for o in outputs]
 
 
-def _is_noise(output: nbformat.NotebookNode) -> bool:
-    widget = "application/vnd.jupyter.widget-view+json"
-    return output.get("name") == "stderr" or widget in output.get("data", {})
+def _without_noise(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    kept = []
+    for output in outputs:
+        widget = "application/vnd.jupyter.widget-view+json"
+        if output.get("name") == "stderr" or widget in output.get("data", {}):
+            continue
+        if output.get("name") == "stdout" and kept and kept[-1].get("name") == "stdout":
+            kept[-1].text += output.text  # a bar comes in pieces
+        else:
+            kept.append(output)
+    for output in kept:
+        if output.get("name") == "stdout":
+            output.text = re.sub(r"(\r[^\r\n]*)+\n?", "", output.text)  # bars
+    return [output for output in kept if output.get("text") != ""]
 
 
 def _portable(output: nbformat.NotebookNode, count: int) -> nbformat.NotebookNode:

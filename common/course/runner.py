@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -11,20 +12,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pandas as pd
 import papermill
+import psutil
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
-from tqdm import tqdm
 from traitlets.config import Config
 
 from common.course.environment import environment
+from common.course.html import write_html
 from common.course.lessons import Lesson
+from common.course.report import headline
 from common.errors import DataError
 from common.files import (
     JOURNAL,
@@ -41,7 +43,6 @@ from common.files import (
 from common.paths import home_dir, outputs_dir
 
 KERNEL = "python3"
-SHOWN = 3  # a lesson puts its most important metrics first
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Failure:
 
     Attributes:
         cell: Number of the cell in the notebook, from 1, text cells counted.
-        source: The cell's first line.
+        source: The line that failed, or the cell's first if that is not known.
         error: Class of the error.
         message: Its text.
     """
@@ -62,6 +63,16 @@ class Failure:
 
     def __str__(self) -> str:
         return f"cell {self.cell} ({self.source}): {self.error}: {self.message}"
+
+
+def failed_line(error: PapermillExecutionError) -> str | None:
+    """The line of the notebook's cell at which it stopped, from IPython's traceback."""
+    trace = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))
+    # The first is of the cell itself, those that follow are of what it calls.
+    found = re.search(r"Cell In ?\[\d+\], line (\d+)", trace)
+    lines = error.source.splitlines()
+    number = int(found[1]) if found else 0
+    return lines[number - 1].strip() or None if 0 < number <= len(lines) else None
 
 
 @dataclass
@@ -157,10 +168,20 @@ def own_kernel() -> Iterator[Path]:
         write_json(folder / "kernels" / KERNEL / "kernel.json", spec)
         paths = [str(folder), *filter(None, [os.environ.get("JUPYTER_PATH")])]
         jupyter = {"JUPYTER_PATH": os.pathsep.join(paths), **_home(folder)}
-        with environment(**jupyter), _cleaning_up():
+        with environment(**jupyter), ending_by_sigterm():
             yield folder
     finally:
+        _end_kernels(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_kernels(folder: Path) -> None:
+    """Ends what was interrupted while it started, and would still write into the folder."""
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if any(part.startswith(str(folder)) for part in process.cmdline()):
+                process.kill()
+                process.wait(timeout=10)
 
 
 def _home(folder: str | Path) -> dict[str, str]:
@@ -169,10 +190,11 @@ def _home(folder: str | Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _cleaning_up() -> Iterator[None]:
+def ending_by_sigterm() -> Iterator[None]:
     """Ends by SIGTERM as by an exit, so that the kernel and temporary files go, too."""
 
     def leave(number, frame):
+        signal.signal(number, signal.SIG_IGN)  # not in the midst of it again
         raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():
@@ -233,6 +255,7 @@ def execute(
                 connection=folder / "connection.json",
             )
         except PapermillExecutionError as error:
+            reached["source"] = failed_line(error) or reached["source"]
             failure = Failure(**reached, error=error.ename, message=error.evalue)
         except Exception as error:  # a kernel that does not start, or dies: the rest still runs
             said = log.read_text(errors="replace")[-1000:] if log.exists() else ""
@@ -243,26 +266,6 @@ def execute(
             with write_atomically(target) as temporary:
                 shutil.copyfile(executed, temporary)
     return failure
-
-
-def run_lessons(assigned: dict[Lesson, dict[str, Any]]) -> list[Result]:
-    """Runs lessons in order; one that fails is told of and the rest still runs.
-
-    Leaves `outputs/notebooks/<phase>/<lesson>.ipynb`, `.html` and `.json`.
-    """
-    results = []
-    counts = {lesson: count_cells(lesson.path) + bool(given) for lesson, given in assigned.items()}
-    with progress_bar(sum(counts.values()), "cell") as bar:
-        done = 0
-        for lesson, parameters in assigned.items():
-            bar.set_description(str(lesson))
-            result = run_lesson(lesson, parameters, bar.update)
-            done += counts[lesson]
-            bar.update(done - bar.n)
-            results.append(result)
-            state = "ok" if result.ok else f"FAILED in {result.failure}"
-            bar.write(f"{lesson}: {state} ({result.seconds:.0f} s)", file=sys.stderr)
-    return results
 
 
 def run_lesson(
@@ -276,11 +279,12 @@ def run_lesson(
     kept = target.with_suffix(".json")
     with (
         hold(target.with_name(f".{lesson.name}.lock"), f"runs the lesson {lesson}"),
+        ending_by_sigterm(),
         tempfile.TemporaryDirectory(prefix=own_prefix("course-kernel")) as folder,
     ):
         journal = Path(folder) / "journal"
         start = time.perf_counter()
-        with environment(**{JOURNAL: str(journal)}):
+        with environment(**{JOURNAL: str(journal), "COURSE_FIGURE_SCALE": "2"}):
             failure = execute(lesson.path, target, parameters, on_cell)
         seconds = time.perf_counter() - start
         runs = _runs_made(journal)
@@ -296,14 +300,34 @@ def run_lesson(
     return result
 
 
+def expectation(assigned: dict[Lesson, dict[str, Any]], profile: str, jobs: int) -> str:
+    """What a call of `run` will take, for who waits."""
+    n = len(assigned)
+    lessons = f"{n} lesson{'s' if n > 1 else ''} in profile {profile}"
+    if jobs > 1:
+        lessons += f", {jobs} at a time"
+    # Measured on two cores without bfloat16, where a lesson takes 0.4 to 6 minutes in `smoke`.
+    times = {
+        "smoke": f"about {n if jobs > 1 else n + (n + 1) // 2} minutes on two CPU cores",
+        "laptop": "up to an hour each on two CPU cores",
+        "full": "meant for a GPU",
+    }
+    drawn = all(p.get("dataset", "synthetic") == "synthetic" for p in assigned.values())
+    data = "nothing is downloaded" if drawn else "data that are not there are downloaded"
+    return (
+        f"{lessons}: {times[profile]}; {data}; results go to {outputs_dir()}. "
+        "Ctrl-C stops, the same command goes on."
+    )
+
+
 def summary(results: list[Result]) -> pd.DataFrame:
-    """What ran, how long it took, and the first of its metrics."""
+    """What ran, how long it took, and what it is judged by."""
     rows = [
         {
             "lesson": f"{result.phase}/{result.lesson}",
             "state": "ok" if result.ok else "FAILED",
             "seconds": result.seconds,
-            **dict(islice(result.metrics.items(), SHOWN)),
+            "headline": " ".join(headline(result.phase, result.metrics) or ()),
         }
         for result in results
     ]
@@ -351,23 +375,3 @@ def count_cells(path: Path) -> int:
     except (OSError, ValueError, json.JSONDecodeError) as error:
         raise DataError(f"{path} is no readable notebook: {error}") from error
     return sum(cell.cell_type == "code" for cell in notebook.cells)
-
-
-def progress_bar(total: int, unit: str) -> tqdm:
-    """The one bar of a command; rarely redrawn where nobody watches."""
-    seconds = 0.1 if sys.stderr.isatty() else 15
-    return tqdm(total=total, unit=unit, mininterval=seconds, maxinterval=seconds, ncols=100)
-
-
-def write_html(notebook: Path) -> Path:
-    """Writes an executed notebook as one HTML file beside it."""
-    from nbconvert import HTMLExporter
-    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
-
-    exporter = HTMLExporter()
-    # Of a progress bar its last state alone.
-    exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)
-    body, _ = exporter.from_filename(str(notebook))
-    target = notebook.with_suffix(".html")
-    write_text(target, body)
-    return target

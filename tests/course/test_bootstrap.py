@@ -90,6 +90,25 @@ def test_a_repository_that_cannot_be_reached_is_named(tmp_path):
     assert "fatal: " in done.stderr.split("RuntimeError: Could not clone")[-1]  # git's own words
 
 
+def test_without_git_it_says_what_to_do_and_that_works(stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    done = run_cell(tmp_path / "empty", "https://example.org/course")
+    assert done.returncode == 1
+    file = f"https://example.org/course/archive/refs/tags/{TAG}.zip"
+    assert f"Install git and run this again, or unpack {file} in {tmp_path}" in done.stderr
+    shutil.copytree(stand_in, tmp_path / "empty" / f"course-{__version__}")
+    assert "started in" in run_cell(tmp_path / "empty").stdout
+
+
+@pytest.mark.parametrize("left", [".git/config", "common/course/cli.py", "README.md"])
+def test_half_a_copy_is_no_obstacle(left, stand_in, tmp_path):
+    make_repository(stand_in)
+    half = tmp_path / "empty" / f"course-{TAG}" / left
+    half.parent.mkdir(parents=True)
+    half.touch()
+    assert "started in" in run_cell(tmp_path / "empty", stand_in.as_uri()).stdout
+
+
 def test_only_packages_of_which_no_version_is_installed_are_missing(tmp_path):
     lines = "# heavy\nnumpy>=99\n\nno-such-package-here>=1,<2\nopencv-python>=4\n"
     (tmp_path / "requirements.txt").write_text(lines)

@@ -91,15 +91,19 @@ def test_own_kernel_wins_over_a_registered_one(tmp_path, monkeypatch):
 
 def test_html_has_no_start_up_messages_and_of_a_bar_its_end(tmp_path):
     code = """\
-import os, sys
+import os
+from common.progress import progress_bar
 os.write(2, b"low-level message")
-for percent in (0, 50, 100):
-    print(f"\\rbar {percent} %", end="", file=sys.stderr)
+with progress_bar(None, "bar", total=4, mininterval=0, miniters=1) as bar:
+    for _ in range(4):
+        bar.update()
+print("after it")
 """
     executed = tmp_path / "out.ipynb"
     assert runner.execute(write_notebook(tmp_path / "in.ipynb", code), executed, {}) is None
     text = runner.write_html(executed).read_text()
-    assert "bar 100 %" in text and "bar 50 %" not in text
+    assert "bar: 100%" in text and "bar:  50%" not in text
+    assert "stderr" not in executed.read_text()  # drawn in red
     assert text.count("low-level message") == 1  # in the code
 
 
@@ -180,7 +184,8 @@ def test_refresh_keeps_clean_outputs_only(course, monkeypatch):
     monkeypatch.setattr("common.course.refresh.course_root", lambda: course)
     path = write_notebook(
         course / "phase2_small" / "01_eda.ipynb",
-        "import sys\nprint(dataset, profile)\nprint('warning', file=sys.stderr)",
+        "import sys\nfrom common.progress import progress_bar\nprint('warning', file=sys.stderr)\n"
+        "for _ in progress_bar(range(3), 'three'):\n    pass\nprint(dataset, profile)",
         f"print('{course}/outputs')\n6 * 7",
     )
     assert refresh.refresh(find_lessons("2"), "smoke", "cifar10") == []

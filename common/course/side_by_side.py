@@ -1,0 +1,176 @@
+"""Runs many lessons: one after the other, or side by side in processes."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from common.course.lessons import Lesson
+from common.course.quiet import has_nvidia
+from common.course.runner import Failure, Result, count_cells, ending_by_sigterm, run_lesson
+from common.errors import CourseError
+from common.progress import progress_bar
+
+Parameters = dict[str, Any]
+# Spawned, as on every system: a fork of a process with threads may hang.
+_context = multiprocessing.get_context("spawn")
+
+
+def run_lessons(assigned: dict[Lesson, Parameters], jobs: int = 1) -> list[Result]:
+    """Runs lessons; one that fails is told of and the rest still runs.
+
+    Leaves `outputs/notebooks/<phase>/<lesson>.ipynb`, `.html` and `.json`.
+
+    Args:
+        jobs: How many lessons run at a time.
+
+    Returns:
+        The results in the order of `assigned`.
+    """
+    cells = {lesson: count_cells(lesson.path) + bool(given) for lesson, given in assigned.items()}
+    counted = dict.fromkeys(assigned, 0)
+    running = []
+    results = {}
+    with progress_bar(total=sum(cells.values()), unit=" cells") as bar:
+
+        def on_start(lesson: Lesson) -> None:
+            running.append(lesson)
+            bar.set_description(", ".join(map(str, running)))
+
+        def on_cell(lesson: Lesson) -> None:
+            if counted[lesson] < cells[lesson]:
+                counted[lesson] += 1
+                bar.update()
+
+        def on_result(lesson: Lesson, result: Result) -> None:
+            running.remove(lesson)
+            results[lesson] = result
+            bar.update(cells[lesson] - counted[lesson])
+            state = "ok" if result.ok else f"FAILED in {result.failure}"
+            bar.write(f"{lesson}: {state} ({result.seconds:.0f} s)", file=sys.stderr)
+
+        if jobs > 1 and len(assigned) > 1:
+            _run_in_workers(assigned, jobs, on_start, on_cell, on_result)
+        else:
+            for lesson, parameters in assigned.items():
+                on_start(lesson)
+                result = run_lesson(lesson, parameters, lambda lesson=lesson: on_cell(lesson))
+                on_result(lesson, result)
+    return [results[lesson] for lesson in assigned]
+
+
+def default_jobs(profile: str | None) -> int:
+    """Two in profile `smoke`, where much of the time one processor core waits for the other.
+
+    Longer trainings keep all cores busy by themselves, and two would not fit on one GPU.
+    """
+    return 2 if profile == "smoke" and (os.cpu_count() or 1) > 1 and not has_nvidia() else 1
+
+
+def chains(lessons: list[Lesson]) -> list[list[Lesson]]:
+    """Lessons that build on each other's runs, in order: of each phase those from training on.
+
+    The longest first, so that the others fill the time beside it.
+    """
+    found, trained = [], {}
+    for lesson in lessons:
+        if "training" in lesson.name:
+            trained[lesson.phase] = []
+            found.append(trained[lesson.phase])
+        if lesson.phase in trained:
+            trained[lesson.phase].append(lesson)
+        else:
+            found.append([lesson])
+    return sorted(found, key=len, reverse=True)
+
+
+def _run_in_workers(
+    assigned: dict[Lesson, Parameters],
+    jobs: int,
+    on_start: Callable[[Lesson], None],
+    on_cell: Callable[[Lesson], None],
+    on_result: Callable[[Lesson, Result], None],
+) -> None:
+    waiting = deque(chains(list(assigned)))
+    with _workers() as start_worker:
+        busy = {}
+
+        def give(connection: Connection, chain: list[Lesson]) -> None:
+            lesson, *rest = chain
+            busy[connection] = lesson, rest
+            on_start(lesson)
+            connection.send((lesson, assigned[lesson]))
+
+        while waiting and len(busy) < jobs:
+            give(start_worker(), waiting.popleft())
+        while busy:
+            for connection in wait(list(busy)):
+                lesson, rest = busy[connection]
+                try:
+                    said = connection.recv()
+                except EOFError:
+                    failure = Failure(0, "its process", "Killed", "the process was ended")
+                    said = Result(lesson.phase, lesson.name, assigned[lesson], 0.0, failure)
+                    del busy[connection]
+                    connection = None
+                if said is None:
+                    on_cell(lesson)
+                    continue
+                if isinstance(said, CourseError):
+                    raise said
+                on_result(lesson, said)
+                busy.pop(connection, None)
+                chain = rest or (waiting.popleft() if waiting else None)
+                if chain:
+                    give(connection or start_worker(), chain)
+
+
+@contextmanager
+def _workers() -> Iterator[Callable[[], Connection]]:
+    """Gives a function that starts a worker; all of them end with the block."""
+    processes = []
+
+    def start() -> Connection:
+        here, there = _context.Pipe()
+        process = _context.Process(target=_work, args=(there,), daemon=True)
+        process.start()
+        there.close()
+        processes.append(process)
+        return here
+
+    try:
+        with ending_by_sigterm():
+            yield start
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(timeout=30)  # a kernel that computes takes seconds to end
+            process.kill()
+
+
+def _work(connection: Connection) -> None:
+    """What a worker does: lessons as they come; says `None` before each cell, then the result."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process says when to end
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with ending_by_sigterm():
+        while True:
+            try:
+                lesson, parameters = connection.recv()
+            except EOFError:
+                return
+            try:
+                connection.send(run_lesson(lesson, parameters, lambda: connection.send(None)))
+            except CourseError as error:
+                connection.send(error)
+
+
+def _end_with_parent() -> None:
+    wait([multiprocessing.parent_process().sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,95 @@
+"""Tests of common.course.side_by_side: lessons in processes end as those one after the other."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from small_course import write_notebook
+
+from common.course import lessons, side_by_side
+from common.course.lessons import Lesson
+from common.errors import CourseError
+from common.files import read_json
+from common.paths import outputs_dir
+
+ROOT = Path(side_by_side.__file__).resolve().parents[2]
+
+
+def test_lessons_that_build_on_each_other_are_a_chain():
+    names = [
+        "phase1_a/01_eda", "phase1_a/02_training", "phase1_a/03_evaluation",
+        "phase2_b/01_training", "phase2_b/02_evaluation", "phase2_b/03_more", "phase3_c/01_eda",
+    ]  # fmt: skip
+    found = side_by_side.chains([Lesson(Path(f"{name}.ipynb")) for name in names])
+    assert [[str(lesson) for lesson in chain] for chain in found] == [
+        names[3:6], names[1:3], names[:1], names[6:],
+    ]  # fmt: skip
+
+
+def test_results_are_those_of_lessons_one_after_the_other(course, capsys):
+    found = lessons.find_lessons()
+    assigned = dict.fromkeys(found, {"seed": 1})
+    one, two = (side_by_side.run_lessons(assigned, jobs) for jobs in (1, 2))
+    assert [(r.phase, r.lesson, r.failure, r.runs, r.metrics) for r in one] == [
+        (r.phase, r.lesson, r.failure, r.runs, r.metrics) for r in two
+    ]
+    assert [r.ok for r in two] == [True, False, True, True]
+    told = capsys.readouterr().err
+    assert told.count("phase1_tiny/02_model: FAILED in cell 4") == 2
+    assert "phase2_small/01_eda: ok" in told
+
+
+def test_a_worker_that_is_killed_is_a_failure_of_its_lesson_and_the_rest_runs(course):
+    kill = "import os, psutil\npsutil.Process(os.getppid()).kill()"
+    write_notebook(course / "phase1_tiny" / "02_model.ipynb", kill)
+    results = side_by_side.run_lessons(dict.fromkeys(lessons.find_lessons(), {}), 2)
+    assert [r.ok for r in results] == [True, False, True, True]
+    assert "the process was ended" in str(results[1].failure)
+
+
+def test_an_error_that_ends_the_command_comes_out_of_a_worker(course):
+    [first, *_] = lessons.find_lessons("phase1", "01")
+    folder = outputs_dir() / "notebooks" / first.phase
+    folder.mkdir(parents=True)
+    (folder / "01_eda.ipynb").mkdir()
+    with pytest.raises(CourseError, match="01_eda.ipynb"):
+        side_by_side.run_lessons(dict.fromkeys(lessons.find_lessons(), {}), 2)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_stays_when_the_command_is_ended(number, course, tmp_path):
+    started = tmp_path / "started"
+    wait = f"import pathlib, time\npathlib.Path({str(started)!r}).touch()\ntime.sleep(60)"
+    write_notebook(course / "phase1_tiny" / "03_training.ipynb", wait)
+    tmp = tmp_path / "tmp"
+    tmp.mkdir()
+    script = (
+        "from pathlib import Path\nfrom common.course import cli, lessons\n"
+        "lessons.repository_root = Path.cwd\ncli.app(['run', '--jobs', '2'])"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=course, env=environment, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not started.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 3  # workers and kernels
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    gone, alive = psutil.wait_procs(family, timeout=15)
+    assert not alive
+    if number == signal.SIGINT:
+        assert process.returncode == 130 and "run the same again" in told
+        assert "Traceback" not in told
+    if number != signal.SIGKILL:
+        assert not list(tmp.iterdir())
+    assert read_json(course / "outputs/notebooks/phase1_tiny/01_eda.json", dict)["failure"] is None
