@@ -137,7 +137,11 @@ def anonymous_memory(process: psutil.Process) -> int:
     status = Path(f"/proc/{process.pid}/status")
     if not status.parent.parent.is_dir():
         return process.memory_full_info().uss  # Mapped files are counted where there is no /proc.
-    lines = [line for line in status.read_text().splitlines() if line.startswith("RssAnon")]
+    lines = [
+        line
+        for line in status.read_text(encoding="utf-8").splitlines()
+        if line.startswith("RssAnon")
+    ]
     return 1024 * int(lines[0].split()[1]) if lines else 0
 
 

@@ -70,6 +70,8 @@ def snapshot(folder: Path) -> dict[str, object]:
             continue
         if path.is_dir():
             found[f"{name}/"] = "a folder"
+        elif path.name.startswith(".writing-"):  # may be cut anywhere
+            found[name] = "temporary"
         elif not is_lock(path):
             found[name] = content(path)
     return found
@@ -97,7 +99,7 @@ def content(path: Path) -> object:
             return re.sub(r'"shared_object_id": \d+', "", config), hdf5_digest(weights)
     if path.suffix not in (".json", ".ipynb"):
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    value = json.loads(path.read_text())
+    value = json.loads(path.read_text(encoding="utf-8"))
     if path.suffix == ".ipynb":
         cells = [(cell["source"], cell.get("outputs", ())) for cell in value["cells"]]
         return [[text, *(o for o in told if o.get("name") != "stderr")] for text, told in cells]

@@ -128,7 +128,7 @@ def test_a_device_is_written_into(tmp_path):
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     code = "from common.files import *; check_output('/dev/stdout'); write_json('/dev/stdout', 7)"
     root = Path(__file__).parents[1]
-    for stdout in (subprocess.PIPE, open(tmp_path / "out", "w+")):
+    for stdout in (subprocess.PIPE, open(tmp_path / "out", "w+", encoding="utf-8")):
         done = subprocess.run([sys.executable, "-c", code], cwd=root, stdout=stdout, text=True)
         text = done.stdout if stdout == subprocess.PIPE else (tmp_path / "out").read_text()
         assert text == "7\n"

@@ -1,28 +1,35 @@
 """Scores an image-folder tree with a trained network; makes a run the released one."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from common.choices import PHASES, check_images, subfolders
+from common.course.checks import check_run, find_run
 from common.course.lessons import phase_name
-from common.errors import ConfigError, DataError
+from common.errors import ConfigError, DataError, did_you_mean
+from common.files import read_json
+from common.paths import repository_root
+
+SHOWN = 24  # images in the figure
 
 
-def evaluate(phase: str, data: Path, run: str | None, batch_size: int) -> dict:
+def evaluate(
+    phase: str, data: Path, run: str | None, batch_size: int, figure: Path | None = None
+) -> dict:
     """Accuracy on `data/test/<class>/*`, plain and with test-time augmentation.
 
     Args:
         run: Name or folder of a run; `None` for the weights that the repository carries.
+        figure: PNG file for images drawn at random and what the network says of them.
 
     Raises:
         ConfigError: for an unknown phase or run, or a batch size below 1.
         DataError: if the tree cannot be read, or its classes are not those of the network.
     """
-    _check_phase(phase)
-    if batch_size < 1:
-        raise ConfigError(f"--batch-size must be 1 or more. Received: {batch_size}")
-    # Heavy, and not needed to say the above.
+    check(phase, data, run, batch_size)
     from common.data import load_images
     from common.evaluation import classification
     from common.training.released import load_model
@@ -33,6 +40,13 @@ def evaluate(phase: str, data: Path, run: str | None, batch_size: int) -> dict:
     labels = match_labels(images.labels, images.classes, known)
     images = replace(images, labels=labels, classes=known)
     scores = classification.evaluate(model, images, batch_size)
+    if figure is not None:
+        from common import plots
+
+        chosen = np.random.default_rng(0).permutation(len(images))[:SHOWN]
+        told = classification.predict(model, images.images[chosen], batch_size)
+        labels = images.labels[chosen]
+        plots.save_figure(plots.answer_gallery(images.images[chosen], labels, told, known), figure)
     return {name: scores[name] for name in ("n", "accuracy", "accuracy_tta")}
 
 
@@ -103,12 +117,42 @@ def _release_captioner(run: str) -> tuple[Path, dict]:
     return folder, record
 
 
-def _check_phase(phase: str) -> None:
+def check(phase: str, data: Path, run: str | None, batch_size: int) -> None:
+    """What of `evaluate` can be told before anything heavy is imported.
+
+    Raises:
+        ConfigError: for an unknown phase or run, or a batch size below 1.
+        DataError: if the images do not lie as they should, or not in the network's classes.
+    """
     if phase_name(phase) != "phase1_cifar":
         raise ConfigError(
             f"There is nothing to evaluate for {phase!r}. Choose phase1; `predict phase2` scores "
             "patches."
         )
+    if batch_size < 1:
+        raise ConfigError(f"--batch-size must be 1 or more. Received: {batch_size}")
+    released = (repository_root() or Path()) / "phase1_cifar" / "weights"
+    record = (released if run is None else find_run(run, "phase1_cifar")) / "record.json"
+    check_images(Path(data), ("test",))
+    known = read_json(record, dict).get("classes") if record.exists() else None
+    found = subfolders(Path(data) / "test")
+    # Of folders besides these, the reader knows which are none of classes.
+    if isinstance(known, list) and not {str(name) for name in known} <= found:
+        check_classes(found, known)
+
+
+def check_release(phase: str, run: str) -> None:
+    """The same of `release`.
+
+    Raises:
+        ConfigError: for an unknown phase or run, or a run of another phase.
+    """
+    name = phase_name(phase)
+    if name not in PHASES:
+        near = did_you_mean(phase, [*PHASES, *(known.split("_")[0] for known in PHASES)])
+        raise ConfigError(f"There is no phase {phase!r}.{near} Choose one of: {', '.join(PHASES)}.")
+    if run != "scenes" or name != "phase3_captioning":
+        check_run(run, name)
 
 
 def match_labels(labels: np.ndarray, found: list[str], known: list[str]) -> np.ndarray:
@@ -122,6 +166,16 @@ def match_labels(labels: np.ndarray, found: list[str], known: list[str]) -> np.n
     Raises:
         DataError: if the names are not the same.
     """
+    check_classes(found, known)
+    return np.array([list(known).index(name) for name in found], dtype="int32")[labels]
+
+
+def check_classes(found: Iterable[str], known: Iterable[str]) -> None:
+    """Makes sure that data have the classes of a network.
+
+    Raises:
+        DataError: naming those that differ.
+    """
     if set(found) != set(known):
         missing = ", ".join(sorted(set(known) - set(found))) or "none"
         unknown = ", ".join(sorted(set(found) - set(known))) or "none"
@@ -129,4 +183,3 @@ def match_labels(labels: np.ndarray, found: list[str], known: list[str]) -> np.n
             f"The data's classes are not the network's. Missing: {missing}; unknown: {unknown}. "
             f"The network knows: {', '.join(known)}."
         )
-    return np.array([list(known).index(name) for name in found], dtype="int32")[labels]

@@ -11,13 +11,14 @@ from typing import Any
 
 import pandas as pd
 
-from common.course import report, runner
+from common.course import overview, report, runner
 from common.course.environment import BACKENDS, backend
 from common.course.lessons import Lesson, assign_parameters, lesson_parameters, parse_value
 from common.data import data_state
 from common.errors import ConfigError, CourseError, DataError
 from common.files import check_output, hold, read_json, write_json, write_text
 from common.paths import display, outputs_dir, visible
+from common.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Combination:
 def default_name(lesson: Lesson, grid: dict[str, list[Any]]) -> str:
     """The phase, what varies, and the backend if it is not the usual one."""
     others = [backend()] if backend() != BACKENDS[0] else []
-    return "-".join([lesson.phase.split("_")[0], *grid, *others])
+    return "-".join([lesson.phase.split("_")[0], *(grid or ["seeds"]), *others])
 
 
 def combinations(
@@ -134,7 +135,7 @@ def run_sweep(
 def _run_all(lesson, todo: list[Combination], folder: Path, keys: list[str], test: bool):
     finished = {c.label: _finished(folder, c) for c in todo}
     rows = []
-    with runner.progress_bar(len(todo), "run") as bar:
+    with progress_bar(total=len(todo), unit=" runs") as bar:
         for combination in todo:
             bar.set_description(display(combination.label))
             result = finished[combination.label]
@@ -216,12 +217,13 @@ def write_table(table: pd.DataFrame, folder: Path, keys: list[str], test: bool =
     write_text(folder / "table.csv", table.to_csv(index=False))
     averaged = average(table, keys, test)
     write_text(folder / "table.md", report.to_markdown(averaged) + "\n")
-    title = f"Sweep {folder.name}"
-    write_text(folder / "table.html", report.page(title, report.to_html(averaged)))
+    write_text(folder / "table.html", overview.sweep_page(folder, table, averaged, keys))
 
 
 def average(table: pd.DataFrame, keys: list[str], test: bool = False) -> pd.DataFrame:
     """One row per cell of the grid: the number of runs that ended well, means, errors.
+
+    Without a grid, where only seeds differ, there is one row.
 
     A sweep is there to choose by: where there are validation metrics, test metrics stay out (the
     CSV has them), unless `test` says that nothing is to be chosen.
@@ -230,7 +232,8 @@ def average(table: pd.DataFrame, keys: list[str], test: bool = False) -> pd.Data
         table = table[[name for name in table if not name.startswith("test_")]]
     rows = []
     # Lists, as widths, cannot be grouped by: their text can.
-    for _, group in table.groupby([table[key].astype(str) for key in keys], sort=False):
+    cells = [table[key].astype(str) for key in keys] or [pd.Series("", table.index)]
+    for _, group in table.groupby(cells, sort=False):
         good = group[group["state"] == "ok"]
         row = {key: group[key].iloc[0] for key in keys} | {"n": len(good)}
         for name in table.columns.difference([*keys, "seed", "state", "error"], sort=False):

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from common.errors import CourseError, DataError
 from common.files import file_hash, hold, os_advice, own_prefix, remove_orphans
 from common.paths import display
+from common.progress import progress_bar
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 _CHUNK = 1 << 18
@@ -152,8 +153,8 @@ def _extract(archive: Path, dest: Path) -> None:
             members = read(archive, dest, file)
             size = _check_space(archive, dest, members)
             made = {temporary}
-            with tqdm(
-                desc=f"unpacking {archive.name}",
+            with progress_bar(
+                description=f"unpacking {archive.name}",
                 total=size,
                 unit="B",
                 unit_scale=True,

@@ -14,16 +14,15 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from common.data.captions import CaptionData
+from common.data.image_files import some
 from common.data.photos import SUFFIXES
 from common.errors import DataError
-from common.paths import display
 
 logger = logging.getLogger(__name__)
 
 REFERENCES = 5  # captions of an image that are used, the first ones
 LONGEST = 10_000  # characters of a caption; what is longer is a whole file in one
 _LONGEST_NAME = 1_000
-_SHOWN = 5
 
 # Columns of the tables that are about.
 _NAMES = ("image", "image_name", "filename", "file_name")
@@ -540,11 +539,3 @@ def _check_names(split: str, names: list[str], found, usable, images: Path) -> N
             f"{len(untold):,} images of the {split} list have no caption ({some(untold)}). "
             "Restore the file of captions, or delete the names from the list."
         )
-
-
-def some(items: Iterable[str]) -> str:
-    """The first few of them, for an error."""
-    items = sorted(items) if isinstance(items, set) else list(items)
-    shown = (display(item) for item in items[:_SHOWN])
-    text = ", ".join(item if len(item) <= 80 else f"{item[:77]}..." for item in shown)
-    return text + (", ..." if len(items) > _SHOWN else "")

@@ -12,16 +12,17 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from common.data.archives import name_problem
-from common.data.caption_files import REFERENCES, CaptionReport, add_caption, check_overlap, some
+from common.data.caption_files import REFERENCES, CaptionReport, add_caption, check_overlap
 from common.data.captions import CaptionData
 from common.data.download import download, extract, new_session
+from common.data.image_files import some
 from common.data.karpathy import KARPATHY, is_number, read_karpathy, short
 from common.errors import ConfigError, DataError
 from common.files import check_output, hold, read_json
 from common.paths import data_dir
+from common.progress import progress_bar
 
 SPLITS = ("train", "dev", "test")
 PARTS = ("train2017", "val2017")
@@ -227,8 +228,8 @@ def _fetch(files: Sequence[str], folder: Path, progress: bool) -> None:
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             try:
                 arriving = pool.map(fetch, absent)
-                what = {"desc": "photos of COCO", "unit": " photos", "disable": not progress}
-                for _ in tqdm(arriving, total=len(absent), **what):
+                what = {"total": len(absent), "unit": " photos", "disable": not progress}
+                for _ in progress_bar(arriving, "photos of COCO", **what):
                     pass
             except DataError as error:
                 raise DataError(

@@ -23,7 +23,6 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from tqdm import tqdm
 
 from common.data.archives import ARCHIVES, check_archive, extract
 from common.data.image_files import SUFFIXES, decode_rgb, read_image_file
@@ -38,6 +37,7 @@ from common.files import (
     write_text,
 )
 from common.paths import display
+from common.progress import progress_bar
 
 __all__ = ["download", "extract", "file_hash", "new_session"]
 
@@ -382,8 +382,8 @@ class _Download:
         received = start
         with (
             open(self.part, "ab" if start else "wb") as file,
-            tqdm(
-                desc=self.path.name,
+            progress_bar(
+                description=self.path.name,
                 initial=start,
                 total=total,
                 unit="B",

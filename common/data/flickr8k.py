@@ -13,7 +13,6 @@ from common.data.caption_files import (
     make_splits,
     read_table,
     read_tokens,
-    some,
     split_by_order,
     text_lines,
     usable_captions,
@@ -21,6 +20,7 @@ from common.data.caption_files import (
 )
 from common.data.captions import CaptionData
 from common.data.download import download, extract
+from common.data.image_files import some
 from common.errors import ConfigError, DataError
 from common.paths import data_dir
 

@@ -26,7 +26,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from common.data.download import download, extract
 from common.data.folder_state import folder_digests, list_folder, listing_digest
@@ -37,6 +36,7 @@ from common.data.kaggle import HOW_TO_AUTHENTICATE, kaggle_auth
 from common.errors import ConfigError, CourseError, DataError
 from common.files import os_advice, require_space, write_atomically
 from common.paths import data_dir, display, expand
+from common.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -650,7 +650,9 @@ def _in_parallel(
     with (
         one_opencv_thread(),
         ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(desc=f"reading {display(patches.root)}", total=len(patches), unit=" patches") as bar,
+        progress_bar(
+            None, f"reading {display(patches.root)}", total=len(patches), unit=" patches"
+        ) as bar,
     ):
         for chunk, found in zip(chunks, pool.map(read, chunks), strict=True):
             problems += found

@@ -178,7 +178,7 @@ def in_lines(what: str, items: list[str]) -> str:
 
 def some(items: Iterable[object]) -> str:
     """The first five in one line, and how many more; printable and not too long."""
-    items = list(items)
+    items = sorted(items) if isinstance(items, set) else list(items)
     more = f" and {len(items) - 5} more" if len(items) > 5 else ""
     return ", ".join(_cut(str(item), 80) for item in items[:5]) + more
 

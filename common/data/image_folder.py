@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from common.data.image_files import (
     SUFFIXES,
@@ -30,6 +29,7 @@ from common.data.images import ImageData
 from common.errors import ConfigError, CourseError, DataError
 from common.files import hold, read_json, write_atomically, write_json
 from common.paths import display, expand, home_dir
+from common.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -246,7 +246,7 @@ def _read_all(folder: Path, files: dict[str, list[_File]], size: int) -> np.ndar
     with (
         one_opencv_thread(),
         ThreadPoolExecutor() as pool,
-        tqdm(desc=f"reading {display(folder)}", total=len(paths), unit=" images") as bar,
+        progress_bar(None, f"reading {display(folder)}", total=len(paths), unit=" images") as bar,
     ):
         for problems in pool.map(read, range(0, len(paths), _CHUNK)):
             bad += problems

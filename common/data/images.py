@@ -1,15 +1,17 @@
 """What every reader of images returns, and how a part of it is set aside for validation."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from common.data.image_files import some
 from common.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,7 @@ class ImageData:
         )
 
     def sample(self, n: int, seed: int) -> "ImageData":
-        """`n` images drawn at random, every class in its share.
+        """`n` images drawn at random, every class in its share, of each one at least if they can.
 
         A smaller sample with the same seed is part of a larger one.
 
@@ -100,11 +102,13 @@ class ImageData:
         """
         if not 1 <= n <= len(self):
             raise ConfigError(f"{self.name} ({self.split}) has {len(self)} images. Wanted: {n}")
-        order = pd.Series(np.random.default_rng(seed).permutation(len(self)))
-        by_class = order.groupby(self.labels[order.to_numpy()])
-        # How far into its class an image stands, 0..1: cut anywhere, the shares stay.
-        depth = (by_class.cumcount() + 0.5) / by_class.transform("size")
-        return self.subset(np.sort(order[depth.argsort(kind="stable")[:n]].to_numpy()))
+        order = np.random.default_rng(seed).permutation(len(self))
+        depth = _depths(self.labels[order])
+        return self.subset(np.sort(order[np.argsort(depth, kind="stable")[:n]]))
+
+    def at_most(self, n: int | None, seed: int) -> "ImageData":
+        """A `sample` of `n` images, or all where there are no more than that (`None`: all)."""
+        return self if n is None or n >= len(self) else self.sample(n, seed)
 
     def class_counts(self) -> pd.Series:
         """Number of images per class, in the order of `classes`."""
@@ -128,6 +132,9 @@ def split_validation(
     Where the data has groups, a group goes to one side as a whole; shares are then as close as
     the groups allow (the best of 50 random divisions).
 
+    Where classes have few images, each that has two gives one to validation, so that the part
+    grows beyond its fraction; the only image of a class trains, which is told.
+
     Args:
         data: the training images.
         fraction_or_count: the part (a float in 0..1) or the number (an int) set aside.
@@ -140,40 +147,85 @@ def split_validation(
         ConfigError: if the part is not a part.
         DataError: if a class would be missing on one side.
     """
-    count = fraction_or_count
+    counts = data.class_counts()
+    if none := [name for name, n in counts.items() if n == 0]:
+        raise DataError(
+            f"{data.name}: there is no image of {some(none)} to train on. Use more images."
+        )
+    count, pairs = fraction_or_count, int((counts > 1).sum())
     if isinstance(fraction_or_count, float):
         # Neither infinity nor what is no number can be rounded.
         count = round(fraction_or_count * len(data)) if 0 < fraction_or_count < 1 else 0
+        if 0 < fraction_or_count < 1 and data.groups is None:
+            count = min(max(count, pairs), len(data) - len(counts))
+            if not pairs:
+                raise DataError(
+                    f"{data.name}: no class has two images, one to train and one to validate. "
+                    "Add images, or set none aside (validation=0)."
+                )
     if not 0 < count < len(data):
         raise ConfigError(
             f"The validation part must lie between 0 and all {len(data)} images of {data.name}. "
             f"Received: {fraction_or_count}"
         )
-    counts = data.class_counts()
-    if few := [f"{name} ({n})" for name, n in counts.items() if n < 2]:
-        raise DataError(
-            f"{data.name}: a class needs two images at least, one to train and one to validate. "
-            f"Too few in: {some(few)}"
-        )
-    if min(count, len(data) - count) < len(counts):
+    if count < pairs or len(data) - count < len(counts):
         raise DataError(
             f"{data.name}: {len(data) - count} images to train and {count} to validate cannot "
             f"both hold all {len(counts)} classes. Use more images or another validation part."
         )
     if data.groups is None:
-        chosen, held = train_test_split(
-            np.arange(len(data)), test_size=count, stratify=data.labels, random_state=seed
-        )
+        chosen, held = stratified(data.labels, count, seed)
     else:
         chosen, held = _split_groups(data, count / len(data), seed)
     train, validation = data.subset(np.sort(chosen)), data.subset(np.sort(held))
     for part, side in ((train, "training"), (validation, "validation")):
-        if missing := [name for name, n in part.class_counts().items() if n == 0]:
+        missing = [name for name, n in part.class_counts().items() if n == 0]
+        if missing and (data.groups is not None or side == "training"):
             raise DataError(
                 f"{data.name}: no image of {some(missing)} falls into the {side} part. "
                 "Use more images of these classes or another validation part."
             )
+        if missing:
+            logger.warning(
+                "%s: one training image only of %s: it trains, and none is left to validate.",
+                data.name,
+                some(missing),
+            )
     return train, replace(validation, split="validation")
+
+
+def stratified(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices `(others, drawn)`: `count` are drawn at random, every class in its share.
+
+    Where that would leave a class out, of each with two images one at least is drawn and one is
+    not; the only image of a class is never drawn.
+    """
+    sizes = np.bincount(labels)
+    sizes = sizes[sizes > 0]
+    if sizes.min() > 1 and min(count, len(labels) - count) >= len(sizes):
+        from sklearn.model_selection import train_test_split  # a second, and rarely wanted
+
+        parts = train_test_split(
+            np.arange(len(labels)), test_size=count, stratify=labels, random_state=seed
+        )
+        if all(len(np.unique(labels[part])) == len(sizes) for part in parts):
+            return parts
+    order = np.random.default_rng(seed).permutation(len(labels))
+    depth = _depths(labels[order])
+    last = ~pd.Series(labels[order]).duplicated(keep="last").to_numpy()
+    order = order[np.argsort(np.where(last, np.inf, depth), kind="stable")]
+    return order[count:], order[:count]
+
+
+def _depths(labels: np.ndarray) -> np.ndarray:
+    """How far into its class an image stands, 0..1: cut anywhere, the shares stay.
+
+    Less than 0 for the first of each class: it comes before all others.
+    """
+    by_class = pd.Series(labels).groupby(labels)
+    rank = by_class.cumcount()
+    depth = (rank + 0.5) / by_class.transform("size")
+    return np.where(rank == 0, depth - 1, depth)
 
 
 def _split_groups(data: ImageData, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -186,6 +238,8 @@ def _split_groups(data: ImageData, fraction: float, seed: int) -> tuple[np.ndarr
         held = np.bincount(data.labels[division[1]], minlength=len(counts))
         missing = ((held == 0) | (held == counts)).sum()
         return int(missing), float(np.abs(held / counts - fraction).max())
+
+    from sklearn.model_selection import GroupShuffleSplit
 
     splitter = GroupShuffleSplit(n_splits=50, test_size=fraction, random_state=seed)
     return min(splitter.split(data.labels, groups=groups), key=misfit)

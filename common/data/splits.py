@@ -1,15 +1,15 @@
 """Divisions into train, validation and test where images come in groups: patients."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from common.data.image_files import some
-from common.data.images import ImageData
+from common.data.images import ImageData, stratified
 from common.errors import ConfigError, DataError
 from common.paths import display, expand
 
@@ -150,10 +150,25 @@ def make_splits(
 
 
 def suitable_split(data: ImageData) -> str:
-    """ "patients" if ten or more have both classes; else "leave-one-out"."""
+    """The fairest split that the patients allow.
+
+    "patients" if ten or more have both classes; else "leave-one-out" if there are patches of both
+    classes whoever is left out; else "random": it says nothing about other patients.
+
+    Raises:
+        DataError: if all patches are of one class.
+    """
     table = patient_table(data)
-    both = (table["positives"] > 0) & (table["positives"] < table["patches"])
-    return "patients" if both.sum() >= 10 else "leave-one-out"
+    positive, negative = table["positives"] > 0, table["positives"] < table["patches"]
+    if not (positive.any() and negative.any()):
+        only = data.classes[int(positive.any())]
+        raise DataError(
+            f"{data.name}: all {len(data):,} patches are {only}, so there is nothing to tell "
+            "apart. Add patches of the other class."
+        )
+    if (positive & negative).sum() >= 10:
+        return "patients"
+    return "leave-one-out" if min(positive.sum(), negative.sum()) > 1 else "random"
 
 
 def _spread(ordered: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -170,14 +185,14 @@ def split_at_random(
     Only to show what that does: Bussola et al., "AI slipping on tiles: data leakage in digital
     pathology" (2019).
 
-    Args and errors as in `split_by_patient`.
+    Args and errors as in `split_by_patient`. Of a class of one or two patches, some part has none.
     """
     _check_shares(validation, test)
-    index = np.arange(len(data))
-    rest, tested = train_test_split(index, test_size=test, stratify=data.labels, random_state=seed)
-    kept, held = train_test_split(
-        rest, test_size=round(validation * len(data)), stratify=data.labels[rest], random_state=seed
-    )
+    if len(data) < 3:
+        raise DataError(f"{data.name} has {len(data)} patches: too few for three parts.")
+    rest, tested = stratified(data.labels, math.ceil(test * len(data)), seed)
+    count = min(max(1, round(validation * len(data))), len(rest) - 1)
+    kept, held = (rest[part] for part in stratified(data.labels[rest], count, seed))
     parts = {"train": kept, "validation": held, "test": tested}
     return Splits(
         **{part: _part(data, np.sort(indices), part) for part, indices in parts.items()},

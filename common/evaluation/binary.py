@@ -10,6 +10,7 @@ A score that would be the same whatever the model says is NaN: precision or an a
 patches are of one class, F1 where none is positive. `what_is_missing` says why.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -18,6 +19,8 @@ from sklearn.metrics import auc, average_precision_score, roc_auc_score, roc_cur
 
 from common.errors import ConfigError, DataError
 from common.evaluation.metrics import calibration_error
+
+logger = logging.getLogger(__name__)
 
 # From the numbers of right and wrong calls at a threshold; F1 is of the positive class.
 COUNTED = (
@@ -33,6 +36,11 @@ COUNTED = (
 AREAS = ("average_precision", "roc_auc")
 METRICS = (*COUNTED, *AREAS, "brier")
 REPORTED = ("f1", "weighted_f1", "precision", "recall", "balanced_accuracy", *AREAS)
+
+ONE_PATIENT = (
+    "A bootstrap over patients needs two of them at least: one patient says nothing about how far "
+    "scores move from patient to patient."
+)
 
 _CHUNK = 2_000_000  # weights of patches held at once: about 100 MB
 
@@ -153,17 +161,33 @@ def curve_areas(points: pd.DataFrame) -> tuple[float, float]:
     return float(steps.sum()), float(auc(points["false_positive_rate"], points["recall"]))
 
 
-def best_threshold(labels: np.ndarray, probability: np.ndarray) -> float:
+def best_threshold(
+    labels: np.ndarray, probability: np.ndarray, default: float | None = None
+) -> float:
     """The threshold of the highest F1; for validation patches, to be used on others.
 
     It lies midway between the last probability that is called positive and the next lower one (or
     0), so that it depends on neither alone. Of equally good thresholds the highest is taken: it
     raises the fewest false alarms.
 
+    Args:
+        labels, probability: See the module's docstring.
+        default: What to take, with a warning, where all labels are of one class.
+
     Raises:
-        DataError: if all labels are of one class, where any threshold could be justified.
+        DataError: if all labels are of one class, where any threshold could be justified, and
+            there is no default.
     """
     labels, probability = _check(labels, probability)
+    if default is not None and labels.min() == labels.max():
+        kind = ("negative", "positive")[labels[0]]
+        logger.warning(
+            "All %s patches to choose a threshold on are %s: %s is taken.",
+            len(labels),
+            kind,
+            default,
+        )
+        return default
     _need_both(labels, "There is no best threshold")
     points = operating_points(labels, probability)
     best = int(points["f1"].argmax())
@@ -220,7 +244,8 @@ def patient_bootstrap(
     Patches of one patient resemble each other, so that drawing patches would give intervals far
     too narrow. The interval tells how far a score would move on other patients like these: not
     on another hospital's, nor with other seeds of the training. With a dozen patients or fewer,
-    percentile intervals are still too narrow; with patients of one class each, more so.
+    percentile intervals are still too narrow; with patients of one class each, more so. Of one
+    patient there is no interval at all.
     Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; Field and Welsh,
     "Bootstrapping clustered data" (2007).
 
@@ -232,11 +257,12 @@ def patient_bootstrap(
         seed: Of the resamples; the same patients are drawn for every predictor.
 
     Returns:
-        A row per metric: `value` on all patches, `low`, `high`, and `undefined`, the share of
-        resamples in which it cannot be computed, on which the interval is silent.
+        A row per metric: `value` on all patches, `low`, `high` (NaN with one patient), and
+        `undefined`, the share of resamples in which it cannot be computed, on which the interval
+        is silent.
 
     Raises:
-        DataError: with fewer than two patients, or as `binary_scores`.
+        DataError: as `binary_scores`.
         ConfigError: for an unknown metric, no sample, or a confidence outside 0..1.
     """
     results = _bootstrap(
@@ -320,11 +346,14 @@ def curve_bands(
         threshold whose false positive rate is at most `at`.
 
     Raises:
-        ConfigError, DataError: as `patient_bootstrap`, or if all labels are of one class.
+        ConfigError: as `patient_bootstrap`.
+        DataError: with fewer than two patients, or if all labels are of one class.
     """
     labels, probability = _check(labels, probability)
     _need_both(labels, "There is no curve to draw")
     names, number = _patients(patients, len(labels))
+    if len(names) < 2:
+        raise DataError(ONE_PATIENT)
     weights = _resample(len(names), samples, confidence, seed)[1:]
     at = np.linspace(0, 1, 101)
     precision, recall = [], []
@@ -368,17 +397,17 @@ def _bootstrap(predictors, labels, patients, wanted, samples, confidence, seed) 
 
 
 def _resample(patients, samples, confidence, seed) -> np.ndarray:
-    """How often each resample holds each patient, (1 + samples, patients); first: each once."""
-    if patients < 2:
-        raise DataError(
-            "A bootstrap over patients needs two of them at least: one patient says nothing about "
-            "how far scores move from patient to patient."
-        )
+    """How often each resample holds each patient, (1 + samples, patients); first: each once.
+
+    One patient cannot be resampled: there is the first row only.
+    """
     if samples < 1 or not 0 < confidence < 1:
         raise ConfigError(
             "Wanted samples >= 1 and a confidence between 0 and 1. "
             f"Received: samples={samples}, confidence={confidence}"
         )
+    if patients < 2:
+        return np.ones((1, patients))
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(patients, np.full(patients, 1 / patients), size=samples)
     return np.concatenate([np.ones((1, patients)), drawn])
@@ -390,7 +419,7 @@ def _interval(values, confidence) -> dict[str, float]:
     defined = resamples[np.isfinite(resamples)]
     tails = (1 - confidence) / 2, (1 + confidence) / 2
     low, high = np.quantile(defined, tails) if len(defined) else (np.nan, np.nan)
-    undefined = 1 - len(defined) / len(resamples)
+    undefined = 1 - len(defined) / len(resamples) if len(resamples) else 1.0
     return {"value": values[0], "low": low, "high": high, "undefined": undefined}
 
 

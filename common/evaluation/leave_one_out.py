@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from common.data.images import ImageData
 from common.data.splits import leave_one_patient_out
@@ -20,6 +19,7 @@ from common.evaluation.classification import predict
 from common.files import check_output, hold, write_atomically
 from common.models.resnet import ResNetConfig
 from common.paths import display
+from common.progress import progress_bar
 from common.training.backend import DeviceSettings, forget_gradients
 from common.training.experiment import train_resnet
 from common.training.recipes import Recipe
@@ -75,7 +75,7 @@ def predict_left_out(
     }
     kept = nullcontext() if folder is None else hold(folder / ".lock", "predicts left-out patients")
     with kept:
-        for group in tqdm(np.unique(groups), "left out", disable=not progress):
+        for group in progress_bar(np.unique(groups), "left out", disable=not progress):
             patient, train, test = next(rounds)
             chosen = groups == group
             path = None

@@ -9,6 +9,7 @@ import pandas as pd
 
 from common.data.images import ImageData
 from common.evaluation.binary import (
+    ONE_PATIENT,
     best_threshold,
     patient_bootstrap,
     what_is_missing,
@@ -24,7 +25,7 @@ class PatchScores:
         probability: Of class 1, (N,), of the patches that were scored.
         threshold: From which on a patch is called positive; one number, or one per patch.
         table: From `patient_bootstrap`: a row per metric with `value`, `low`, `high`.
-        missing: Why a metric cannot be computed, by its name.
+        missing: Why a metric, or "intervals", cannot be computed, by its name.
     """
 
     probability: np.ndarray
@@ -55,11 +56,10 @@ def score_network(
         samples: Draws of the bootstrap over patients.
         tta: See `common.evaluation.classification.predict`.
 
-    Raises:
-        DataError: if the validation patches are of one class, or the test's of one patient.
+    Validation patches of one class leave the threshold at one half, with a warning.
     """
     held = predict(network, validation.images, tta=tta)[:, 1]
-    threshold = best_threshold(validation.labels, held)
+    threshold = best_threshold(validation.labels, held, default=0.5)
     probability = held if test is validation else predict(network, test.images, tta=tta)[:, 1]
     return score_predictions(test, probability, threshold, samples)
 
@@ -73,4 +73,6 @@ def score_predictions(
     """Scores of predictions that are there already; arguments as in `PatchScores`."""
     table = patient_bootstrap(data.labels, probability, data.groups, threshold, samples=samples)
     missing = what_is_missing(data.labels, probability, threshold)
+    if len(np.unique(data.groups)) < 2:
+        missing["intervals"] = ONE_PATIENT
     return PatchScores(probability, threshold, table, missing)

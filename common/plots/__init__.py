@@ -32,6 +32,7 @@ from common.plots.data import (
     resolution_comparison,
 )
 from common.plots.evaluation import (
+    answer_gallery,
     class_scores,
     confusion_matrix,
     mistake_gallery,
@@ -92,6 +93,7 @@ __all__ = [
     "mean_images",
     "memory_curves",
     "metric_bars",
+    "answer_gallery",
     "mistake_gallery",
     "mosaic_figure",
     "near_duplicates",

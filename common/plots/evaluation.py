@@ -185,6 +185,32 @@ def mistake_gallery(
     return mosaic_figure(shown, min(columns, len(shown)), titles=titles, title=title)
 
 
+def answer_gallery(
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    columns: int = 6,
+) -> Figure:
+    """What a network says of each image, how sure it is, and what is right where that is wrong.
+
+    Args:
+        images: uint8 (N, H, W, 3).
+        labels: Integers (N,), the right classes.
+        probabilities: (N, C).
+        classes: C names.
+        columns: Images per row.
+    """
+    answers = probabilities.argmax(axis=1)
+    titles = [
+        f"{plain(classes[answer], 30)} {100 * row[answer]:.0f} %\n"
+        + (" " if answer == label else f"no: {plain(classes[label], 30)}")
+        for answer, label, row in zip(answers, labels, probabilities, strict=True)
+    ]
+    title = f"{(answers == labels).sum()} of {len(labels)} answers are right"
+    return mosaic_figure(images, min(columns, len(images)), titles=titles, title=title)
+
+
 def tta_gain(table: pd.DataFrame, title: str = "What test-time augmentation gains") -> Figure:
     """Accuracy with more and more views, and how many images each step corrects and spoils.
 

@@ -172,7 +172,7 @@ def tint(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def probability_maps(
     probabilities: Mapping[str, np.ndarray],
-    truths: Mapping[str, np.ndarray],
+    truths: Mapping[str, np.ndarray] | None,
     threshold: float | None = None,
     slides: Mapping[str, np.ndarray] | None = None,
     classes: Sequence[str] = CLASSES,
@@ -180,25 +180,31 @@ def probability_maps(
 ) -> Figure:
     """A row per slide: its tissue, the truth, the predicted probability, and what is wrong.
 
+    Where nobody knows the truth: the probability, and what is called positive.
+
     Args:
         probabilities: Of class 1, (rows, columns) by the name of the patient; NaN where there is
             no patch.
-        truths: 0, 1 or NaN, of the same shapes.
-        threshold: From which on a patch is called positive; without, errors are not drawn.
+        truths: 0, 1 or NaN, of the same shapes; `None` where it is not known.
+        threshold: From which on a patch is called positive; without, errors and calls are not
+            drawn.
         slides: uint8 (H, W, 3) of the same slides, or `None` to leave the tissue out.
         classes: Names of class 0 and class 1.
         title: Of the figure.
     """
-    _same_names(probabilities, truths, *([] if slides is None else [slides]))
-    wanted = {"tissue": slides is not None, "truth": True, "probability": True}
-    wanted["errors"] = threshold is not None
+    _same_names(probabilities, *(given for given in (truths, slides) if given is not None))
+    known, judged = truths is not None, threshold is not None
+    wanted = {"tissue": slides is not None, "truth": known, "probability": True}
+    wanted |= {"errors": known and judged, "calls": judged and not known}
     columns = [name for name, drawn in wanted.items() if drawn]
-    tall = max(values.shape[0] / values.shape[1] for values in truths.values())
-    height = len(truths) * min(1.8, tall * (WIDTH - 1) / len(columns)) + 1.1
-    figure, rows = new_figure(len(truths), len(columns), height=max(2.7, height))
-    for name, row in zip(truths, rows, strict=True):
-        truth, probability = truths[name], probabilities[name]
-        if np.shape(truth) != np.shape(probability):
+    tall = max(values.shape[0] / values.shape[1] for values in probabilities.values())
+    height = len(probabilities) * min(1.8, tall * (WIDTH - 1) / len(columns)) + 1.1
+    figure, rows = new_figure(len(probabilities), len(columns), height=max(2.7, height))
+    two = ListedColormap([NEGATIVE, POSITIVE])
+    for name, row in zip(truths or probabilities, rows, strict=True):
+        probability = probabilities[name]
+        truth = truths[name] if known else None
+        if known and np.shape(truth) != np.shape(probability):
             raise DataError(
                 f"{name}: a truth of shape {np.shape(truth)}, but probabilities of shape "
                 f"{np.shape(probability)}"
@@ -206,19 +212,23 @@ def probability_maps(
         panels = dict(zip(columns, row, strict=True))
         if slides is not None:
             _picture(panels["tissue"], _shrink(slides[name]))
-        colours = ListedColormap([NEGATIVE, POSITIVE])
-        _picture(panels["truth"], truth, cmap=colours, vmin=0, vmax=1)
+        if known:
+            _picture(panels["truth"], truth, cmap=two, vmin=0, vmax=1)
         drawn = _picture(panels["probability"], probability, cmap=SEQUENTIAL, vmin=0, vmax=1)
-        if threshold is not None:
+        if "calls" in panels:
+            calls = np.where(np.isnan(probability), np.nan, probability >= threshold)
+            _picture(panels["calls"], calls, cmap=two, vmin=0, vmax=1)
+        if "errors" in panels:
             calls = _calls(truth, probability, threshold)
             colours = ListedColormap(list(CALLS.values()))
             _picture(panels["errors"], calls, cmap=colours, vmin=0, vmax=len(CALLS) - 1)
         row[0].set_ylabel(plain(name, 30))
     for name, axes in zip(columns, rows[0], strict=True):
-        axes.set_title(f"errors at {threshold:.2f}" if name == "errors" else name)
+        axes.set_title(f"{name} at {threshold:.2f}" if name in ("errors", "calls") else name)
     figure.colorbar(drawn, ax=rows[:, -1], label=f"probability: {plain(classes[1])}", aspect=30)
-    truth = "" if threshold is None else "truth: "
-    _class_legend(figure, [truth + name for name in classes], CALLS if truth else None)
+    truth = "truth: " if wanted["errors"] else ""
+    if known or judged:
+        _class_legend(figure, [truth + name for name in classes], CALLS if truth else None)
     figure.suptitle(title)
     return figure
 
@@ -355,7 +365,8 @@ def forest_plot(
     names = names if differences else ("value", "low", "high")
     _need(table, rows, *names, *([hue] if hue else []))
     if differences:
-        table = table[(table[list(names)] != 0).any(axis=1)]
+        ends = dict.fromkeys(names[1:], 0)  # undefined with one patient
+        table = table[(table[list(names)].fillna(ends) != 0).any(axis=1)]
         if table.empty:
             raise DataError("All differences are 0: there is nothing to draw.")
     groups = list(table[rows].unique())
@@ -382,7 +393,8 @@ def forest_plot(
         sign = "+" if differences else ""
         for place, numbers in zip(y, zip(value, low, high, strict=True), strict=True):
             v, lo, hi = (f"{x:{sign}.1f}" for x in numbers)
-            text = f"{v}  ({lo} to {hi})" if np.isfinite(numbers).all() else "not defined"
+            text = f"{v}  ({lo} to {hi})" if np.isfinite(numbers).all() else f"{v}  (no interval)"
+            text = text if np.isfinite(numbers[0]) else "not defined"
             axes.text(1.02, place, text, transform=axes.get_yaxis_transform(), **_BESIDE)
     if differences:
         axes.axvline(0, color="0.3", linewidth=0.8)

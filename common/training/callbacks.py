@@ -10,10 +10,10 @@ import h5py
 import keras
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from common.errors import CourseError, DataError
 from common.files import require_space, write_atomically, write_text
+from common.progress import progress_bar
 from common.training.batches import Batches
 
 
@@ -248,12 +248,11 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.bar is None:
-            self.bar = tqdm(
+            self.bar = progress_bar(
                 total=self.epochs * self.steps_per_epoch,
                 initial=epoch * self.steps_per_epoch,
-                desc=self.description,
-                unit="step",
-                mininterval=1,
+                description=self.description,
+                unit=" steps",
             )
 
     def on_train_batch_end(self, batch, logs=None):

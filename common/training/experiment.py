@@ -39,7 +39,8 @@ def train_resnet(
     """Builds and trains a ResNet; with a run, goes on where an earlier call was killed.
 
     A run that has its model already is not trained again. The weights, the order of the images
-    and all augmentation follow from `seed`.
+    and all augmentation follow from `seed`. A run has a record as soon as it is trained: whatever
+    fails later, the training is not lost.
 
     Args:
         config: The architecture.
@@ -52,23 +53,33 @@ def train_resnet(
     """
     with run.hold() if run else nullcontext():
         if run is not None and (run.folder / "model.keras").exists():
-            return Trained(run.load_model(), run.history, run.seconds, run)
-        with device_scope(settings):
-            name = run.name.replace("/", "-").replace("=", "-") if run else "resnet"
-            network = build(config, recipe, train, seed, name)
-            result = fit(
-                network,
-                train,
-                validation,
-                recipe,
-                settings,
-                seed=seed,
-                folder=run.folder if run else None,
-                progress=progress,
+            trained = Trained(run.load_model(), run.history, run.seconds, run)
+        else:
+            with device_scope(settings):
+                name = run.name.replace("/", "-").replace("=", "-") if run else "resnet"
+                network = build(config, recipe, train, seed, name)
+                result = fit(
+                    network,
+                    train,
+                    validation,
+                    recipe,
+                    settings,
+                    seed=seed,
+                    folder=run.folder if run else None,
+                    progress=progress,
+                )
+            trained = Trained(network, result.history, result.seconds, run)
+            if run is not None:
+                run.save_model(network)
+        if run is not None and not run.finished:
+            last = trained.history.iloc[-1]
+            run.save_record(
+                metrics={"val_accuracy": float(last["val_accuracy"])} if validation else {},
+                parameters=trained.network.count_params(),
+                seconds=trained.seconds,
+                epochs=recipe.epochs,
             )
-        if run is not None:
-            run.save_model(network)
-    return Trained(network, result.history, result.seconds, run)
+    return trained
 
 
 def build(
@@ -124,10 +135,13 @@ def run_config(
 
 
 def own_label(dataset: str, data: ImageData) -> str:
-    """How the name of a run begins: the data set's name; of one's own data with a fingerprint."""
+    """How the name of a run begins: the data set's name, as "cifar10".
+
+    One's own folder is called as it is, with a fingerprint: "own-cats_and_dogs-1a2b3c4d".
+    """
     if not is_own(dataset):
         return str(dataset)
-    return f"{slug(dataset_name(dataset))[:40]}-{data.fingerprint()[:6]}"
+    return f"own-{slug(dataset_name(dataset))[:40]}-{data.fingerprint()[:8]}"
 
 
 def ablations(recipe: Recipe) -> dict[str, Recipe]:

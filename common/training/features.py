@@ -14,7 +14,6 @@ from typing import BinaryIO
 import cv2
 import keras
 import numpy as np
-from tqdm.auto import tqdm
 
 from common.data.captions import CaptionData
 from common.data.image_folder import in_lines, one_opencv_thread
@@ -30,6 +29,7 @@ from common.files import (
 )
 from common.models.backbones import weights_hash
 from common.paths import outputs_dir
+from common.progress import progress_bar
 from common.training.backend import compiled_method
 
 logger = logging.getLogger(__name__)
@@ -411,10 +411,10 @@ def _extract(data, extractor, kept, mirrored, progress) -> None:
         open(kept.path, "r+b") as file,
         one_opencv_thread(),
         ThreadPoolExecutor(2) as pool,
-        tqdm(
+        progress_bar(
             total=len(data),
             initial=state["done"],
-            desc=f"features of {data.name} ({data.split})",
+            description=f"features of {data.name} ({data.split})",
             unit=" images",
             disable=not progress or not batches,
         ) as bar,

@@ -1,13 +1,16 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from small_course import write_notebook
 from typer.testing import CliRunner
 
+from common import __version__
 from common.course import environment, lessons, runner, sweep
 from common.course.cli import app
 from common.errors import ConfigError, CourseError
@@ -43,6 +46,26 @@ def test_help_imports_nothing_heavy():
     result = python("-c", code)
     assert result.returncode == 0, result.stderr
     assert "Exit codes:" in result.stdout and result.stdout.endswith("\nset()\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["-h"], "Exit codes:"),
+        (["help"], "Exit codes:"),
+        (["run", "-h"], "Run lessons in order"),
+        (["help", "run"], "Run lessons in order"),
+        (["--version"], f"Course {__version__}, Python "),
+    ],
+)
+def test_asked_for_help_or_version(arguments, shown):
+    result = call(*arguments)
+    assert result.exit_code == 0 and shown in result.stdout and result.stderr == ""
+
+
+def test_help_of_a_command_that_is_none():
+    result = call("help", "rnu")
+    assert result.exit_code == 2 and "Did you mean 'run'?" in result.stderr
 
 
 def test_wrong_usage_exits_with_2(course):
@@ -83,6 +106,7 @@ RAISED = {
     "pipe": (BrokenPipeError(32, "Broken pipe"), 1, ""),
     "course": (CourseError("no \x1b[31m\u202eway\nout"), 1, "Error: no \\x1b[31m\\u202eway\nout"),
     "config": (ConfigError("caf\udce9"), 2, "Error: caf\\udce9"),
+    "package": (ModuleNotFoundError("No module", name="cv2"), 2, "The package 'cv2' is not inst"),
 }
 
 
@@ -142,6 +166,24 @@ def test_a_backend_that_is_not_installed(course, monkeypatch):
     monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
     result = call("run", "1", "--backend", "jax")
     assert result.exit_code == 2 and "jax is not installed" in result.stderr
+    assert f'{sys.executable} -m pip install -e ".[jax]"' in result.stderr
+
+
+def test_a_python_without_the_packages(tmp_path):
+    shutil.copytree(
+        Path(lessons.__file__).parents[1],
+        tmp_path / "common",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    result = python("-S", "-m", "common.course", "run", cwd=tmp_path)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "is not installed for" in result.stderr and "pip install -e ." in result.stderr
+
+
+def test_variables_are_named_as_they_were_meant(course, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflo")
+    result = call("run", "1")
+    assert result.exit_code == 2 and "Did you mean 'tensorflow'?" in result.stderr
 
 
 def test_figures_do_not_depend_on_the_users_matplotlib(course, monkeypatch):
@@ -186,7 +228,7 @@ def test_seeds_are_checked_before_a_kernel_starts(course, monkeypatch, seed):
 def test_a_failing_lesson_names_itself_its_cell_and_its_error_and_the_rest_runs(course):
     result = call("run", "--dataset", "cifar10", "--profile", "smoke", "--param", "stages=2")
     assert result.exit_code == 1
-    message = "phase1_tiny/02_model, cell 4 (# too much): ValueError: no such layer"
+    message = "02_model, cell 4 (raise ValueError('no such layer')): ValueError: no such layer"
     assert message in result.stderr
     outputs = course / "outputs"
     states = {p.stem: json.loads(p.read_text()) for p in outputs.glob("notebooks/*/*.json")}
@@ -202,7 +244,8 @@ def test_a_failing_lesson_names_itself_its_cell_and_its_error_and_the_rest_runs(
     assert "cifar10" in (outputs / "notebooks/phase1_tiny/01_eda.html").read_text()
     index = (outputs / "index.html").read_text()
     assert "failed in cell 4" in index and "71.00 %" in index
-    assert 'href="notebooks/phase2_small/01_eda.html"' in index and 'href="runs/main-0/"' in index
+    assert 'href="notebooks/phase2_small/01_eda.html"' in index
+    assert 'href="runs/main-0/index.html"' in index
     # The kernel is this interpreter, activated or not.
     assert sys.executable in (outputs / "notebooks/phase2_small/01_eda.ipynb").read_text()
 
@@ -251,6 +294,18 @@ def test_sweep_averages_over_seeds(course):
     folder = course / "outputs" / "sweeps" / "seeds"
     assert pd.read_csv(folder / "table.csv")["seed"].tolist() == [0, 1]
     assert "71.05 % ± 0.071" in (folder / "table.md").read_text()
+
+
+def test_seeds_alone_are_a_grid(quick, course):
+    """As the exercise of lesson 1.3 has it."""
+    result = call("sweep", "phase1", "--seeds", "0,1,2")
+    assert result.exit_code == 0, result.output
+    assert quick == [f"phase1-seeds/seed={seed}" for seed in range(3)]
+    table = (course / "outputs/sweeps/phase1-seeds/table.md").read_text()
+    assert len(table.splitlines()) == 3 and table.splitlines()[2].startswith("| 3 |")
+    assert call("sweep", "phase1", "--seeds", "").exit_code == 2
+    result = call("sweep", "phase1")
+    assert result.exit_code == 2 and "or which seeds, as in --seeds 0,1,2" in result.stderr
 
 
 def test_sweep_of_a_lesson_by_name(course):
@@ -473,7 +528,35 @@ def test_report_tells_of_a_damaged_record_and_shows_the_rest(course):
 def test_report_of_nothing(course):
     result = call("report")
     assert result.exit_code == 0 and "Nothing yet." in result.stdout
+    assert "There are no runs yet." in result.stderr and "run phase1 --lesson 03" in result.stderr
     assert call("report", "--markdown", "--mean").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--where", "dataset=x"], ["--where", "wings=2"], ["--columns", "run"]]
+)
+def test_report_of_what_is_not_there_when_there_is_nothing(course, arguments):
+    result = call("report", *arguments)
+    assert result.exit_code == 2 and "There are no runs yet." in result.stderr
+    (write_record(course, "bad", 0.9) / "record.json").write_text("{")
+    result = call("report", *arguments)
+    assert result.exit_code == 2 and "No run can be read." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--where", "datset=cifar10"], "no column 'datset'. Did you mean 'dataset'?"),
+        (["--where", "dataset=cifar"], "No run has dataset=cifar. Did you mean 'cifar10'?"),
+        (["--where", "phase=phase1"], "Did you mean 'phase1_cifar'?"),
+        (["--sort", "test_acuracy"], "Did you mean 'test_accuracy'?"),
+        (["--columns", "run,sed"], "Did you mean 'seed'?"),
+    ],
+)
+def test_report_names_the_nearest(course, arguments, message):
+    write_record(course, "one", 0.9)
+    result = call("report", *arguments)
+    assert result.exit_code == 2 and message in result.stderr
 
 
 def write_captioner(root, name, decoder, bleu, caption):
@@ -510,13 +593,12 @@ def test_report_compares_two_runs(course):
     assert "metrics.test_bleu_4 20.5 21 0.5" in rows
     assert "a.jpg a <b> dog a cat" in rows and "one.jpg" not in result.stdout
     html = (course / "outputs" / "comparisons" / "one_and_sub+two.html").read_text()
-    assert "a &lt;b&gt; dog" in html and 'src="one_and_sub+two/loss.png"' in html
-    assert (course / "outputs" / "comparisons" / "one_and_sub+two" / "loss.png").stat().st_size
-    assert "val_score" not in html  # of another reward: not the same thing
+    assert "a &lt;b&gt; dog" in html and "<figcaption>loss</figcaption><svg" in html
+    assert "validation score" not in html  # of another reward: not the same thing
     write_captioner(course, "three", "rnn", 20.0, "a cow")
     assert call("report", "--compare", "one", "three").exit_code == 0
     html = (course / "outputs" / "comparisons" / "one_and_three.html").read_text()
-    assert 'src="one_and_three/val_score.png"' in html
+    assert "<figcaption>validation score</figcaption><svg" in html
     same = call("report", "--compare", "one", "one")
     assert same.exit_code == 2 and "two different ones" in same.stderr
     none = call("report", "--compare", "one", "four")

@@ -99,7 +99,7 @@ def test_tables_of_the_other_copies_at_kaggle(tmp_path, folder, header, row):
 
 def test_hugging_faces_table_and_its_split(tmp_path):
     images(tmp_path / "flickr30k-images")
-    with open(tmp_path / "flickr_annotations_30k.csv", "w", newline="") as file:
+    with open(tmp_path / "flickr_annotations_30k.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["raw", "sentids", "split", "filename", "img_id"])
         for i, name in enumerate(NAMES):

@@ -81,7 +81,7 @@ def test_quirks_are_left_out_and_counted(tmp_path, caplog):
 
 def kaggle(root, rows):
     images(root / "Images")
-    with open(root / "captions.txt", "w", newline="") as file:
+    with open(root / "captions.txt", "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("image", "caption"), *rows])
 
 
@@ -373,7 +373,7 @@ def test_an_image_that_lost_its_captions(tmp_path):
 
 def test_lists_that_overlap(tmp_path):
     official(tmp_path)
-    with open(tmp_path / "Flickr_8k.testImages.txt", "a") as file:
+    with open(tmp_path / "Flickr_8k.testImages.txt", "a", encoding="utf-8") as file:
         file.write(NAMES[2] + "\n")
     with pytest.raises(DataError, match=f"trainImages.*testImages.*{NAMES[2]}"):
         read_flickr8k(tmp_path)
@@ -381,7 +381,7 @@ def test_lists_that_overlap(tmp_path):
 
 def test_lists_that_repeat_or_lack(tmp_path):
     official(tmp_path)
-    with open(tmp_path / "Flickr_8k.testImages.txt", "a") as file:
+    with open(tmp_path / "Flickr_8k.testImages.txt", "a", encoding="utf-8") as file:
         file.write(NAMES[14] + "\n")
     with pytest.raises(DataError, match="testImages.txt names images twice"):
         read_flickr8k(tmp_path)

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from common.data.images import ImageData
 from common.data.splits import (
@@ -172,3 +174,54 @@ def test_splits_by_name(lists):
 def test_suitable_split():
     assert suitable_split(make([0.5] * 10)) == "patients"
     assert suitable_split(make([0.5] * 9 + [0.0, 1.0])) == "leave-one-out"
+
+
+def few(*patients):
+    """Patients of so many negative and positive patches each."""
+    counts = [sum(p) for p in patients]
+    labels = np.concatenate([np.repeat([0, 1], p) for p in patients]).astype(np.int32)
+    return ImageData(
+        images=np.zeros((len(labels), 2, 2, 3), np.uint8),
+        labels=labels,
+        classes=("benign", "malignant"),
+        name="few",
+        split="all",
+        groups=np.repeat([f"p{i}" for i in range(len(patients))], counts),
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "split"),
+    [
+        (few(*[(5, 1)] * 10), "patients"),
+        (few(*[(5, 1)] * 9), "leave-one-out"),
+        (few((5, 0), (0, 5), (5, 0), (0, 5)), "leave-one-out"),
+        (few((5, 5)), "random"),
+        (few((5, 0), (0, 5)), "random"),
+        (few(*[(5, 0)] * 20, (5, 1)), "random"),
+    ],
+)
+def test_the_split_is_one_that_the_patients_allow(data, split):
+    """With the only positive patient left out, there would be nothing to learn."""
+    assert suitable_split(data) == split
+
+
+def test_one_class_is_refused():
+    with pytest.raises(DataError, match="all 7 patches are malignant"):
+        suitable_split(few((0, 3), (0, 4)))
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(negative=st.integers(1, 40), positive=st.integers(1, 40))
+def test_patches_at_random_of_any_number(negative, positive):
+    data = few((negative, positive))
+    if len(data) < 3:
+        with pytest.raises(DataError, match="too few"):
+            split_at_random(data)
+        return
+    splits = split_at_random(data)
+    parts = [splits.train, splits.validation, splits.test]
+    assert sum(map(len, parts)) == len(data)
+    shares = [len(np.unique(part.labels)) == 2 for part in parts]
+    assert shares[0] or len(splits.train) == 1
+    assert all(shares) or min(negative, positive) < 3 or len(data) < 13

@@ -15,7 +15,8 @@ from common.errors import CourseError
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted(ROOT.glob("phase*_*/*.ipynb"))
 CARDS = sorted(ROOT.glob("phase*_*/MODEL_CARD.md"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *CARDS, *NOTEBOOKS]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+DOCUMENTS = [*PAGES, *CARDS, *NOTEBOOKS]
 
 each_notebook = pytest.mark.parametrize(
     "path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.stem}"

@@ -11,6 +11,7 @@ from common.training.backend import device_settings
 from common.training.experiment import (
     ablations,
     build,
+    own_label,
     run_config,
     train_resnet,
     trained_config,
@@ -47,13 +48,40 @@ def test_a_run_is_trained_once_and_then_read(tmp_path):
     assert again.history["epoch"].tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_run_has_a_record_as_soon_as_it_is_trained(tmp_path, validated):
+    run, data = make_run(tmp_path), small_data()
+    held = data if validated else None
+    trained = train_resnet(CONFIG, PLAN, data, held, SETTINGS, run=run, progress=False)
+    record = run.record
+    assert record["epochs"] == 2 and record["parameters"] == trained.network.count_params()
+    found = {"val_accuracy": trained.history["val_accuracy"].iloc[-1]} if validated else {}
+    assert record["metrics"] == pytest.approx(found)
+    # Killed before it: written once the run is called again; a later one stays.
+    (run.folder / "record.json").unlink()
+    train_resnet(CONFIG, PLAN, data, held, SETTINGS, run=run, progress=False)
+    assert run.record["metrics"] == pytest.approx(found)
+    run.save_record(metrics={"test_accuracy": 0.5})
+    train_resnet(CONFIG, PLAN, data, held, SETTINGS, run=run, progress=False)
+    assert run.record["metrics"] == {"test_accuracy": 0.5}
+
+
+def test_runs_on_own_data_carry_its_name_and_fingerprint(tmp_path):
+    data = small_data()
+    assert own_label("cifar10", data) == "cifar10"
+    folder = tmp_path / "Cats & dogs"
+    for name in (folder, f"folder:{folder}", f"{folder}/"):
+        assert own_label(str(name), data) == f"own-Cats-dogs-{data.fingerprint()[:8]}"
+    changed = replace(data, images=255 - data.images)
+    assert own_label(str(folder), changed) != own_label(str(folder), data)
+
+
 def test_a_finished_run_is_loaded_by_name_or_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path))
     run = make_run(tmp_path / "runs")
     with pytest.raises(ConfigError, match="has not finished"):
         load_model("experiment")
     train_resnet(CONFIG, PLAN, small_data(), None, SETTINGS, run=run, progress=False)
-    run.save_record(metrics={"val_accuracy": 0.5})
     model, record = load_model("experiment")
     assert record["classes"] == list(small_data().classes)
     assert load_model(str(run.folder))[1] == record

@@ -1,0 +1,193 @@
+"""Lessons 1.1 to 2.4 on data of one's own: few, rare, many, odd, easy, of one patient.
+
+Their cells run in this process. Nothing is trained, which `tests/training` does on few images:
+`fit` leaves a network as it was made, of a few channels.
+"""
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import keras
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from common.files import read_json
+from common.training import experiment, finder, recipes
+from common.training.fit import FitResult
+
+ROOT = Path(__file__).resolve().parents[2]
+# Height and width: tall, a single pixel, wide, large.
+SHAPES = [(32, 32), (90, 7), (1, 1), (4, 60), (500, 400)]
+NETWORKS = ("fast_small", "fast")
+
+
+def write_image(path, colour, shape, rng, noise):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.array(colour) + rng.normal(0, noise, (*shape, 3))
+    pixels = np.clip(pixels, 0, 255).astype("uint8")
+    cv2.imwrite(str(path), pixels[..., 1] if shape == (4, 60) else pixels)  # some are grey
+
+
+def write_images(root, train, test, shapes=SHAPES, noise=60):
+    """`train` and `test`: the number of images of each class."""
+    rng = np.random.default_rng(0)
+    for split, counts in (("train", train), ("test", test)):
+        for c, count in enumerate(counts):
+            for i in range(count):
+                colour = (40 + 170 * (c % 2), 90, 200 - 170 * (c % 2))
+                path = root / split / f"class {c:03}" / f"{i}.png"
+                write_image(path, colour, shapes[i % len(shapes)], rng, noise)
+
+
+def write_slides(root, patients, noise=40):
+    """`patients`: the number of patches of class 0 and of class 1 of each."""
+    rng = np.random.default_rng(0)
+    for p, counts in enumerate(patients):
+        place = 0
+        for c, count in enumerate(counts):
+            for _ in range(count):
+                x, y = 1 + 50 * (place % 6), 1 + 50 * (place // 6)
+                name = f"p{p}_idx5_x{x}_y{y}_class{c}.png"
+                colour = ((220, 150, 200), (110, 60, 140))[c]
+                write_image(root / f"p{p}" / str(c) / name, colour, (50, 50), rng, noise)
+                place += 1
+
+
+IMAGES = {
+    "twenty": {"train": (8, 8), "test": (2, 2)},
+    "rare": {"train": (100, 1), "test": (20, 1), "shapes": SHAPES[:1]},
+    "two each": {"train": (2, 2), "test": (1, 1), "noise": 0},
+    "many classes": {"train": (2,) * 200, "test": (1,) * 200, "shapes": [(8, 8)]},
+}
+SLIDES = {
+    "one patient": [(20, 10)],
+    "one patient, one positive": [(30, 1)],
+    "a class each": [(9, 0), (0, 8), (7, 0), (0, 9)],
+    "positives of one": [(6, 0)] * 11 + [(4, 3)],
+}
+
+
+@pytest.fixture(autouse=True)
+def untrained(tmp_path, monkeypatch):
+    """Outputs in a folder of their own, networks of a few channels, no training."""
+    import tensorflow as tf
+
+    def fit(network, train, validation, recipe, settings, **options):
+        epochs = np.arange(1, recipe.epochs + 1)
+        names = ["loss", "accuracy", *(["val_loss", "val_accuracy"] if validation else [])]
+        columns = {"epoch": epochs, **dict.fromkeys(names, 0.5 + 0.01 * epochs), "seconds": 0.1}
+        history = pd.DataFrame(columns)
+        if folder := options.get("folder"):
+            history.to_csv(Path(folder) / "history.csv", index=False)
+        return FitResult(history, 0.1 * recipe.epochs)
+
+    def range_test(*arguments, steps, **options):
+        rates = np.geomspace(0.01, 1, steps)
+        return pd.DataFrame({"learning_rate": rates, "smooth_loss": (rates - 0.1) ** 2})
+
+    presets = importlib.import_module("common.models.resnet").PRESETS
+    for name in NETWORKS:
+        monkeypatch.setitem(presets, name, replace(presets[name], widths=(4,) * 3))
+    monkeypatch.setattr(experiment, "fit", fit)
+    monkeypatch.setattr(finder, "learning_rate_range_test", range_test)
+    for table in (recipes.RECIPES, recipes.PHASE2_RECIPES):
+        monkeypatch.setitem(table, "laptop", replace(table["smoke"], epochs=2))
+    monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
+    tf.config.run_functions_eagerly(True)  # to trace a function takes longer than to run it once
+    yield
+    tf.config.run_functions_eagerly(False)
+    plt.close("all")
+    keras.backend.clear_session()
+
+
+def run_lesson(lesson, monkeypatch, **parameters):
+    """Runs the cells of a lesson; gives its variables."""
+    path = ROOT / f"{lesson}.ipynb"
+    monkeypatch.chdir(path.parent)
+    found = {"display": lambda *figures: None}
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
+        # Tables of what networks cost, whatever the data: most of lesson 1.2's time.
+        if cell.cell_type == "code" and "cost(config)" not in cell.source:
+            exec(compile(cell.source, f"{lesson}, cell {number}", "exec"), found)
+            if "parameters" in cell.metadata.get("tags", []):
+                assert {*parameters} <= {*found}
+                found.update(parameters)
+            plt.close("all")
+    return found
+
+
+def records(tmp_path):
+    runs = tmp_path / "outputs" / "runs"
+    return {p.parent.relative_to(runs).as_posix(): read_json(p) for p in runs.rglob("record.json")}
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [*((name, "smoke") for name in IMAGES), ("rare", "laptop")],
+)
+def test_images(tmp_path, monkeypatch, name, profile):
+    folder = tmp_path / "cats & dogs"
+    write_images(folder, **IMAGES[name])
+    parameters = {"dataset": f"folder:{folder}", "profile": profile}
+    if profile == "smoke":
+        run_lesson("phase1_cifar/01_eda", monkeypatch, **parameters)
+    if name == "twenty":  # what else it needs of the data the other lessons need, too
+        run_lesson("phase1_cifar/02_model", monkeypatch, **parameters)
+    trained = run_lesson("phase1_cifar/03_training", monkeypatch, **parameters)
+    [run] = records(tmp_path)
+    assert run == trained["run"].name and run.startswith("own-cats-dogs-")
+    assert {"val_accuracy", "test_accuracy"} <= {*records(tmp_path)[run]["metrics"]}
+    run_lesson("phase1_cifar/04_evaluation", monkeypatch, **parameters, run_name=run)
+
+
+@pytest.mark.parametrize("name", SLIDES)
+def test_slides(tmp_path, monkeypatch, name):
+    write_slides(tmp_path / "slides", SLIDES[name])
+    parameters = {"dataset": f"folder:{tmp_path / 'slides'}", "profile": "smoke"}
+    run_lesson("phase2_histopathology/01_eda", monkeypatch, **parameters)
+    if name == "one patient":
+        run_lesson("phase2_histopathology/02_model", monkeypatch, **parameters)
+    trained = run_lesson("phase2_histopathology/03_training", monkeypatch, **parameters)
+    run = trained["run"].name
+    assert run.startswith("own-slides-") and records(tmp_path)[run]["threshold"] >= 0
+    run_lesson("phase2_histopathology/04_evaluation", monkeypatch, **parameters, run_name=run)
+
+
+def test_images_without_a_mistake(tmp_path, monkeypatch, capsys):
+    from common.evaluation import classification
+
+    def logits(model, images, *_, **__):
+        blue, _, red = images.mean(axis=(1, 2)).T[::-1]
+        return np.stack([red - blue, blue - red], axis=1).astype("float32")
+
+    def views(model, images, *_):
+        return np.repeat(logits(model, images)[:, None], 6, axis=1)
+
+    write_images(tmp_path / "own", (6, 6), (3, 3), shapes=SHAPES[:1], noise=1)
+    monkeypatch.setattr(classification, "predict_logits", logits)
+    monkeypatch.setattr(classification, "predict_views", views)
+    parameters = {"dataset": str(tmp_path / "own"), "profile": "smoke"}
+    found = run_lesson("phase1_cifar/04_evaluation", monkeypatch, **parameters)
+    assert found["correct"].all()
+    said = capsys.readouterr().out
+    assert "There is no mistake." in said and "none: every image is told rightly" in said
+
+
+def test_slides_without_a_mistake(tmp_path, monkeypatch, capsys):
+    from common.evaluation import classification
+
+    def logits(model, images, *_, **__):
+        dark = 160 - images.mean(axis=(1, 2, 3))
+        return np.stack([-dark, dark], axis=1).astype("float32") / 10
+
+    write_slides(tmp_path / "own", [(3, 2)] * 10, noise=1)
+    monkeypatch.setattr(classification, "predict_logits", logits)
+    parameters = {"dataset": str(tmp_path / "own"), "profile": "smoke"}
+    run_lesson("phase2_histopathology/04_evaluation", monkeypatch, **parameters)
+    said = capsys.readouterr().out
+    assert "There is no mistake." in said and "0 mistakes of" in said
