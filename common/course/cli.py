@@ -381,7 +381,7 @@ def sweep(
     ]
     fixed = lessons.parse_assignments(param or [])
     fixed |= _given(dataset=dataset, profile=profile and profile.value)
-    lessons.check_grid(chosen, values or {"seed": numbers}, fixed)
+    lessons.check_grid(chosen, values, fixed)
 
     from common.course import overview, report, sweep
 

@@ -304,7 +304,7 @@ def check_grid(lesson: Lesson, grid: dict[str, list[str]], fixed: dict[str, Any]
     Raises:
         ConfigError, DataError: as `assign_parameters`.
     """
-    for i in range(max(map(len, grid.values()))):
+    for i in range(max(map(len, grid.values()), default=1)):
         values = {name: texts[min(i, len(texts) - 1)] for name, texts in grid.items()}
         assign_parameters([lesson], fixed | values, {})
 

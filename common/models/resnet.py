@@ -301,7 +301,8 @@ def with_pixel_statistics(config: ResNetConfig, images: np.ndarray) -> ResNetCon
     Args:
         config: The network to start from.
         images: Raw training images `(n, height, width, channels)`, `uint8`. Mean and standard
-            deviation are those of `spread(images)`, to four digits.
+            deviation are those of `spread(images)`, to four digits; of a channel that is the same
+            everywhere, the deviation is one level.
     """
     sample = spread(images)
     levels = np.arange(256) / 255
@@ -309,7 +310,7 @@ def with_pixel_statistics(config: ResNetConfig, images: np.ndarray) -> ResNetCon
     for channel in range(sample.shape[-1]):
         counts = np.bincount(sample[..., channel].ravel(), minlength=256)
         mean.append(np.average(levels, weights=counts))
-        std.append(np.average((levels - mean[-1]) ** 2, weights=counts) ** 0.5)
+        std.append(max(1 / 255, np.average((levels - mean[-1]) ** 2, weights=counts) ** 0.5))
     return replace(config, mean=np.round(mean, 4), std=np.round(std, 4))
 
 

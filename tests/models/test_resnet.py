@@ -396,3 +396,12 @@ def test_with_depth_contradictions():
         with_depth(PRESETS["resnet20"], 2, widths=(16, 32, 64))
     with pytest.raises(ConfigError, match="widths="):
         with_depth(PRESETS["fast"], widths=())
+
+
+def test_images_of_one_colour_can_be_trained_on():
+    images = np.full((3, 4, 4, 3), 7, "uint8")
+    config = with_pixel_statistics(small(), images)
+    assert config.std == (0.0039,) * 3
+    assert np.isfinite(
+        resnet(config, num_classes=2).predict(np.zeros((1, 32, 32, 3)), verbose=0)
+    ).all()
