@@ -29,7 +29,7 @@ from common.data.caption_files import CaptionReport, match_names, read_table, re
 from common.data.images import ImageData
 from common.data.karpathy import read_karpathy
 from common.data.splits import PARTS, PUBLISHED_LISTS, split_by_lists
-from common.data.vocabulary import Vocabulary, normalise
+from common.data.vocabulary import SPECIAL, Vocabulary, normalise
 from common.data.word_vectors import load_glove, word_vectors
 from common.errors import DataError
 
@@ -304,7 +304,8 @@ def test_vectors_are_those_of_their_words(table, header, packed):
     for word, numbers in table.items():
         if not any(_is_number(word) for word in table):
             np.testing.assert_array_equal(keyed[word], np.float32(numbers))
-    found = told(word_vectors, Vocabulary([*table][:3]), keyed, "own")
+    known = [word for word in table if word not in SPECIAL][:3]
+    found = told(word_vectors, Vocabulary(known), keyed, "own")
     assert found is None or np.isfinite(found.vectors).all()
 
 

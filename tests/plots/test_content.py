@@ -278,6 +278,15 @@ def test_mistakes_are_named():
         plots.mistake_gallery(images, mistakes[:0], ("cat", "dog"))
 
 
+def test_answers_are_told_and_what_is_right_where_they_are_not():
+    images = solid((1, 2, 3), (4, 5, 6))
+    sure = np.array([[0.2, 0.8], [0.3, 0.7]])
+    figure = plots.answer_gallery(images, np.array([1, 0]), sure, ("cat", "dog"))
+    found = texts(figure.axes[0])
+    assert {"dog 80 %", "dog 70 %", "no: cat", "1 of 2 answers are right"} <= set(found)
+    assert "no: dog" not in found
+
+
 def test_tta_gain_tells_what_is_corrected_and_spoiled():
     table = pd.DataFrame(
         {"accuracy": [0.9, 0.92], "corrected": [0, 30], "spoiled": [0, 10]}, index=["one", "six"]

@@ -152,6 +152,9 @@ MOSAICS = {
     "duplicates": lambda: plots.near_duplicates(IMAGES, PAIRS),
     "resolution": lambda: plots.resolution_comparison(IMAGES[:6]),
     "mistakes": lambda: plots.mistake_gallery(IMAGES, MISTAKES, CLASSES),
+    "answers": lambda: plots.answer_gallery(
+        IMAGES[:7], LABELS[:7], np.eye(10)[[*LABELS[:6], 0]], CLASSES
+    ),
     "saliency": lambda: plots.saliency_overlays(
         IMAGES[:4], {"gradient": MAPS, "SmoothGrad": MAPS, "Grad-CAM": MAPS}, CLASSES[:4]
     ),

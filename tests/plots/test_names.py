@@ -86,6 +86,9 @@ NAMED = {
     "metric_bars": lambda name: plots.metric_bars(
         told.SCORES.rename(columns={"bleu_4": name}).replace({"rnn": name, "greedy": name}), name
     ),
+    "answer_gallery": lambda name: plots.answer_gallery(
+        made.IMAGES[:2], np.array([0, 1]), np.full((2, 10), 0.1), [name] * 10
+    ),
     "mistake_gallery": lambda name: plots.mistake_gallery(
         made.IMAGES, made.MISTAKES, [name] * 10, title=name
     ),
