@@ -59,6 +59,8 @@ def run_step(step: str, python: Path) -> int:
         module, variables = command
         # Compiled modules are kept: else each notebook compiles TensorFlow anew, 15 s a time.
         kept = {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        # The cores divided among the processes, which would wait for each other.
+        kept.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
         return subprocess.run([python, "-m", *module], cwd=ROOT, env=kept | variables).returncode
 
     with ThreadPoolExecutor(WORKERS if step == "nbval" else 1) as pool:

@@ -93,3 +93,12 @@ def test_no_process_stays_when_the_command_is_ended(number, course, tmp_path):
     if number != signal.SIGKILL:
         assert not list(tmp.iterdir())
     assert read_json(course / "outputs/notebooks/phase1_tiny/01_eda.json", dict)["failure"] is None
+
+
+def test_the_cores_are_divided(monkeypatch):
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert side_by_side.threads(2) == {"TF_NUM_INTRAOP_THREADS": "4"}
+    assert side_by_side.threads(16) == {"TF_NUM_INTRAOP_THREADS": "1"}
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    assert side_by_side.threads(2) == {}
