@@ -19,9 +19,9 @@ help:
 
 # Any Python from 3.11 to 3.13. PYTHON=... chooses another, and makes .venv anew with it.
 ifeq ($(origin PYTHON),undefined)
-PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3 python $(PY); do \
+PYTHON := $(shell for p in $(PY) python3.13 python3.12 python3.11 python3 python; do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
-	2>/dev/null && echo "$$p" && break; done)
+	>/dev/null 2>&1 && echo "$$p" && break; done)
 else
 THIS := --this-python
 endif
@@ -48,6 +48,11 @@ test:
 	@$(PY) -m common.course test
 
 lint unit unit-jax chain nbval:
+	$(need_python)
+	@"$(PYTHON)" -m common.course test $@
+
+# Of one phase alone.
+chain-% nbval-%:
 	$(need_python)
 	@"$(PYTHON)" -m common.course test $@
 

@@ -50,7 +50,9 @@ def set_up(extras: str = "", this_python: bool = False, root: Path = ROOT) -> Pa
             _remove(folder)
     if not os.path.lexists(folder):
         _check_version()
-        _run([sys.executable, "-m", "venv", folder], "make the environment")
+        # Not by the interpreter of an environment that has just been removed.
+        base = getattr(sys, "_base_executable", None) or sys.executable
+        _run([base, "-m", "venv", folder], "make the environment")
     stamp = folder / ".installed"
     wanted = {name for name in extras.split(",") if name}
     state, installed = _state(root), set()

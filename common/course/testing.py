@@ -5,6 +5,7 @@ Only the standard library is imported; each step is a process in the environment
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ STEPS = {
     "chain": "every lesson in profile smoke, two side by side",
     "nbval": "every cell of every notebook; checked ones must give what is committed",
 }
+_PHASES = "|".join(path.name for path in ROOT.glob("phase*_*"))
 
 
 def _commands(step: str) -> list[tuple[list[str], dict[str, str]]]:
@@ -38,15 +40,18 @@ def _commands(step: str) -> list[tuple[list[str], dict[str, str]]]:
         # For the tests' own processes, too.
         without = {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT / "tests" / "no_tensorflow")}
         return [([*tests, "--ignore=tests/course", "--ignore=tests/notebooks"], without)]
+    step, _, phase = step.partition("-phase")
+    phases = sorted(ROOT.glob(f"phase{phase}*"))
     if step == "chain":
-        lessons = ["common.course", "run", "--profile", "smoke", "--output", str(OUTPUTS)]
+        only = [phases[0].name] if phase else []
+        lessons = ["common.course", "run", *only, "--profile", "smoke", "--output", str(OUTPUTS)]
         return [(lessons, {})]
     options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=600"]
     # Networks that the chain has trained are found again.
     variables = {"COURSE_PROFILE": "smoke", "COURSE_OUTPUTS": str(OUTPUTS)}
     return [
         (["pytest", "-q", *options, *map(str, sorted(phase.glob("*.ipynb")))], variables)
-        for phase in sorted(ROOT.glob("phase*_*"))
+        for phase in phases
     ]
 
 
@@ -63,7 +68,7 @@ def run_step(step: str, python: Path) -> int:
         kept.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
         return subprocess.run([python, "-m", *module], cwd=ROOT, env=kept | variables).returncode
 
-    with ThreadPoolExecutor(WORKERS if step == "nbval" else 1) as pool:
+    with ThreadPoolExecutor(WORKERS if step.startswith("nbval") else 1) as pool:
         return next(filter(None, list(pool.map(call, _commands(step)))), 0)
 
 
@@ -76,12 +81,13 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"Default: {', '.join(STEPS)}")
     options = parser.parse_args(arguments)
-    if unknown := [name for name in options.steps if name not in STEPS]:
+    one_phase = rf"(chain|nbval)-({_PHASES})"
+    if unknown := [s for s in options.steps if s not in STEPS and not re.fullmatch(one_phase, s)]:
         parser.error(f"there is no step {unknown[0]!r}. Choose of: {', '.join(STEPS)}")
     try:
         python = set_up(TEST_EXTRAS)
         for step in options.steps or STEPS:
-            print(f"== {step}: {STEPS[step]}", flush=True)
+            print(f"== {step}: {STEPS[step.partition('-phase')[0]]}", flush=True)
             start = time.monotonic()
             if code := run_step(step, python):
                 print(f"FAILED: {step}. Run it alone: make {step}", file=sys.stderr)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.course import setup
+from common.course import setup, testing
 
 
 @pytest.fixture
@@ -140,3 +140,15 @@ def test_commands_without_packages(tmp_path):
         command = [sys.executable, "-S", "-m", "common.course", *arguments]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)
         assert done.returncode == code and told in done.stdout + done.stderr
+
+
+def test_steps_of_the_tests():
+    phases = {path.name for path in testing.ROOT.glob("phase*_*")}
+    for phase in phases:
+        [(module, _)] = testing._commands(f"nbval-{phase}")
+        assert {Path(part).parent.name for part in module if part.endswith(".ipynb")} == {phase}
+        [(module, _)] = testing._commands(f"chain-{phase}")
+        assert module[:3] == ["common.course", "run", phase]
+    told = {Path(part).parent.name for module, _ in testing._commands("nbval") for part in module}
+    assert phases <= told
+    assert "phase" not in " ".join(testing._commands("chain")[0][0])
