@@ -85,7 +85,8 @@ def phase3_reward(ready, _):
     from common.evaluation.captioners import dev_reward
     from common.evaluation.rewards import CaptionReward
     from common.training.captioner import reward_config, reward_recipe, train_by_reward
-    from common.training.runs import Run, read_record, run_folder
+    from common.training.run_folders import run_folder
+    from common.training.runs import Run, read_record
 
     task, settings = scenes()
     recipe = reward_recipe("smoke", "synthetic", epochs=4)

@@ -516,7 +516,7 @@ def evaluate(
 
     check(phase, data, run, batch_size)
     with _settings(backend):
-        result = evaluate(phase, data, run, batch_size, figure)
+        result = evaluate(data, run, batch_size, figure)
     _say(json.dumps(result))
 
 

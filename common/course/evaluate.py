@@ -7,29 +7,27 @@ from pathlib import Path
 import numpy as np
 
 from common.choices import PHASES, check_images, subfolders
-from common.course.checks import check_run, find_run
+from common.course.checks import check_run
 from common.course.lessons import phase_name
 from common.errors import ConfigError, DataError, did_you_mean
 from common.files import read_json
 from common.paths import repository_root
+from common.training.run_folders import run_folder
 
 SHOWN = 24  # images in the figure
 
 
-def evaluate(
-    phase: str, data: Path, run: str | None, batch_size: int, figure: Path | None = None
-) -> dict:
-    """Accuracy on `data/test/<class>/*`, plain and with test-time augmentation.
+def evaluate(data: Path, run: str | None, batch_size: int, figure: Path | None = None) -> dict:
+    """Accuracy on `data/test/<class>/*`, plain and with test-time augmentation; call `check` first.
 
     Args:
         run: Name or folder of a run; `None` for the weights that the repository carries.
         figure: PNG file for images drawn at random and what the network says of them.
 
     Raises:
-        ConfigError: for an unknown phase or run, or a batch size below 1.
+        ConfigError: for an unknown run.
         DataError: if the tree cannot be read, or its classes are not those of the network.
     """
-    check(phase, data, run, batch_size)
     from common.data import load_images
     from common.evaluation import classification
     from common.training.released import load_model
@@ -132,7 +130,7 @@ def check(phase: str, data: Path, run: str | None, batch_size: int) -> None:
     if batch_size < 1:
         raise ConfigError(f"--batch-size must be 1 or more. Received: {batch_size}")
     released = (repository_root() or Path()) / "phase1_cifar" / "weights"
-    record = (released if run is None else find_run(run, "phase1_cifar")) / "record.json"
+    record = (released if run is None else run_folder(run, "phase1_cifar")) / "record.json"
     check_images(Path(data), ("test",))
     known = read_json(record, dict).get("classes") if record.exists() else None
     found = subfolders(Path(data) / "test")

@@ -49,7 +49,6 @@ POLICY = (
 )
 # Of an output's forms the first that there is: none that needs a script of others.
 FORMS = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
-HEADING = r"^#{1,6}[ \t]+(.+?)[ \t#]*$"
 
 
 def write_html(notebook: Path) -> Path:
@@ -145,7 +144,7 @@ def _prepare(lesson: nbformat.NotebookNode) -> None:
     section, figures = "", 0
     for cell in lesson.cells:
         if cell.cell_type == "markdown":
-            headings = re.findall(HEADING, cell.source, re.MULTILINE)
+            headings = re.findall(pages.HEADING, cell.source, re.MULTILINE)
             section = headings[-1] if headings else section
         elif cell.cell_type == "code":
             cell.outputs = _merged(cell.outputs)

@@ -12,10 +12,11 @@ from typing import Any
 
 from common.choices import CHOICES, PHASES, check_dataset, check_value, is_own, own_folder, takes
 from common.choices import KINDS as KNOWN_KINDS
-from common.course.checks import check_run, check_run_name
+from common.course.checks import check_run
 from common.course.environment import PROFILES
 from common.errors import ConfigError, DataError, did_you_mean
 from common.paths import repository_root
+from common.training.run_folders import check_run_name
 
 # A lesson adds small numbers to its seed, and some libraries count in 32 bits.
 MAX_SEED = 2**31 - 1

@@ -65,3 +65,8 @@ def spare(files: list[Path], targets: list[Path], option: str) -> None:
         file = inputs.get(os.path.normcase(os.path.realpath(target)))
         if file is not None:
             raise ConfigError(f"{option} would write over the image {file}. Choose another path.")
+
+
+def utf8(name: object) -> str:
+    """A file's name as a table's text, which is UTF-8 where a name need not be."""
+    return str(name).encode("utf-8", "backslashreplace").decode()

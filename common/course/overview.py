@@ -138,7 +138,7 @@ def _title(notebook: Path) -> str | None:
         texts = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
     except ODD:
         return None
-    found = re.search(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", "\n".join(texts), re.MULTILINE)
+    found = re.search(pages.HEADING, "\n".join(texts), re.MULTILINE)
     return re.sub(r"[*`$]|\[([^]]*)\]\([^)]*\)", r"\1", found[1]) if found else None
 
 

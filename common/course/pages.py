@@ -58,6 +58,8 @@ figure { margin: .4rem 0 1.4rem; } figcaption { font-weight: 600; margin-bottom:
 img { max-width: 100%; height: auto; background: #fff; }
 """
 
+HEADING = r"^#{1,6}[ \t]+(.+?)[ \t#]*$"  # of Markdown
+
 # A page without it is only not sorted.
 SORT = """
 for (const table of document.querySelectorAll("table.sortable")) {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.course.names import figure_names, spare
+from common.course.names import figure_names, spare, utf8
 from common.course.parts import is_special, kept_parts, part_name, weights_hash
 from common.errors import ConfigError, DataError
 from common.files import check_output, write_atomically
@@ -233,25 +233,20 @@ def _write_part(path: Path, patches, start: int, stop: int, probability: np.ndar
     from pyarrow import parquet
 
     rows = patches.rows[start:stop]
-    columns = {"patient": np.full(len(rows), _utf8(patches.patients[rows["patient"][0]]))}
+    columns = {"patient": np.full(len(rows), utf8(patches.patients[rows["patient"][0]]))}
     for name in ("x", "y"):
         # Below 0: not known.
         columns[name] = pyarrow.array(np.ascontiguousarray(rows[name]), mask=rows[name] < 0)
     if is_labelled(patches):
         columns["label"] = np.ascontiguousarray(rows["label"])
     else:
-        columns["file"] = list(map(_utf8, patches.sources(start, stop)))
+        columns["file"] = list(map(utf8, patches.sources(start, stop)))
     columns["probability"] = probability
     schema = _schema(patches, path.stem)
     arrays = [pyarrow.array(columns[field.name], field.type) for field in schema]
     with write_atomically(path) as temporary:
         table = pyarrow.Table.from_arrays(arrays, schema=schema)
         parquet.write_table(table, temporary, write_page_checksum=True)
-
-
-def _utf8(name: str) -> str:
-    """A name need not be UTF-8, as the table's texts are."""
-    return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def _join(parts: list[Path], output: Path, key: str, schema) -> None:
@@ -305,8 +300,7 @@ def _draw(tables: list[Path], bounds: list, figures: list[Path], threshold: floa
                 classes=CLASSES,
                 title=f"{share:.1%} of {len(placed):,} patches are called {CLASSES[1]}",
             )
-            drawn.set_dpi(200)  # looked at alone, not in a notebook
-            plots.save_figure(drawn, figure)
+            plots.save_figure(drawn, figure, scale=2)  # looked at alone, not in a notebook
     return problems
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.course.names import spare
+from common.course.names import spare, utf8
 from common.course.parts import is_special, kept_parts, part_name, weights_hash
 from common.errors import ConfigError, DataError
 from common.files import check_output, write_atomically
@@ -266,7 +266,7 @@ def _table(output: Path, classes: tuple[str, ...]) -> Iterator[Callable]:
             with parquet.ParquetWriter(temporary, schema, write_page_checksum=True) as writer:
 
                 def write(rows):
-                    columns = [[_utf8(f) for f, _, _ in rows], [classes[k] for _, k, _ in rows]]
+                    columns = [[utf8(f) for f, _, _ in rows], [classes[k] for _, k, _ in rows]]
                     values = np.array([[row[k], *row] for _, k, row in rows], "float32")
                     columns += [*values.reshape(len(rows), -1).T] if rows else []
                     if rows:
@@ -282,10 +282,6 @@ def _table(output: Path, classes: tuple[str, ...]) -> Iterator[Callable]:
             def write(rows):
                 for path, k, row in rows:
                     values = [f"{value:.6g}" for value in (row[k], *row)]
-                    writer.writerow([_utf8(path), classes[k], *values])
+                    writer.writerow([utf8(path), classes[k], *values])
 
             yield write
-
-
-def _utf8(path: Path) -> str:
-    return str(path).encode("utf-8", "backslashreplace").decode()

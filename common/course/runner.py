@@ -24,7 +24,6 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from common.course.environment import environment
-from common.course.html import write_html
 from common.course.lessons import Lesson
 from common.course.report import headline
 from common.errors import DataError
@@ -295,6 +294,8 @@ def run_lesson(
         )
         if target.exists():
             with environment(**_home(folder)):
+                from common.course.html import write_html  # a second that no start needs
+
                 write_html(target)
         write_json(kept, asdict(result))
     return result

@@ -200,11 +200,11 @@ def png(figure: Figure, colours: int = 256, scale: int = 1) -> bytes:
     return buffer.getvalue()
 
 
-def save_figure(figure: Figure, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path, scale: int = 1) -> Path:
     """Writes the figure as a small PNG, whole or not at all."""
     path = Path(path)
     with write_atomically(path) as temporary:
-        temporary.write_bytes(png(figure))
+        temporary.write_bytes(png(figure, scale=scale))
     return path
 
 

@@ -33,6 +33,7 @@ from common.training.fit import FitResult
 from common.training.generation import Generator, build_decoder
 from common.training.recipes import resolve_profile
 from common.training.released import load_weights, released_folder
+from common.training.run_folders import run_folder
 from common.training.runs import (
     Run,
     check_files,
@@ -40,7 +41,6 @@ from common.training.runs import (
     fingerprint,
     read_model,
     read_record,
-    run_folder,
 )
 from common.training.scene_backbone import scene_backbone
 from common.training.self_critical import Reward, RewardRecipe, fit_reward

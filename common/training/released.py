@@ -9,7 +9,8 @@ from common.files import write_atomically, write_json
 from common.models.resnet import ResNetConfig, resnet
 from common.paths import repository_root
 from common.training.backend import dtype_policy
-from common.training.runs import check_files, file_hashes, read_model, read_record, run_folder
+from common.training.run_folders import run_folder
+from common.training.runs import check_files, file_hashes, read_model, read_record
 
 RESTORE = "Restore it: git checkout -- phase*/weights"
 

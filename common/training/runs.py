@@ -26,8 +26,9 @@ from common.files import (
     write_json,
     zip_problem,
 )
-from common.paths import expand, outputs_dir, repository_root
+from common.paths import repository_root
 from common.training import backend
+from common.training.run_folders import check_run_name, runs_dir
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Run:
     """
 
     def __init__(self, name: str, config: dict[str, Any], root: Path | None = None):
-        self.name = _checked_name(str(name))
+        self.name = check_run_name(str(name))
         config = _plain(config)
         self.config = {key: value for key, value in config.items() if key not in _TELLING}
         self.about = {key: value for key, value in config.items() if key in _TELLING}
@@ -153,28 +154,6 @@ class Run:
         if self.folder == runs_dir() / self.name:
             note_run(self.name)
         return record
-
-
-def runs_dir() -> Path:
-    """The folder of all runs."""
-    return outputs_dir() / "runs"
-
-
-def run_folder(run: str | Path) -> Path:
-    """The folder of a finished run, by its name under `outputs/runs` or its path.
-
-    Raises:
-        ConfigError: if there is none, or it has not finished.
-    """
-    try:
-        folder = next((f for f in (runs_dir() / run, expand(run)) if f.is_dir()), None)
-    except (OSError, ValueError):  # a name that no folder can have
-        folder = None
-    if folder is None or not str(run).strip():
-        raise ConfigError(f"There is no run {str(run)!r} under {runs_dir()}, nor such a folder.")
-    if not (folder / "record.json").exists():
-        raise ConfigError(f"The run in {folder} has not finished; run its notebook again.")
-    return folder
 
 
 def find_records(root: Path | None = None) -> list[dict]:
@@ -289,16 +268,6 @@ def fingerprint(value: Any) -> str:
 def slug(text: str) -> str:
     """A text as a part of a run's name: what a name cannot have becomes `-`."""
     return re.sub(r"[^\w.=+-]+", "-", text)[:100].strip(".-") or "own"
-
-
-def _checked_name(name: str) -> str:
-    good = re.fullmatch(r"[\w.=+-]+(/[\w.=+-]+)*", name)
-    if not good or any(part.startswith(".") or len(part) > 200 for part in name.split("/")):
-        raise ConfigError(
-            f"run_name={name[:80]!r} cannot be a folder's name. "
-            "Use letters, digits and any of . _ - = + only, at most 200, no dot first."
-        )
-    return name
 
 
 # What only tells.

@@ -11,3 +11,10 @@ def course(tmp_path, monkeypatch):
     monkeypatch.setattr("common.course.lessons.repository_root", lambda: tmp_path)
     monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
     return tmp_path
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    """An empty folder for what is made."""
+    monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path))
+    return tmp_path

@@ -28,6 +28,21 @@ record = dict(run_name=run_name or f"main-{seed}", phase="phase1_tiny", dataset=
 note_run(record["run_name"])"""
 
 
+# Of a run that has finished.
+RECORD = {
+    "run_name": "good",
+    "phase": "phase1_cifar",
+    "dataset": "cifar10",
+    "profile": "laptop",
+    "seed": 0,
+    "epochs": 10,
+    "parameters": 1000,
+    "seconds": 90.0,
+    "metrics": {"test_accuracy": 0.5},
+    "created": "2026-01-01",
+}
+
+
 def write_notebook(path: Path, *sources: str, parameters: str = PARAMETERS) -> Path:
     """A notebook of a title, a `parameters` cell and code cells."""
     cells = [

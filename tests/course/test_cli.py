@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_course import write_notebook
+from small_course import RECORD, write_notebook
 from typer.testing import CliRunner
 
 from common import __version__
@@ -472,18 +472,7 @@ def test_two_sweeps_of_one_name_wait_for_each_other(quick, course, monkeypatch):
 
 
 def write_record(root, name, accuracy, **changes):
-    record = {
-        "run_name": name,
-        "phase": "phase1_cifar",
-        "dataset": "cifar10",
-        "profile": "laptop",
-        "seed": 0,
-        "epochs": 10,
-        "parameters": 1000,
-        "seconds": 90.0,
-        "metrics": {"test_accuracy": accuracy},
-        "created": "2026-01-01",
-    }
+    record = RECORD | {"run_name": name, "metrics": {"test_accuracy": accuracy}}
     folder = root / "outputs" / "runs" / name
     folder.mkdir(parents=True)
     (folder / "record.json").write_text(json.dumps(record | changes))

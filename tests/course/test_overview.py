@@ -8,23 +8,14 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+import small_course
 
 from common.course import overview, pages, report, sweep
 from common.course.runner import Result, summary
 from common.errors import CourseError
 
-RECORD = {
-    "run_name": "good",
-    "phase": "phase1_cifar",
-    "dataset": "cifar10",
-    "profile": "laptop",
-    "seed": 0,
-    "epochs": 10,
-    "parameters": 1000,
-    "seconds": 90.0,
-    "metrics": {"test_accuracy": 0.5, "test_accuracy_low": 0.4, "test_accuracy_high": 0.6},
-    "created": "2026-01-01",
-}
+METRICS = {"test_accuracy": 0.5, "test_accuracy_low": 0.4, "test_accuracy_high": 0.6}
+RECORD = small_course.RECORD | {"metrics": METRICS}
 LESSON = {
     "phase": "phase1_cifar",
     "lesson": "01_eda",
@@ -36,12 +27,6 @@ LESSON = {
 }
 # Text that means something to HTML, to Markdown or to a terminal.
 HOSTILE = "<script>alert(1)</script>|\\|&amp;\n`a` *b* _c_ [d](javascript:e)\x1b[31m\u202e\udce9"
-
-
-@pytest.fixture
-def outputs(tmp_path, monkeypatch):
-    monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path))
-    return tmp_path
 
 
 def write_run(outputs, name, config=None, history=None, **changes):

@@ -6,28 +6,12 @@ import sys
 
 import pandas as pd
 import pytest
+import small_course
 
 from common.course import overview, report
 from common.errors import ConfigError
 
-RECORD = {
-    "run_name": "good",
-    "phase": "phase1",
-    "dataset": "cifar10",
-    "profile": "laptop",
-    "seed": 0,
-    "epochs": 10,
-    "parameters": 1000,
-    "seconds": 90.0,
-    "metrics": {"accuracy": 0.5},
-    "created": "2026-01-01",
-}
-
-
-@pytest.fixture
-def outputs(tmp_path, monkeypatch):
-    monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path))
-    return tmp_path
+RECORD = small_course.RECORD | {"phase": "phase1", "metrics": {"accuracy": 0.5}}
 
 
 def write_run(outputs, name, config=None, **changes):

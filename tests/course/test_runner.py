@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from small_course import write_notebook
 
-from common.course import refresh, runner
+from common.course import html, refresh, runner
 from common.course.bootstrap import CELL
 from common.course.lessons import find_lessons
 from common.errors import CourseError, DataError
@@ -101,7 +101,7 @@ print("after it")
 """
     executed = tmp_path / "out.ipynb"
     assert runner.execute(write_notebook(tmp_path / "in.ipynb", code), executed, {}) is None
-    text = runner.write_html(executed).read_text()
+    text = html.write_html(executed).read_text()
     assert "bar: 100%" in text and "bar:  50%" not in text
     assert "stderr" not in executed.read_text()  # drawn in red
     assert text.count("low-level message") == 1  # in the code

@@ -6,7 +6,8 @@ import pytest
 from small import small_data, small_network
 
 from common.errors import ConfigError, CourseError, DataError
-from common.training.runs import Run, check_files, find_records, read_model, run_folder
+from common.training.run_folders import run_folder
+from common.training.runs import Run, check_files, find_records, read_model
 
 
 def test_a_run_leaves_config_record_and_model(tmp_path):
