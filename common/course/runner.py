@@ -42,6 +42,8 @@ from common.files import (
 from common.paths import home_dir, outputs_dir
 
 KERNEL = "python3"
+# Of a connection file beside whose name a socket's fits: systems allow 103 bytes and more.
+_LONGEST_SOCKET = 90
 
 
 @dataclass
@@ -102,7 +104,11 @@ class _WatchedEngine(NBClientEngine):
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, on_cell=None, connection=None, **kwargs):
         # Else it would lie among the system's temporary files, and stay there after a kill.
-        kwargs["config"] = Config({"ConnectionFileMixin": {"connection_file": str(connection)}})
+        options = {"connection_file": str(connection)}
+        # Ports are chosen before they are taken: two kernels that start at once may have the same.
+        if os.name == "posix" and len(os.fsencode(connection)) < _LONGEST_SOCKET:
+            options["transport"] = "ipc"
+        kwargs["config"] = Config({"ConnectionFileMixin": options})
         cell_start = nb_man.cell_start
 
         def watched(cell, cell_index=None, **rest):

@@ -3,7 +3,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -29,6 +31,19 @@ def test_a_kernel_that_does_not_start_says_why(tmp_path, monkeypatch):
     source = write_notebook(tmp_path / "in.ipynb", "x = 1")
     failure = runner.execute(source, tmp_path / "out.ipynb", {})
     assert failure.cell == 0 and "No module named no_kernel_launcher" in failure.message
+
+
+@pytest.mark.parametrize("length", [0, 120])
+def test_a_kernel_is_reached_wherever_temporary_files_lie(length, tmp_path, monkeypatch):
+    """Through a socket in its folder, which no other kernel can take, if its path is not long."""
+    place = tmp_path.parent / ("long" * 40)[:length] if length else Path(tempfile.gettempdir())
+    place.mkdir(exist_ok=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    code = "from ipykernel.kernelapp import IPKernelApp\nprint(IPKernelApp.instance().transport)"
+    path = tmp_path / "out.ipynb"
+    assert runner.execute(write_notebook(tmp_path / "in.ipynb", code), path, {}) is None
+    wanted = "tcp" if length or os.name == "nt" else "ipc"
+    assert nbformat.read(path, as_version=4).cells[-1].outputs[0].text == f"{wanted}\n"
 
 
 def test_temporary_files_go_also_those_of_killed_processes(tmp_path, monkeypatch):
