@@ -11,14 +11,14 @@ from common.data.vocabulary import BAD_ENDINGS
 from common.evaluation.captions import CiderD, bleu, caption_scores
 from common.evaluation.rewards import CaptionReward
 from common.models.decoders import Decoder
-from common.training.captioner import CaptionTask
+from common.training.captioner import DECODING, CaptionTask
 from common.training.generation import Generator
 
 # How captions are written where scores are told; the length penalty was chosen on dev images.
 WAYS = {
     "greedy": {"method": "greedy"},
-    "beam 3": {"method": "beam", "beams": 3, "length_penalty": 0.7},
-    "beam 5": {"method": "beam", "beams": 5, "length_penalty": 0.7},
+    "beam 3": DECODING,
+    "beam 5": DECODING | {"beams": 5},
 }
 
 # Words of which a caption of a photo says one where people say another, or nothing.
@@ -114,32 +114,24 @@ def score(captions: list[list[str]], task: CaptionTask, split: str) -> dict[str,
 
 def choose_decoding(
     trained: Decoder, task: CaptionTask, beams: int = 3, penalties=(0.3, 0.5, 0.7, 0.9, 1.1)
-) -> tuple[dict, pd.DataFrame]:
+) -> tuple[dict, pd.DataFrame, dict]:
     """The length penalty with the best `dev_metric`, as options of `Generator.captions`.
 
     Returns:
-        The options, and the table that they were chosen from.
+        The options, the table that they were chosen from, and `confidence` of captions written so,
+        for the record.
     """
-    ways = {
-        f"penalty {penalty}": {"method": "beam", "beams": beams, "length_penalty": penalty}
-        for penalty in penalties
-    }
-    table, _ = judge(trained, task, "dev", ways)
-    return ways[table[dev_metric(task)].astype(float).idxmax()], table
-
-
-def caption_confidence(trained: Decoder, task: CaptionTask, decoding: dict) -> dict:
-    """`confidence` of a captioner on dev images, for its record.
-
-    Args:
-        trained: The decoder.
-        task: Data and features.
-        decoding: Options of `Generator.captions`, as from `choose_decoding`.
-    """
-    features = task.features["dev"]
-    generator = Generator(trained, task.vocabulary, min(50, len(features)))
-    captions, scores = generator.scored_captions(features.features, **decoding)
-    return {"split": "dev", **confidence(captions, scores, features.references)}
+    dev = task.features["dev"]
+    generator = Generator(trained, task.vocabulary, min(50, len(dev)))
+    rows, written = {}, {}
+    for penalty in penalties:
+        options = {"method": "beam", "beams": beams, "length_penalty": penalty}
+        way = f"penalty {penalty}"
+        written[way] = options, *generator.scored_captions(dev.features, **options)
+        rows[way] = score(written[way][1], task, "dev")
+    table = pd.DataFrame(rows).T.rename_axis("decoding")
+    options, captions, scores = written[table[dev_metric(task)].astype(float).idxmax()]
+    return options, table, {"split": "dev", **confidence(captions, scores, dev.references)}
 
 
 def confidence(

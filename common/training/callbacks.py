@@ -53,6 +53,8 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             DataError: if the checkpoint is no checkpoint of such a model, or damaged.
         """
+        # To be loaded into; and TensorFlow traces a step twice if the first time makes variables.
+        model.optimizer.build(model.trainable_variables)
         if self.folder is None or not self.path.exists():
             return 0
         try:
@@ -60,7 +62,6 @@ class Checkpoint(keras.callbacks.Callback):
                 state = json.loads(file["course_state"][()].tobytes())
                 _check_digest(file)
             self.state = _checked_state(state)
-            model.optimizer.build(model.trainable_variables)
             model.load_weights(self.path)
         except _DAMAGED as error:
             raise self._damaged(self.path, error) from error

@@ -105,6 +105,8 @@ SELF_ATTENTION = {
     "photos": {"dropout": 0.3, "region_dropout": 0.2},
 }
 MIN_COUNT = {"synthetic": 1, "photos": 5}
+# How captions are written until a captioner's own way is chosen on dev images.
+DECODING = {"method": "beam", "beams": 3, "length_penalty": 0.7}
 # Images used in profile `smoke`.
 SMOKE = {"train": 600, "dev": 100, "test": 100}
 
@@ -391,7 +393,8 @@ def train_captioner(
     """Builds and trains a decoder; with a run, goes on where an earlier call was killed.
 
     With a score and a run it ends with the best epoch, else with the last. A run that has its
-    model already is not trained again.
+    model already is not trained again. It has a record as soon as it is trained: whatever fails
+    later, the training is not lost.
 
     Args:
         name: One of `common.models.decoders.DECODERS`.
@@ -430,15 +433,25 @@ def train_captioner(
 
 
 def _kept(network: Decoder, result: FitResult, run: Run | None) -> TrainedCaptioner:
-    if run is not None:
-        run.save_model(network)
-        network, _ = read_captioner(run.folder)
-    return TrainedCaptioner(network, result.history, result.seconds, run)
+    if run is None:
+        return TrainedCaptioner(network, result.history, result.seconds, None)
+    run.save_model(network)
+    return _found_again(run)
 
 
 def _found_again(run: Run) -> TrainedCaptioner:
-    trained, _ = read_captioner(run.folder)
-    return TrainedCaptioner(trained, run.history, run.seconds, run)
+    network, _ = read_captioner(run.folder)
+    history = run.history
+    if not run.finished:
+        last = history.iloc[-1]
+        run.save_record(
+            metrics={key: float(last[key]) for key in ("val_loss",) if key in history},
+            parameters=network.count_params(),
+            seconds=run.seconds,
+            epochs=len(history),
+            decoding=DECODING,
+        )
+    return TrainedCaptioner(network, history, run.seconds, run)
 
 
 def standard_run(

@@ -167,6 +167,10 @@ def compiled(
         network, classes, recipe.label_smoothing, recipe.batch_transforms(seed), loss
     )
     model.compile(optimizer, metrics=["accuracy"], jit_compile=settings.jit_compile)
+    # TensorFlow traces a step a second time if the first time made variables: all of them now.
+    optimizer.build(model.trainable_variables)
+    model.compute_metrics(None, ops.zeros(1, "int32"), {"logits": ops.zeros((1, classes))})
+    model.reset_metrics()
     return model
 
 

@@ -132,6 +132,7 @@ def train_scene_backbone(
             asked_cross_entropy,
             jit_compile=settings.jit_compile,
         )
+        model.optimizer.build(model.trainable_variables)
         callbacks = [SeedEpochs(batches, seed)]
         if progress:
             callbacks.append(Progress(epochs, len(batches), backbone.name))

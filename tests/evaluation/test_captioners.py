@@ -6,7 +6,7 @@ import pytest
 from common.data.synthetic_scenes import synthetic_scenes, true_captions
 from common.data.vocabulary import Vocabulary
 from common.evaluation.captioners import (
-    caption_confidence,
+    choose_decoding,
     confidence,
     dev_reward,
     photo_errors,
@@ -90,8 +90,9 @@ def test_confidence_of_a_captioner_is_of_its_dev_images():
     vocabulary = Vocabulary.build((c for image in data.references for c in image), 1)
     features = np.random.default_rng(0).standard_normal((6, 4, 8)).astype("float16")
     dev = CaptionedFeatures(features, data.references)
-    task = CaptionTask("synthetic", {"dev": data}, {"dev": dev}, vocabulary, {}, {})
+    task = CaptionTask("synthetic", {"dev": data}, {"train": dev, "dev": dev}, vocabulary, {}, {})
     made = decoder("lstm", len(vocabulary), width=8, max_length=6)
     trained = build_decoder(made, 4, 8)
-    found = caption_confidence(trained, task, {"method": "beam", "beams": 2})
+    _, table, found = choose_decoding(trained, task, beams=2, penalties=(0.5, 1.0))
+    assert list(table.index) == ["penalty 0.5", "penalty 1.0"]
     assert found["split"] == "dev" and found["n"] == 6 and found["threshold"] < 0

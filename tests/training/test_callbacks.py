@@ -116,7 +116,9 @@ def test_a_state_of_another_form_is_told(what, whole, tmp_path):
 def test_the_start_of_a_second_process_deletes_nothing_of_the_first(tmp_path):
     ours = tmp_path / f"{own_prefix('writing')}x.weights.h5"
     ours.write_bytes(b"half written")
-    Checkpoint(tmp_path).restore(None)
+    network = small_network()
+    network.compile("sgd")
+    Checkpoint(tmp_path).restore(network)
     assert ours.exists()
 
 

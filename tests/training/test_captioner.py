@@ -111,9 +111,10 @@ def test_learns_the_colours(course):
 
 def test_chooses_a_length_penalty_on_dev_images(course):
     task, trained, *_ = course
-    options, table = choose_decoding(trained.decoder, task, beams=2, penalties=(0.5, 1.0))
+    options, table, sure = choose_decoding(trained.decoder, task, beams=2, penalties=(0.5, 1.0))
     assert options["beams"] == 2 and options["length_penalty"] in (0.5, 1.0)
     assert list(table.index) == ["penalty 0.5", "penalty 1.0"]
+    assert sure["n"] == len(task.data["dev"])
 
 
 def test_bad_photos_are_left_out_of_data_and_features(tmp_path, monkeypatch):
@@ -134,6 +135,20 @@ def test_finished_run_is_not_trained_again(at_home):
     for one, other in zip(again.decoder.get_weights(), trained.decoder.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert len(again.history) == len(trained.history)
+
+
+def test_a_run_has_a_record_as_soon_as_it_is_trained(at_home):
+    data, task, trained, run, _ = at_home
+    early = Run("early", run.config)
+    for name in ("model.keras", "vocabulary.json", "history.csv"):
+        shutil.copy(run.folder / name, early.folder)
+    train_captioner("multi_head", task, RECIPE, SETTINGS, arguments=SMALL, run=early)
+    last = trained.history.iloc[-1]
+    assert early.record["metrics"] == {"val_loss": pytest.approx(last["val_loss"])}
+    assert early.record["epochs"] == RECIPE.epochs
+    # It can be used, by a usual way of decoding.
+    captions = load_captioner("early").captions([data.read_image(i) for i in range(2)])
+    assert [words[1] for words in captions] == ["red", "blue"]
 
 
 def test_photos_in_captions_out(at_home):

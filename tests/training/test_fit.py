@@ -12,6 +12,7 @@ from common.errors import ConfigError, CourseError, DataError
 from common.layers import AreaResize
 from common.training import backend
 from common.training.backend import device_scope, device_settings
+from common.training.batches import BatchTransformed
 from common.training.fit import fit
 from common.training.recipes import Recipe
 
@@ -82,6 +83,21 @@ def test_sizes_need_a_network_that_can_shrink_images():
     network = keras.Model(pixels, keras.layers.Dense(4)(features))
     with pytest.raises(ConfigError, match="cannot shrink images"):
         fit(network, small_data(), None, RECIPE, SETTINGS, progress=False)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX compiles in its own way")
+def test_a_step_is_traced_once(monkeypatch):
+    # Tracing takes seconds; TensorFlow traces again what made variables the first time.
+    traced = []
+    train_step = BatchTransformed.train_step
+
+    def counting(self, data):
+        traced.append(self)
+        return train_step(self, data)
+
+    monkeypatch.setattr(BatchTransformed, "train_step", counting)
+    train(recipe=dataclasses.replace(RECIPE, sizes=()))
+    assert len(traced) == 1
 
 
 def test_each_phase_trains_at_its_size():
