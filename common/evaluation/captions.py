@@ -33,6 +33,8 @@ def bleu(captions: Sequence[Caption], references: References) -> dict[str, float
     BLEU-n is `exp(min(0, 1 - r / c))` times the geometric mean of the precisions of 1-grams to
     n-grams, matches and totals being summed over the set; c is the number of words, r the sum of
     the closest reference lengths. 0 where no n-gram of some order matches: nothing is smoothed.
+    As in nltk, a caption of fewer than n words counts as one n-gram that does not match; the
+    script of MSCOCO leaves it out.
     Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation" (2002).
 
     Raises:

@@ -1,7 +1,7 @@
 """Custom Keras layers, written from scratch on `keras.ops`; importing this registers them all."""
 
 from common.layers.activations import gelu_tanh, get_activation
-from common.layers.attention import BahdanauAttention, MultiHeadAttention, causal_mask
+from common.layers.attention import BahdanauAttention, MultiHeadAttention
 from common.layers.augmentation import (
     PixelScaling,
     RandomAugmentation,
@@ -15,6 +15,7 @@ from common.layers.augmentation import (
 from common.layers.batch_transforms import AlternatingFlip, MixUp
 from common.layers.embedding import PositionEmbedding, TiedEmbedding
 from common.layers.initializers import PartialDirac
+from common.layers.masks import causal_mask
 from common.layers.pixels import PixelRange
 from common.layers.recurrent import LSTM, LSTMCell, SimpleRNN, SimpleRNNCell
 from common.layers.residual import (

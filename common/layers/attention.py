@@ -5,19 +5,32 @@ import math
 import keras
 from keras import ops
 
-from common.layers.linear import linear
+from common.layers.linear import as_float, linear, refuse_symbolic
+from common.layers.masks import causal_mask, join_masks, masked_softmax
 
 
-def masked_softmax(scores, mask=None):
-    """Softmax over the last axis, in float32; places where `mask` is false get weight 0."""
-    scores = ops.cast(scores, "float32")
-    if mask is not None:
-        scores = ops.where(mask, scores, -1e9)
-    return ops.softmax(scores, axis=-1)
+class _Attention(keras.layers.Layer):
+    """What both kinds share: masks are kept and honoured, symbolic outputs are as the real ones."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def _check(self, **tensors) -> None:
+        for name, x in tensors.items():
+            if len(x.shape) != 3:
+                raise ValueError(
+                    f"`{name}` must have three axes, (batch, places, dim). Received: shape "
+                    f"{tuple(x.shape)}"
+                )
+
+    def compute_output_spec(self, *args, **kwargs):
+        # As traced: with the weights where they are given, each in its precision.
+        return keras.Operation.compute_output_spec(self, *args, **kwargs)
 
 
 @keras.saving.register_keras_serializable("course")
-class BahdanauAttention(keras.layers.Layer):
+class BahdanauAttention(_Attention):
     """Additive attention: a small network compares each query with each value.
 
     1. Keys: `k_j = W_k v_j`, `(batch, values, units)`; they are the same for every query.
@@ -26,7 +39,7 @@ class BahdanauAttention(keras.layers.Layer):
     4. Context: `c_i = sum_j a_ij v_j`, `(batch, queries, dim)`.
 
     Source: Bahdanau et al., "Neural Machine Translation by Jointly Learning to Align and
-    Translate" (2015). `keras.layers.AdditiveAttention` lacks `W_q` and `W_k`.
+    Translate" (2015). `keras.layers.AdditiveAttention` lacks `W_q` and `W_k`, and takes a list.
 
     Args:
         units: Size of the space in which queries and values are compared.
@@ -35,10 +48,11 @@ class BahdanauAttention(keras.layers.Layer):
         query: `(batch, queries, query_dim)`.
         value: `(batch, values, dim)`.
         keys: What `project(value)` gave, to save computing it for every step; optional.
-        mask: Bool `(batch, values)`: which values may be looked at; optional.
+        value_mask: Bool `(batch, values)`: which values may be looked at; by default what
+            `value` brings along, as from `keras.layers.Embedding(mask_zero=True)`.
 
     Returns:
-        Context `(batch, queries, dim)` and weights `(batch, queries, values)`.
+        Context `(batch, queries, dim)` and weights, float32 `(batch, queries, values)`.
     """
 
     def __init__(self, units: int, **kwargs):
@@ -58,14 +72,18 @@ class BahdanauAttention(keras.layers.Layer):
 
     def project(self, value):
         """The keys of `value`: `(batch, values, units)`."""
+        refuse_symbolic(self, "project", "Leave `keys` out.", value)
         return linear(value, self.key_kernel)
 
-    def call(self, query, value, keys=None, mask=None):
+    def call(self, query, value, *, keys=None, value_mask=None):
+        self._check(query=query, value=value)
+        value = as_float(value, self.compute_dtype)
         keys = self.project(value) if keys is None else keys
         queries = linear(query, self.query_kernel, self.bias)
         compared = ops.tanh(queries[:, :, None] + keys[:, None])  # (batch, queries, values, units)
         scores = ops.squeeze(linear(compared, self.score_kernel), -1)
-        weights = masked_softmax(scores, None if mask is None else mask[:, None])
+        mask = join_masks(value_mask=value_mask)
+        weights = masked_softmax(scores, None if mask is None else mask[:, 0])
         return ops.matmul(ops.cast(weights, value.dtype), value), weights
 
     def compute_output_shape(self, query_shape, value_shape):
@@ -77,7 +95,7 @@ class BahdanauAttention(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("course")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(_Attention):
     """Scaled dot-product attention, several times side by side; with one head, the plain kind.
 
     1. Project: `Q = X W_q + b_q`, `K = V W_k + b_k`, `U = V W_v + b_v`, each cut into `h` heads of
@@ -87,7 +105,8 @@ class MultiHeadAttention(keras.layers.Layer):
     3. Each head's mean `A U`; all side by side, `(batch, queries, h * d)`.
     4. `output = mean W_o + b_o`, `(batch, queries, dim)`.
 
-    Source: Vaswani et al., "Attention Is All You Need" (2017).
+    Source: Vaswani et al., "Attention Is All You Need" (2017). `keras.layers.MultiHeadAttention`
+    takes other keys than values, and any axes.
 
     Args:
         num_heads: Number of heads `h`.
@@ -98,12 +117,16 @@ class MultiHeadAttention(keras.layers.Layer):
     Call arguments:
         query: `(batch, queries, dim)`.
         value: `(batch, values, value_dim)`.
-        mask: Bool `(batch, queries, values)` (or 1 in place of a size): what may be looked at.
+        attention_mask: Bool `(queries, values)`, `(batch, queries, values)` or `(batch, h, queries,
+            values)`: what may be looked at.
+        query_mask, value_mask: Bool `(batch, queries)` and `(batch, values)`: which of them count;
+            by default what they bring along, as from `keras.layers.Embedding(mask_zero=True)`.
         use_causal_mask: Whether query `i` sees the values `0..i` only.
         return_attention_scores: Whether to give the weights, too.
 
     Returns:
-        `(batch, queries, dim)`; and the weights `(batch, h, queries, values)` if asked for.
+        `(batch, queries, dim)`; and the weights, float32 `(batch, h, queries, values)`, if asked
+        for.
     """
 
     def __init__(self, num_heads: int, key_dim: int, dropout=0.0, seed=None, **kwargs):
@@ -139,16 +162,21 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def project(self, value):
         """Keys and values of what is looked at, each `(batch, h, values, d)`, to be kept."""
+        refuse_symbolic(self, "project", "Call the layer.", value)
         keys = linear(value, self.key_kernel, self.key_bias)
         values = linear(value, self.value_kernel, self.value_bias)
         return self._heads(keys), self._heads(values)
 
     def attend(self, query, keys, values, mask=None, training=False):
-        """Looks at projected keys and values: gives the output and the weights."""
+        """Looks at projected keys and values: gives the output and the weights.
+
+        `mask` is as `attention_mask` in `call`.
+        """
+        refuse_symbolic(self, "attend", "Call the layer.", query)
         # Scaling the queries is the same as scaling the scores, and cheaper.
         queries = linear(query, self.query_kernel, self.query_bias) / math.sqrt(self.key_dim)
         scores = ops.matmul(self._heads(queries), ops.transpose(keys, (0, 1, 3, 2)))
-        weights = masked_softmax(scores, None if mask is None else mask[:, None])
+        weights = masked_softmax(scores, join_masks(attention_mask=mask))
         kept = self.drop(ops.cast(weights, values.dtype), training=training)
         heads = ops.transpose(ops.matmul(kept, values), (0, 2, 1, 3))  # (batch, queries, h, d)
         width = self.num_heads * self.key_dim
@@ -159,14 +187,24 @@ class MultiHeadAttention(keras.layers.Layer):
         self,
         query,
         value,
-        mask=None,
+        *,
+        attention_mask=None,
+        query_mask=None,
+        value_mask=None,
         use_causal_mask=False,
         return_attention_scores=False,
         training=False,
     ):
+        self._check(query=query, value=value)
+        causal = None
         if use_causal_mask:
-            causal = causal_mask(query.shape[1], value.shape[1])
-            mask = causal if mask is None else ops.logical_and(mask, causal)
+            causal = causal_mask(ops.shape(query)[1], ops.shape(value)[1])
+        mask = join_masks(
+            attention_mask=attention_mask,
+            query_mask=query_mask,
+            value_mask=value_mask,
+            causal=causal,
+        )
         output, weights = self.attend(query, *self.project(value), mask, training)
         return (output, weights) if return_attention_scores else output
 
@@ -181,8 +219,3 @@ class MultiHeadAttention(keras.layers.Layer):
             "dropout": self.dropout,
             "seed": self.seed,
         }
-
-
-def causal_mask(queries: int, values: int):
-    """Bool `(1, queries, values)`: query `i` may look at the values `0..i`."""
-    return ops.arange(queries)[None, :, None] >= ops.arange(values)[None, None]

@@ -37,8 +37,8 @@ class PixelScaling(keras.layers.Layer):
     def __init__(self, mean: Sequence[float], std: Sequence[float], **kwargs):
         # No autocast: a float image must reach the arithmetic in full precision.
         super().__init__(autocast=False, **kwargs)
-        self.mean = tuple(float(value) for value in mean)
-        self.std = tuple(float(value) for value in std)
+        self.mean = tuple(map(float, np.ravel(mean)))
+        self.std = tuple(map(float, np.ravel(std)))
         if not self.mean or len(self.mean) != len(self.std) or min(self.std) <= 0:
             raise ValueError(
                 "PixelScaling needs a mean and a positive std for each channel. "
@@ -374,8 +374,8 @@ class RandomStain(RandomAugmentation):
         **kwargs,
     ):
         super().__init__(seed=seed, **kwargs)
-        self.mean = tuple(float(value) for value in mean)
-        self.std = tuple(float(value) for value in std)
+        self.mean = tuple(map(float, np.ravel(mean)))
+        self.std = tuple(map(float, np.ravel(std)))
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError(
                 "RandomStain needs a mean and a positive std for each of three channels. "

@@ -1,9 +1,10 @@
 """Words as vectors, and vectors as scores of words."""
 
 import keras
+import numpy as np
 from keras import ops
 
-from common.layers.linear import linear
+from common.layers.linear import linear, refuse_symbolic
 
 # What is learned of an embedding that begins with given vectors.
 VECTOR_MODES = ("frozen", "projected", "tuned")
@@ -23,6 +24,7 @@ class TiedEmbedding(keras.layers.Layer):
     Half of the weights are saved, and a word that is seldom predicted learns from being read.
 
     Source: Press and Wolf, "Using the Output Embedding to Improve Language Models" (2017).
+    `keras.layers.ReversibleEmbedding` has neither the factor nor the bias.
 
     Args:
         vocabulary_size: Number of words.
@@ -33,10 +35,11 @@ class TiedEmbedding(keras.layers.Layer):
             "tuned", both.
 
     Call arguments:
-        tokens: int32 of any shape.
+        inputs: Tokens, integers of any shape; with `reverse`, vectors `(..., dim)`.
+        reverse: Whether to predict instead of reading.
 
     Returns:
-        `(..., dim)`.
+        `(..., dim)`; with `reverse` scores of all words, float32 `(..., vocabulary)`.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class TiedEmbedding(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.supports_masking = True
         if vocabulary_size < 1 or dim < 1 or (vector_dim is not None and vector_dim < 1):
             raise ValueError(
                 "`vocabulary_size`, `dim` and `vector_dim` must be at least 1. Received: "
@@ -89,6 +93,7 @@ class TiedEmbedding(keras.layers.Layer):
         Raises:
             ValueError: if their shape is another one, or the layer was made without `vector_dim`.
         """
+        vectors = np.asarray(vectors)
         if self.vector_dim is None or tuple(vectors.shape) != tuple(self.embeddings.shape):
             raise ValueError(
                 f"Wanted vectors of shape ({self.vocabulary_size}, {self.vector_dim}). Received: "
@@ -102,20 +107,27 @@ class TiedEmbedding(keras.layers.Layer):
             return self.embeddings
         return ops.matmul(self.embeddings, self.map)
 
-    def call(self, tokens):
-        vectors = ops.take(self.embeddings, ops.cast(tokens, "int32"), axis=0)
+    def call(self, inputs, reverse=False):
+        if reverse:
+            return self.logits(inputs)
+        vectors = ops.take(self.embeddings, ops.cast(inputs, "int32"), axis=0)
         if self.vector_dim is not None:
             vectors = ops.matmul(vectors, self.map)
         return ops.cast(vectors, self.compute_dtype) * self.dim**0.5
 
     def logits(self, x):
-        """Scores of all words, float32 `(..., vocabulary)`."""
+        """`call` with `reverse`, for models that are classes."""
+        refuse_symbolic(self, "logits", "Call the layer with `reverse=True`.", x)
         x = ops.cast(x, self.compute_dtype)
         scores = linear(x, ops.transpose(self._matrix()))
         return ops.cast(scores, "float32") + ops.cast(self.bias, "float32")
 
-    def compute_output_shape(self, input_shape):
-        return (*input_shape, self.dim)
+    def compute_output_shape(self, input_shape, reverse=False):
+        return (*input_shape[:-1], self.vocabulary_size) if reverse else (*input_shape, self.dim)
+
+    def compute_output_spec(self, inputs, reverse=False):
+        shape = self.compute_output_shape(inputs.shape, reverse)
+        return keras.KerasTensor(shape, "float32" if reverse else self.compute_dtype)
 
     def get_config(self):
         return {
@@ -139,8 +151,8 @@ class PositionEmbedding(keras.layers.Layer):
         length: The most positions that there can be.
 
     Call arguments:
-        inputs: `(batch, time, dim)`, with `time` of at most `length`.
-        start: Position of the first, an int or a scalar tensor.
+        inputs: `(..., time, dim)`, with `time` of at most `length`.
+        start: Position of the first, an int or a scalar tensor; `start + time` is at most `length`.
 
     Returns:
         A tensor of the same shape.
@@ -148,6 +160,7 @@ class PositionEmbedding(keras.layers.Layer):
 
     def __init__(self, length: int, **kwargs):
         super().__init__(**kwargs)
+        self.supports_masking = True
         if length < 1:
             raise ValueError(f"`length` must be at least 1. Received: length={length}")
         self.length = length
@@ -160,13 +173,18 @@ class PositionEmbedding(keras.layers.Layer):
         )
 
     def call(self, inputs, start=0):
-        time = inputs.shape[1]
-        if time > self.length:
+        if len(inputs.shape) < 2:
             raise ValueError(
-                f"{time} positions, but `length` allows {self.length}. Shorten the sequences, or "
-                "build the layer with a larger `length`."
+                f"`inputs` must be (..., time, dim). Received: shape {tuple(inputs.shape)}"
             )
-        index = ops.arange(time) + start
+        time = inputs.shape[-2]
+        first = _known(start)
+        if first is not None and time is not None and not 0 <= first <= self.length - time:
+            raise ValueError(
+                f"{time} positions from {first} on, but `length` allows {self.length}. Shorten the "
+                "sequences, or build the layer with a larger `length`."
+            )
+        index = ops.arange(ops.shape(inputs)[-2]) + ops.cast(start, "int32")
         return inputs + ops.cast(ops.take(self.positions, index, axis=0), inputs.dtype)
 
     def compute_output_shape(self, input_shape):
@@ -174,3 +192,11 @@ class PositionEmbedding(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "length": self.length}
+
+
+def _known(number) -> int | None:
+    """A number that is known before anything is computed, else `None`."""
+    try:
+        return int(number)
+    except (TypeError, AttributeError, NotImplementedError, RuntimeError):  # within a graph
+        return None

@@ -81,6 +81,9 @@ class ResidualBlock(keras.layers.Layer):
     - `"A"`: every `stride`-th pixel, and zeros for the new channels. No parameters.
     - `"B"`: a 1x1 convolution (and normalisation, in post-activation order).
 
+    "Same" padding at stride 2 begins at the first pixel where sides are even, torchvision's one
+    pixel before it: weights made for the one do not fit the other.
+
     A subclass lists its convolutions in `convolutions`.
 
     Sources: He et al., "Deep Residual Learning for Image Recognition" (2015), and "Identity
@@ -248,9 +251,10 @@ class ResidualBlock(keras.layers.Layer):
             kernel_size,
             strides=stride,
             padding="same",
+            data_format="channels_last",
             use_bias=False,
             # Layers that shared one initialiser would all get the same random numbers.
-            kernel_initializer="zeros" if zero_kernel else self.kernel_initializer.clone(),
+            kernel_initializer="zeros" if zero_kernel else _clone(self.kernel_initializer),
             dtype=self.dtype_policy,
             name=name,
         )
@@ -397,12 +401,15 @@ class PooledTransition(keras.layers.Layer):
             filters,
             3,
             padding="same",
+            data_format="channels_last",
             use_bias=False,
             kernel_initializer=self.kernel_initializer,
             dtype=self.dtype_policy,
             name="conv",
         )
-        self.pool = keras.layers.MaxPooling2D(2, dtype=self.dtype_policy, name="pool")
+        self.pool = keras.layers.MaxPooling2D(
+            2, data_format="channels_last", dtype=self.dtype_policy, name="pool"
+        )
         self.norm = keras.layers.BatchNormalization(
             momentum=norm_momentum,
             epsilon=norm_epsilon,
@@ -435,3 +442,8 @@ class PooledTransition(keras.layers.Layer):
             "norm_scale": self.norm_scale,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+def _clone(initializer):
+    """Another one of its kind; a function is its own."""
+    return initializer.clone() if hasattr(initializer, "clone") else initializer

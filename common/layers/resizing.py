@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from common.layers.linear import as_float
+
 
 @keras.saving.register_keras_serializable("course")
 class AreaResize(keras.layers.Layer):
@@ -27,7 +29,7 @@ class AreaResize(keras.layers.Layer):
         size: Height and width of the output.
 
     Call arguments:
-        images: `(batch, height, width, channels)`, floats.
+        images: `(batch, height, width, channels)`; integers become floats.
         training: Whether `training_size` counts.
 
     Returns:
@@ -43,9 +45,15 @@ class AreaResize(keras.layers.Layer):
 
     def call(self, images, training=False):
         size = (self.training_size if training else None) or self.size
-        height, width = ops.shape(images)[1:3]
-        if (height, width) == (size, size):
+        if len(images.shape) != 4:
+            raise ValueError(
+                "`images` must be (batch, height, width, channels). Received: shape "
+                f"{tuple(images.shape)}"
+            )
+        images = as_float(images, self.compute_dtype)
+        if tuple(images.shape[1:3]) == (size, size):
             return images
+        height, width = ops.shape(images)[1:3]
         rows = ops.cast(_overlaps(size, height), images.dtype)
         columns = ops.cast(_overlaps(size, width), images.dtype)
         shrunk = ops.einsum("ih,bhwc->biwc", rows, images)

@@ -60,7 +60,7 @@ class PatchWhitening(keras.layers.Layer):
         self._assign_filters(np.eye(features))
 
     def call(self, images):
-        return ops.conv(images, self.kernel, strides=1, padding="valid")
+        return ops.conv(images, self.kernel, padding="valid", data_format="channels_last")
 
     def adapt(self, images) -> None:
         """Computes the kernel from images as the layer will see them.

@@ -4,10 +4,14 @@ Everything is `keras.ops` on fixed shapes, the loop included, so that it can be 
 state never leaves the device. The loop ends when every caption has ended.
 """
 
+import math
+import numbers
+
 import keras
 from keras import ops
 
 from common.data.vocabulary import END, PAD, START, UNK
+from common.errors import ConfigError
 
 # Below every real logit, and finite: differences of infinities are no numbers.
 _NEVER = -1e9
@@ -40,7 +44,15 @@ def sample(
     Returns:
         Tokens int32 `(B, K, length)`, `<end>` included and `<pad>` after it, and the sum of the
         words' log probabilities `(B, K)` (without temperature and top-p).
+
+    Raises:
+        ConfigError: for values out of their range.
     """
+    _check(decoder, features, length, temperature=temperature, top_p=top_p)
+    if uniforms is not None and (len(uniforms.shape) != 3 or uniforms.shape[-1] != length):
+        raise ConfigError(
+            f"uniforms must be (images, captions, {length}). Received: {tuple(uniforms.shape)}"
+        )
     captions = 1 if uniforms is None else uniforms.shape[1]
     batch = ops.shape(features)[0]
     rows = batch * captions
@@ -100,7 +112,11 @@ def beam_search(
 
     Returns:
         Tokens int32 `(B, beams, length)`, the best first, and their scores `(B, beams)`.
+
+    Raises:
+        ConfigError: for values out of their range.
     """
+    _check(decoder, features, length, beams=beams, length_penalty=length_penalty)
     batch = ops.shape(features)[0]
     rows = batch * beams
     state = decoder.start(features, beams)
@@ -153,6 +169,31 @@ def beam_search(
     )
 
 
+def _check(decoder, features, length, beams=1, temperature=1.0, top_p=1.0, length_penalty=1.0):
+    """Values that are tensors are known only when it runs."""
+    if not decoder.built:
+        raise ConfigError(f"{decoder.name!r} has no weights yet: build it, or call it once.")
+    others = decoder.vocabulary_size - len((PAD, START, UNK, END))
+    captions = sum(others**words for words in range(1 + min(int(length), decoder.max_length)))
+    for name, value, whole, right, wanted in (
+        ("length", length, True, lambda x: 1 <= x <= decoder.max_length,
+         f"1 to {decoder.max_length}, the decoder's max_length"),
+        ("beams", beams, True, lambda x: 1 <= x <= captions,
+         f"1 to {captions}, the number of possible captions"),
+        ("temperature", temperature, False, lambda x: 0 < x < math.inf, "above 0"),
+        ("top_p", top_p, False, lambda x: 0 < x <= 1, "above 0 and at most 1"),
+        ("length_penalty", length_penalty, False, math.isfinite, "a finite number"),
+    ):  # fmt: skip
+        if isinstance(value, numbers.Number) and not (
+            right(value) and (not whole or isinstance(value, numbers.Integral))
+        ):
+            raise ConfigError(f"{name}={value} is out of range: {wanted}.")
+    if len(features.shape) != 3:
+        raise ConfigError(
+            f"features must be (images, regions, channels). Received: {tuple(features.shape)}"
+        )
+
+
 def possible_words(logits):
     """Logits `(..., vocabulary)`, float32, without the words that no caption may have."""
     vocabulary = ops.arange(logits.shape[-1])
@@ -163,7 +204,7 @@ def possible_words(logits):
 def _possible(logits, tokens, t, no_repeated_trigram):
     """Logits without the words that this caption may not have now."""
     logits = possible_words(logits)
-    if not no_repeated_trigram:
+    if not no_repeated_trigram or tokens.shape[1] < 3:
         return logits
     vocabulary = ops.arange(logits.shape[-1])
     # Where the last two words stood before, what came after them then.

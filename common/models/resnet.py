@@ -359,7 +359,7 @@ def resnet(
     if config.preactivation:  # the blocks' output was not yet normalised
         x = _norm(config, "final_norm")(x)
         x = keras.layers.Activation(get_activation(config.activation), name="final_activation")(x)
-    features = POOLINGS[config.global_pooling](name="features")(x)
+    features = POOLINGS[config.global_pooling](data_format="channels_last", name="features")(x)
     return keras.Model(inputs, _head(config, num_classes, features), name=name)
 
 
@@ -390,6 +390,7 @@ def _stem(config, x):
         7 if large else 3,
         strides=2 if large else 1,
         padding="same",
+        data_format="channels_last",
         use_bias=False,
         kernel_initializer=_kernel_initializer(config),
         name="stem_conv",
@@ -398,7 +399,9 @@ def _stem(config, x):
         x = _norm(config, "stem_norm")(x)
         x = keras.layers.Activation(get_activation(config.activation), name="stem_activation")(x)
     if large:
-        x = keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+        x = keras.layers.MaxPooling2D(
+            3, strides=2, padding="same", data_format="channels_last", name="stem_pool"
+        )(x)
     return x
 
 

@@ -119,7 +119,9 @@ class Muon(keras.optimizers.Optimizer):
 def orthogonalise(matrix, steps: int = 3):
     """The orthogonal matrix nearest to a kernel, roughly, by Newton-Schulz iterations.
 
-    Singular values end between 0.5 and 1.5, which is near enough for an update.
+    Singular values that lie within a factor of 30 of each other end between 0.5 and 1.5, which is
+    near enough for an update. Small ones need more steps: of values spread evenly on a logarithmic
+    scale from 1 to 1e-3, 3 steps leave 48 % below 0.5, 5 steps 14 %.
 
     Args:
         matrix: `(..., out)`; all axes but the last are flattened into one.

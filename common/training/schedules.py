@@ -9,8 +9,9 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     """Rises linearly from 0 to the peak, then falls linearly to 0 at the last step.
 
     1. `t = step / total_steps`
-    2. `lr = peak * t / warmup` while `t < warmup`
-    3. `lr = peak * (1 - t) / (1 - warmup)` afterwards
+    2. `rise = (t + 0.5 / total_steps) / warmup`: half a step more, or the first would be wasted
+    3. `fall = (1 - t) / (1 - warmup)`
+    4. `lr = peak * min(rise, fall, 1)`
 
     The triangle of Smith and Topin, "Super-Convergence" (2017), without its last phase.
 
@@ -33,7 +34,6 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         t = ops.cast(step, "float32") / self.total_steps
         fall = ops.maximum(1.0 - t, 0.0) / (1.0 - self.warmup)
-        # The first step has t = 0: half a step is added so that it is not wasted.
         rise = (t + 0.5 / self.total_steps) / self.warmup if self.warmup else fall
         return self.peak * ops.minimum(ops.minimum(rise, fall), 1.0)
 

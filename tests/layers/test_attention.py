@@ -7,7 +7,7 @@ from harness import check_layer
 from keras import ops
 
 from common.layers import BahdanauAttention, MultiHeadAttention, causal_mask
-from common.layers.attention import masked_softmax
+from common.layers.masks import masked_softmax
 
 RNG = np.random.default_rng(0)
 QUERY = RNG.standard_normal((2, 3, 6)).astype("float32")
@@ -85,7 +85,7 @@ def test_bahdanau_with_kept_keys_and_mask():
     for one, other in zip(kept, layer(QUERY, VALUE), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
     mask = np.array([[True, True, True, False, False], [True] * 5])
-    context, weights = layer(QUERY, VALUE, mask=mask)
+    context, weights = layer(QUERY, VALUE, value_mask=mask)
     assert not numbers(weights)[0, :, 3:].any()
     np.testing.assert_allclose(numbers(weights).sum(axis=-1), 1, atol=1e-6)
     alone, _ = layer(QUERY[:1], VALUE[:1, :3])
@@ -114,8 +114,6 @@ def test_multi_head_equals_keras(heads, masked):
         "causal": {"use_causal_mask": True},
     }[masked]
     wanted, scores = theirs(QUERY, VALUE, return_attention_scores=True, **options)
-    if masked == "mask":
-        options = {"mask": options["attention_mask"]}
     found, weights = ours(QUERY, VALUE, return_attention_scores=True, **options)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     np.testing.assert_allclose(weights, scores, atol=1e-5)
@@ -137,7 +135,7 @@ def test_dropout_acts_in_training_only():
 
 
 def test_causal_mask():
-    np.testing.assert_array_equal(causal_mask(3, 3)[0], np.tril(np.ones((3, 3))))
+    np.testing.assert_array_equal(causal_mask(3, 3), np.tril(np.ones((3, 3))))
 
 
 def test_masked_softmax_is_float32():
@@ -158,3 +156,83 @@ def test_masked_softmax_is_float32():
 def test_wrong_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_implicit_masks_are_honoured_and_kept():
+    words = np.array([[3, 1, 4, 0], [2, 0, 0, 0]])
+    regions = np.array([[1, 2, 0], [5, 0, 0]])
+    embedding = keras.layers.Embedding(6, 6, mask_zero=True)
+    query, value = embedding(words), embedding(regions)
+    ours = randomised(MultiHeadAttention(2, 3), query.shape, value.shape)
+    theirs = keras.layers.MultiHeadAttention(2, 3)
+    theirs.build(query.shape, value.shape)
+    theirs.set_weights(
+        [numbers(ours.weights[i]).reshape(w.shape) for i, w in enumerate(theirs.weights)]
+    )
+    found, weights = ours(query, value, return_attention_scores=True)
+    wanted, scores = theirs(query, value, return_attention_scores=True)
+    query, value = embedding(words), embedding(regions)  # Keras's layer takes masks off its inputs
+    there = words != 0
+    np.testing.assert_allclose(numbers(found)[there], numbers(wanted)[there], atol=1e-5)
+    scores, weights = (numbers(x).transpose(0, 2, 1, 3)[there] for x in (scores, weights))
+    np.testing.assert_allclose(weights, scores, atol=1e-6)
+    assert (weights[0, :, 2] == 0).all() and (weights[-1, :, 1:] == 0).all()
+    np.testing.assert_array_equal(found._keras_mask, there)
+    context, weights = BahdanauAttention(4)(query, value)
+    assert (numbers(weights)[0, :, 2] == 0).all() and (numbers(weights)[1, :, 1:] == 0).all()
+    np.testing.assert_array_equal(context._keras_mask, there)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 3, 5), (2, 1, 3, 5), (2, 2, 3, 5), (1, 3, 1)])
+def test_masks_of_all_shapes(shape):
+    layer = randomised(MultiHeadAttention(2, 3), QUERY.shape, VALUE.shape)
+    mask = np.random.default_rng(1).random(shape) < 0.6
+    _, weights = layer(QUERY, VALUE, attention_mask=mask, return_attention_scores=True)
+    whole = mask if len(shape) == 4 else mask[None, None] if len(shape) == 2 else mask[:, None]
+    whole = np.broadcast_to(whole, (2, 2, 3, 5))
+    some = whole.any(axis=-1)  # where there is nothing to look at, all places are equal
+    np.testing.assert_array_equal((numbers(weights) > 0)[some], whole[some])
+    np.testing.assert_allclose(numbers(weights)[~some], 1 / 5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (
+            lambda: MultiHeadAttention(2, 3)(
+                QUERY, VALUE, attention_mask=np.full((3, 5), -1e9, "float32")
+            ),
+            "`attention_mask` must be bool, true where .* 2 or 3 or 4 axes. Received: .*float32",
+        ),
+        (
+            lambda: BahdanauAttention(4)(QUERY, VALUE, value_mask=np.ones((2, 5), "int32")),
+            "`value_mask` must be bool",
+        ),
+        (lambda: MultiHeadAttention(2, 3)(QUERY, VALUE, VALUE), "positional"),
+        (
+            lambda: MultiHeadAttention(2, 3)(np.zeros((2, 3, 4, 6)), VALUE),
+            r"`query` must have three axes.*Received: shape \(2, 3, 4, 6\)",
+        ),
+        (
+            lambda: MultiHeadAttention(2, 3).project(keras.Input((5, 8))),
+            "`MultiHeadAttention.project` takes no KerasTensor.*Call the layer",
+        ),
+        (
+            lambda: BahdanauAttention(4).project(keras.Input((5, 8))),
+            "`BahdanauAttention.project` takes no KerasTensor.*Leave `keys` out",
+        ),
+    ],
+)
+def test_wrong_calls(call, message):
+    with pytest.raises((ValueError, TypeError), match=f"(?s){message}"):
+        call()
+
+
+def test_integers_are_numbers():
+    ones = np.ones((2, 3, 6), "int32")
+    for make in (lambda: MultiHeadAttention(2, 3), lambda: BahdanauAttention(4)):
+        layer = randomised(make(), ones.shape, ones.shape)
+        whole, floats = layer(ones, ones), layer(ones.astype("float32"), ones.astype("float32"))
+        for one, other in zip(keras.tree.flatten(whole), keras.tree.flatten(floats), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+            assert np.abs(numbers(one)).max() > 0.01

@@ -64,7 +64,7 @@ def test_positions():
     layer.positions.assign(np.arange(12.0).reshape(6, 2))
     np.testing.assert_allclose(layer(x)[0], [[0, 1], [2, 3], [4, 5]])
     np.testing.assert_allclose(layer(x, start=2)[0], [[4, 5], [6, 7], [8, 9]])
-    with pytest.raises(ValueError, match="7 positions, but `length` allows 6. Shorten"):
+    with pytest.raises(ValueError, match="7 positions from 0 on, but `length` allows 6. Shorten"):
         layer(np.zeros((1, 7, 2)))
 
 
@@ -116,3 +116,28 @@ def test_vectors_of_another_shape():
         plain.set_vectors(np.ones((5, 4)))
     with pytest.raises(ValueError, match="`vector_mode` must be one of"):
         TiedEmbedding(5, 4, vector_dim=3, vector_mode="thawed")
+
+
+def test_predicting_by_a_call():
+    layer = TiedEmbedding(5, 4)
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype("float32")
+    np.testing.assert_allclose(layer(layer(TOKENS), reverse=True), layer.logits(layer(TOKENS)))
+    np.testing.assert_allclose(layer(x, reverse=True), layer.logits(x))
+    with pytest.raises(ValueError, match="`TiedEmbedding.logits` takes no KerasTensor.*reverse=Tr"):
+        layer.logits(keras.Input((3, 4)))
+    layer = TiedEmbedding(3, 2, vector_dim=2)
+    layer.build()
+    layer.set_vectors([[1, 0], [0, 1], [1, 1]])
+
+
+def test_positions_of_more_axes_and_beyond_the_end():
+    layer = PositionEmbedding(6)
+    x = np.zeros((2, 3, 4, 5), "float32")
+    found = ops.convert_to_numpy(layer(x))
+    wanted = ops.convert_to_numpy(layer.positions)[:4]
+    np.testing.assert_allclose(found, np.broadcast_to(wanted, x.shape))
+    for start in (3, -1, np.int64(7)):
+        with pytest.raises(ValueError, match=f"4 positions from {start} on, but `length` allows 6"):
+            layer(x, start=start)
+    with pytest.raises(ValueError, match=r"must be \(..., time, dim\)"):
+        PositionEmbedding(6)(np.zeros(3))

@@ -105,3 +105,18 @@ def test_activation_of_the_simple_cell():
 def test_units_must_be_positive(cell):
     with pytest.raises(ValueError, match="`units` must be at least 1. Received: units=0"):
         cell(0)
+
+
+@pytest.mark.parametrize("layer", [SimpleRNN, LSTM])
+def test_integers_are_numbers(layer):
+    made = layer(4)
+    found = ops.convert_to_numpy(made(np.ones((2, 3, 5), "int32")))
+    np.testing.assert_allclose(found, made(np.ones((2, 3, 5), "float32")), atol=1e-6)
+    assert np.abs(found).max() > 0.01
+
+
+@pytest.mark.parametrize("argument", ["dropout", "recurrent_dropout", "use_bias"])
+@pytest.mark.parametrize("layer", [SimpleRNN, LSTM, LSTMCell])
+def test_arguments_that_only_keras_has_are_refused_by_name(layer, argument):
+    with pytest.raises(ValueError, match=argument):
+        layer(4, **{argument: 0.5})

@@ -11,6 +11,7 @@ from common.layers import (
     SingleConvBlock,
     SqueezeExcitation,
 )
+from common.models.resnet import ResNetConfig, resnet
 
 # As if batch normalisation were absent: moving mean 0, variance 1, offset 0, scale 1.
 NO_NORM = {"norm_epsilon": 1e-12}
@@ -328,3 +329,22 @@ def test_bad_arguments_are_named(layer_class, arguments, message):
 def test_shortcut_a_cannot_remove_channels():
     with pytest.raises(ValueError, match="Received: 8 channels"):
         BasicBlock(4).build((None, 8, 8, 8))
+
+
+def test_an_initialiser_may_be_a_function():
+    def halves(shape, dtype=None):
+        return 0.5 * np.ones(shape, dtype)
+
+    block = BasicBlock(2, kernel_initializer=halves)
+    block.build((None, 4, 4, 2))
+    assert all((np.asarray(conv.kernel) == 0.5).all() for conv in block.convs)
+
+
+def test_channels_come_last_whatever_keras_is_set_to():
+    images = np.random.default_rng(0).random((1, 6, 5, 3), "float32")
+    keras.config.set_image_data_format("channels_first")
+    try:
+        network = resnet(ResNetConfig(blocks=(1, 1), widths=(4, 8), downsample="pool"), 2)
+        assert network(images).shape == (1, 2)
+    finally:
+        keras.config.set_image_data_format("channels_last")

@@ -27,3 +27,15 @@ def test_training_may_have_a_size_of_its_own():
 def test_bad_size_is_told():
     with pytest.raises(ValueError, match="Received: size=0"):
         AreaResize(0)
+
+
+def test_integers_do_not_become_zeros():
+    images = np.full((1, 16, 16, 3), 200, "uint8")
+    for size in (8, 16):
+        resized = ops.convert_to_numpy(AreaResize(size)(images))
+        np.testing.assert_allclose(resized, 200, rtol=1e-6)
+
+
+def test_an_image_without_its_batch_is_told():
+    with pytest.raises(ValueError, match=r"must be \(batch, height, width, channels\)"):
+        AreaResize(8)(np.zeros((16, 16, 3)))

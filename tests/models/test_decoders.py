@@ -220,6 +220,6 @@ def test_wrong_names_and_arguments(name, arguments, message):
 
 def test_caption_longer_than_the_decoder_allows():
     network = SelfAttentionDecoder(WORDS, width=8, max_length=4)
-    with pytest.raises(ValueError, match="9 positions, but `length` allows 4"):
+    with pytest.raises(ValueError, match="9 positions from 0 on, but `length` allows 4"):
         network.build((None, REGIONS, CHANNELS))
         network(FEATURES, random_tokens(4))

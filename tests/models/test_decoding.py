@@ -9,6 +9,8 @@ from captioner_models import FEATURES, LENGTH, NAMES, WORDS, small_decoder
 from keras import ops
 
 from common.data.vocabulary import END, PAD, START, UNK
+from common.errors import ConfigError
+from common.models.decoders import decoder
 from common.models.decoding import beam_search, sample
 from common.training.backend import compiled_method
 
@@ -176,3 +178,39 @@ def test_a_high_length_penalty_makes_captions_longer():
         tokens, _ = beam_search(network, FEATURES, LENGTH, 3, length_penalty=penalty)
         lengths.append((numbers(tokens)[:, 0] != PAD).sum())
     assert lengths[0] < lengths[1]
+
+
+@pytest.mark.parametrize(
+    ("write", "options", "message"),
+    [
+        (sample, {"length": 0}, f"length=0 is out of range: 1 to {LENGTH}"),
+        (sample, {"length": LENGTH + 1}, "length=.* the decoder's max_length"),
+        (beam_search, {"length": 2.5}, "length=2.5"),
+        (sample, {"temperature": 0.0}, "temperature=0.0 is out of range: above 0"),
+        (sample, {"temperature": float("nan")}, "temperature=nan"),
+        (sample, {"top_p": 0.0}, "top_p=0.0 is out of range: above 0 and at most 1"),
+        (sample, {"top_p": 1.5}, "top_p=1.5"),
+        (sample, {"uniforms": np.zeros((1, 2, 2))}, r"uniforms must be \(images, captions, 4\)"),
+        (beam_search, {"beams": 0}, "beams=0"),
+        (beam_search, {"beams": WORDS - 2, "length": 1}, f"beams={WORDS - 2}.*possible captions"),
+        (beam_search, {"length_penalty": float("inf")}, "length_penalty=inf"),
+        (sample, {"features": FEATURES[0]}, r"features must be \(images, regions, channels\)"),
+    ],
+)
+def test_values_out_of_range_are_told(write, options, message):
+    options = {"features": FEATURES, "length": 4} | options
+    with pytest.raises(ConfigError, match=message):
+        write(small_decoder("rnn"), **options)
+
+
+def test_a_decoder_without_weights_is_told():
+    with pytest.raises(ConfigError, match="'rnn' has no weights yet: build it"):
+        sample(decoder("rnn", WORDS, width=4), FEATURES, 4)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_no_trigram_twice_in_captions_too_short_for_one(length):
+    network = small_decoder("rnn")
+    wanted, _ = sample(network, FEATURES, length)
+    found, _ = sample(network, FEATURES, length, no_repeated_trigram=True)
+    np.testing.assert_array_equal(found, wanted)
