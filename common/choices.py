@@ -176,8 +176,10 @@ def check_images(folder: Path, splits: Sequence[str] = ("train", "test")) -> Non
     if not _has_classes(folder, splits):
         from common.data.image_folder import read_image_folder
 
-        # First what has an empty folder: the other split may be large, and would be read whole.
-        for split in sorted(splits, key=lambda split: _are_filled(folder / split)):
+        # First what is not there or has an empty folder: the other split may be large, and would
+        # be read whole.
+        whole = {split: bool(subfolders(folder / split)) for split in splits}
+        for split in sorted(splits, key=lambda s: whole[s] and _are_filled(folder / s)):
             read_image_folder(folder, split)
 
 

@@ -372,3 +372,23 @@ def note_run(name: str) -> None:
     if path:
         with suppress(OSError), open(path, "a", encoding="utf-8") as file:
             file.write(f"{name}\n")
+
+
+def keep_warnings() -> None:
+    """What the course's code warns of is shown, and written down beside the journal."""
+    path = os.environ.get(JOURNAL)
+    if path:
+        kept = logging.FileHandler(f"{path}.warnings", "a", "utf-8", True, "backslashreplace")
+        kept.terminator = "\0"  # one may have several lines
+        for handler in (logging.StreamHandler(), kept):
+            handler.setLevel(logging.WARNING)
+            logging.getLogger("common").addHandler(handler)
+
+
+def kept_warnings(journal: Path) -> list[str]:
+    """What was warned of, each once."""
+    try:
+        text = Path(f"{journal}.warnings").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return list(dict.fromkeys(filter(None, text.split("\0"))))

@@ -4,6 +4,7 @@
 where this Python lacks the course's packages.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,11 @@ def _main() -> int:
             raise
         python = setup.venv_python()
         if python.exists() and Path(sys.prefix) != python.parents[1]:
+            command = [str(python), "-m", "common.course", *sys.argv[1:]]
+            if os.name == "posix":  # in this process: who ends it ends the command
+                os.execv(python, command)
             try:
-                return subprocess.call([python, "-m", "common.course", *sys.argv[1:]])
+                return subprocess.call(command)
             except KeyboardInterrupt:  # told there
                 return 130
         from common.course.environment import missing_package

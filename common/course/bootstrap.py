@@ -81,6 +81,10 @@ def start() -> None:
         from common.course.lessons import check_variables
 
         check_variables(vars(sys.modules["__main__"]))
+    if "COURSE_JOURNAL" in os.environ:  # the course's own kernel
+        from common.files import keep_warnings
+
+        keep_warnings()
     print(describe())
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from common.course.names import figure_names, spare
-from common.course.parts import kept_parts, part_name
+from common.course.parts import is_special, kept_parts, part_name
 from common.errors import ConfigError, DataError
 from common.files import check_output, file_hash, read_json, write_json
 from common.paths import display
@@ -54,8 +54,10 @@ def check(
 
     files = list_photos(photos, recursive=recursive)
     if output is not None:
-        check_output(output)
         spare(files, [output], "--output")
+        if output.suffix.lower() != ".json" and not is_special(output):
+            raise ConfigError(f"--output must name a file that ends in .json. Received: {output}")
+        check_output(output)
     figures = [None] * len(files)
     if attention is not None:
         figures = [attention / name for name in figure_names(files)]

@@ -297,6 +297,8 @@ def run(
         _say(runner.expectation(assigned, chosen, jobs), err=True)
         results = run_lessons(assigned, jobs)
         _say(report.to_text(runner.summary(results)))
+        for warning in dict.fromkeys(text for result in results for text in result.warnings):
+            _say(f"\n{warning}", err=True)
         _say(f"\nOpen {overview.write_index()} in a browser: all lessons and runs.")
     failed = [result for result in results if not result.ok]
     for result in failed:
@@ -657,9 +659,10 @@ def _predict_slides(data, output, run, maps, batch_size, backend) -> list[str]:
     with _settings(backend):
         scores, missing, problems = predict.predict(patches, output, run, batch_size, maps)
     told = "scores at" if predict.is_labelled(patches) else "without labels; called at"
+    patients = f"{scores['patients']:,} patient{'' if scores['patients'] == 1 else 's'}"
     _say(
-        f"{display(output)}: {scores['n']:,} patches of {scores['patients']:,} patients; {told} "
-        f"the run's threshold {scores['threshold']:.3f}:"
+        f"{display(output)}: {scores['n']:,} patches of {patients}; {told} the threshold of "
+        f"{run or 'the weights of the course'}, {scores['threshold']:.3f}:"
     )
     if maps is not None:
         _say(f"Maps are in {display(maps)}.")

@@ -124,7 +124,32 @@ def predict(
         if maps is not None:
             told = _draw(tables, list(named.values()), _figures(patches, maps), threshold)
         judge = score if is_labelled(patches) else count
-        return *judge(tables, threshold), told
+        scores, missing = judge(tables, threshold)
+    if run is None:
+        logger.warning(
+            "The network is the one that comes with the course: what it is good for stands in "
+            "phase2_histopathology/MODEL_CARD.md. --run names one of your own."
+        )
+    _tell_of_known(patches, record)
+    return scores, missing, told
+
+
+def _tell_of_known(patches: "Patches", record: dict) -> None:
+    """Scores of patients that a network was trained on tell nothing of others."""
+    known = set(record.get("trained_on") or []) & set(map(str, patches.patients))
+    if not known:
+        return
+    metrics = record.get("metrics") or {}
+    names = ("left_out_f1", "test_f1")
+    held = [f" Of others its F1 was {metrics[name]:.1%}." for name in names if metrics.get(name)]
+    logger.warning(
+        "%d of these %d patients have names of patients that the network %s was trained on: if "
+        "they are the same, scores here are too good.%s",
+        len(known),
+        len(patches.patients),
+        record["run_name"],
+        "".join(held[:1]),
+    )
 
 
 def is_labelled(patches: "Patches") -> bool:
@@ -143,19 +168,25 @@ def _name_parts(patches, model, record, folder: Path) -> dict[Path, tuple[int, i
 
 def _predict_patients(patches, named, model, record, batch_size: int) -> None:
     """Makes the parts that are not there yet, or are damaged."""
-    problems, schema = [], _schema(patches)
+    problems, padded, schema = [], [], _schema(patches)
     with progress_bar(total=len(patches), unit=" patches") as bar, ThreadPoolExecutor(1) as reader:
         for path, (start, stop) in named.items():
             bar.set_description(display(patches.patients[patches.rows["patient"][start]]))
             if not _is_whole(path, stop - start, path.stem, schema):
                 try:
-                    blocks = _blocks(patches, start, stop, reader)
+                    blocks = _blocks(patches, start, stop, reader, padded)
                     probability = [_probability(model, record, b, batch_size) for b in blocks]
                 except DataError as error:
                     problems.append(str(error))
                 else:
                     _write_part(path, patches, start, stop, np.concatenate(probability))
             bar.update(stop - start)
+    if padded:
+        logger.warning(
+            "%s: %d patches are smaller than 50x50 and were padded with their mirror image.",
+            display(patches.root),
+            len(padded),
+        )
     if problems:
         folder = next(iter(named)).parent
         raise DataError(
@@ -164,15 +195,17 @@ def _predict_patients(patches, named, model, record, batch_size: int) -> None:
         )
 
 
-def _blocks(patches: "Patches", start: int, stop: int, reader) -> Iterator[np.ndarray]:
+def _blocks(
+    patches: "Patches", start: int, stop: int, reader, padded: list[int]
+) -> Iterator[np.ndarray]:
     """The pixels, block by block; the next one is read while this one is computed."""
     starts = range(start, stop, _BLOCK)
     ahead = None
     for first in starts:
-        block = ahead or reader.submit(patches.read, first, min(first + _BLOCK, stop))
+        block = ahead or reader.submit(patches.read, first, min(first + _BLOCK, stop), padded)
         follow = first + _BLOCK
         ahead = (
-            reader.submit(patches.read, follow, min(follow + _BLOCK, stop))
+            reader.submit(patches.read, follow, min(follow + _BLOCK, stop), padded)
             if follow < stop
             else None
         )

@@ -1,6 +1,7 @@
 """Imports the backend without the lines that TensorFlow, absl and CUDA write while they start."""
 
 import contextlib
+import logging
 import os
 import shutil
 import subprocess
@@ -48,6 +49,10 @@ def load_backend() -> list[str]:
 
         devices = keras.distribution.list_devices()
         if keras.backend.backend() == "tensorflow":
+            # Data of many shapes are compiled many times.
+            logging.getLogger("tensorflow").addFilter(
+                lambda record: "retracing" not in record.getMessage()
+            )
             # What it says once, in the midst of the work, of processors without AVX-512.
             from common.training.backend import compiled_method
 

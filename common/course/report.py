@@ -129,7 +129,9 @@ def _value(value: object) -> object:
         return value
     if isinstance(value, int):
         return value if abs(value) < 2**63 else str(value)[:_LONGEST]
-    return visible(value if isinstance(value, str) else json.dumps(value)[:_LONGEST])
+    return visible(
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)[:_LONGEST]
+    )
 
 
 def _name_of(part: object) -> object:
@@ -260,7 +262,7 @@ def show(name: str, value: object) -> str:
     """A value as a reader wants it: shares in per cent, few digits, nothing for nothing."""
     if isinstance(value, (list, dict)):
         try:
-            return json.dumps(value)
+            return json.dumps(value, ensure_ascii=False)
         except RecursionError:
             return "nested too deeply"
     if _missing(value):

@@ -23,6 +23,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+from common.choices import is_own
 from common.course.environment import environment
 from common.course.lessons import Lesson
 from common.course.report import headline
@@ -31,6 +32,7 @@ from common.files import (
     JOURNAL,
     check_output,
     hold,
+    kept_warnings,
     not_written,
     own_prefix,
     read_json,
@@ -81,8 +83,10 @@ class Result:
     """What came of one lesson; kept beside the executed notebook as JSON.
 
     Attributes:
-        runs: Names of the run folders that the lesson made, its main one first.
+        runs: Names of the run folders that the lesson made, its main one first; or of the one that
+            it was given.
         metrics: Those of the main run.
+        warnings: What the course's code said of the data, as of files that were passed over.
     """
 
     phase: str
@@ -92,6 +96,7 @@ class Result:
     failure: Failure | None = None
     runs: list[str] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -294,9 +299,17 @@ def run_lesson(
         seconds = time.perf_counter() - start
         runs = _runs_made(journal)
         if not runs and failure is None:
-            runs = _runs_of_before(kept, parameters)
+            given = parameters.get("run_name")
+            runs = _runs_of_before(kept, parameters) or _there([given] if given else [])
         result = Result(
-            lesson.phase, lesson.name, parameters, round(seconds, 1), failure, runs, _metrics(runs)
+            lesson.phase,
+            lesson.name,
+            parameters,
+            round(seconds, 1),
+            failure,
+            runs,
+            _metrics(runs),
+            kept_warnings(journal),
         )
         if target.exists():
             with environment(**_home(folder)):
@@ -310,6 +323,7 @@ def run_lesson(
 def expectation(assigned: dict[Lesson, dict[str, Any]], profile: str, jobs: int) -> str:
     """What a call of `run` will take, for who waits."""
     n = len(assigned)
+    jobs = min(jobs, n)
     lessons = f"{n} lesson{'s' if n > 1 else ''} in profile {profile}"
     if jobs > 1:
         lessons += f", {jobs} at a time"
@@ -320,10 +334,14 @@ def expectation(assigned: dict[Lesson, dict[str, Any]], profile: str, jobs: int)
         "laptop": "up to an hour each on two CPU cores",
         "full": "meant for a GPU",
     }
-    drawn = all(p.get("dataset", "synthetic") == "synthetic" for p in assigned.values())
-    data = "nothing is downloaded" if drawn else "data that are not there are downloaded"
+    datasets = {str(p.get("dataset", "synthetic")) for p in assigned.values()}
+    time, data = times[profile], "nothing is downloaded"
+    if datasets != {"synthetic"}:
+        time += ", on built-in data"
+        if not all(map(is_own, datasets - {"synthetic"})):
+            data = "data that are not there are downloaded"
     return (
-        f"{lessons}: {times[profile]}; {data}; results go to {outputs_dir()}. "
+        f"{lessons}: {time}; {data}; results go to {outputs_dir()}. "
         "Ctrl-C stops, the same command goes on."
     )
 
@@ -355,10 +373,13 @@ def _runs_of_before(kept: Path, parameters: dict[str, Any]) -> list[str]:
     """The runs of the same lesson with the same parameters earlier: finished, so not run again."""
     try:
         before = read_json(kept, dict)
-        runs = before["runs"] if before["parameters"] == parameters else []
-        return [name for name in runs if (outputs_dir() / "runs" / name / "record.json").exists()]
+        return _there(before["runs"] if before["parameters"] == parameters else [])
     except (DataError, KeyError, TypeError, ValueError, OSError):
         return []
+
+
+def _there(runs: list[str]) -> list[str]:
+    return [name for name in runs if (outputs_dir() / "runs" / name / "record.json").exists()]
 
 
 def _metrics(runs: list[str]) -> dict[str, float]:

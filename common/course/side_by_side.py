@@ -26,6 +26,8 @@ _context = multiprocessing.get_context("spawn")
 def run_lessons(assigned: dict[Lesson, Parameters], jobs: int = 1) -> list[Result]:
     """Runs lessons; one that fails is told of and the rest still runs.
 
+    A lesson that examines a network gets the one that was trained by the same call.
+
     Leaves `outputs/notebooks/<phase>/<lesson>.ipynb`, `.html` and `.json`.
 
     Args:
@@ -38,15 +40,20 @@ def run_lessons(assigned: dict[Lesson, Parameters], jobs: int = 1) -> list[Resul
     counted = dict.fromkeys(assigned, 0)
     running = []
     results = {}
-    with progress_bar(total=sum(cells.values()), unit=" cells") as bar:
+    with progress_bar(total=sum(cells.values()), unit=" cells") as bar, _alive(bar):
+
+        def describe() -> None:
+            where = (f"{lesson} {counted[lesson]}/{cells[lesson]}" for lesson in running)
+            bar.set_description(", ".join(where), refresh=False)
 
         def on_start(lesson: Lesson) -> None:
             running.append(lesson)
-            bar.set_description(", ".join(map(str, running)))
+            describe()
 
         def on_cell(lesson: Lesson) -> None:
             if counted[lesson] < cells[lesson]:
                 counted[lesson] += 1
+                describe()
                 bar.update()
 
         def on_result(lesson: Lesson, result: Result) -> None:
@@ -57,13 +64,42 @@ def run_lessons(assigned: dict[Lesson, Parameters], jobs: int = 1) -> list[Resul
             bar.write(f"{lesson}: {state} ({result.seconds:.0f} s)", file=sys.stderr)
 
         if jobs > 1 and len(assigned) > 1:
-            _run_in_workers(assigned, jobs, on_start, on_cell, on_result)
+            _run_in_workers(assigned, results, jobs, on_start, on_cell, on_result)
         else:
-            for lesson, parameters in assigned.items():
+            for lesson in assigned:
                 on_start(lesson)
+                parameters = _with_trained_run(lesson, assigned[lesson], results)
                 result = run_lesson(lesson, parameters, lambda lesson=lesson: on_cell(lesson))
                 on_result(lesson, result)
     return [results[lesson] for lesson in assigned]
+
+
+def _with_trained_run(
+    lesson: Lesson, parameters: Parameters, results: dict[Lesson, Result]
+) -> Parameters:
+    """Names the run of the training lesson before it, unless another one is asked for."""
+    trained = results.get(Lesson(lesson.path.with_name("03_training.ipynb")))
+    if lesson.name != "04_evaluation" or not (trained and trained.ok and trained.runs):
+        return parameters
+    return {"run_name": trained.runs[0], **parameters}
+
+
+@contextmanager
+def _alive(bar) -> Iterator[None]:
+    """Draws the bar anew every quarter of a minute, as a cell may take many."""
+    ended = threading.Event()
+
+    def draw() -> None:
+        while not ended.wait(15):
+            bar.refresh()
+
+    drawing = threading.Thread(target=draw, daemon=True)
+    drawing.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        drawing.join()
 
 
 def default_jobs(profile: str | None) -> int:
@@ -103,6 +139,7 @@ def chains(lessons: list[Lesson]) -> list[list[Lesson]]:
 
 def _run_in_workers(
     assigned: dict[Lesson, Parameters],
+    results: dict[Lesson, Result],
     jobs: int,
     on_start: Callable[[Lesson], None],
     on_cell: Callable[[Lesson], None],
@@ -116,7 +153,7 @@ def _run_in_workers(
             lesson, *rest = chain
             busy[connection] = lesson, rest
             on_start(lesson)
-            connection.send((lesson, assigned[lesson]))
+            connection.send((lesson, _with_trained_run(lesson, assigned[lesson], results)))
 
         while waiting and len(busy) < jobs:
             give(start_worker(), waiting.popleft())

@@ -241,16 +241,8 @@ def patch_name(patient: str, x: int, y: int, label: int, idx: int = 5) -> str:
     return f"{patient}_idx{idx}_x{x}_y{y}_class{label}.png"
 
 
-def decode_patch(data: bytes) -> np.ndarray:
-    """The bytes of a patch's file as uint8 (50, 50, 3), red first; mirrored on if smaller.
-
-    Raises:
-        DataError: if it is no whole image, or larger than 50x50.
-    """
-    return _pad(decode_rgb(data, side=SIZE))
-
-
-def _pad(image: np.ndarray) -> np.ndarray:
+def pad(image: np.ndarray) -> np.ndarray:
+    """A patch as (50, 50, 3), mirrored on at the right and below if it is smaller."""
     height, width = image.shape[:2]
     if height == width == SIZE:
         return image
@@ -305,8 +297,10 @@ class PatchList:
             names.append(f"{NESTED}/{name}" if nested else name)
         return names
 
-    def read(self, start: int, stop: int) -> np.ndarray:
+    def read(self, start: int, stop: int, padded: list[int] | None = None) -> np.ndarray:
         """Patches `start` to `stop` from their files, past any cache: uint8 (n, 50, 50, 3).
+
+        Numbers of patches that were smaller are added to `padded`.
 
         Raises:
             DataError: if files are no whole patches, or second copies differ (names all, at most
@@ -315,6 +309,8 @@ class PatchList:
         block = _read_block(self, start, stop)
         if block.problems:
             raise _unreadable(self, block.problems)
+        if padded is not None:
+            padded += [start + i for i, *_ in block.small]
         return block.images
 
 
@@ -561,7 +557,7 @@ def _read_block(
         try:
             data = _read_file(patches.root, source, sizes[i])
             image = decode_rgb(data, side=SIZE)
-            images[i] = _pad(image)
+            images[i] = pad(image)
             if image.shape[:2] != (SIZE, SIZE):
                 small.append((i, *image.shape[:2]))
             if copied[i] and data != _read_file(patches.root, f"{NESTED}/{source}", sizes[i]):

@@ -97,6 +97,12 @@ def read_image_folder(
 
 # --- the tree ---
 
+# What people call a split besides; what is to be tested on may be called validation, too.
+_OTHER_NAMES = {
+    "train": ("train", "training"),
+    "test": ("test", "testing", "val", "valid", "validation", "dev"),
+}
+
 
 class _File(NamedTuple):
     name: str
@@ -110,7 +116,7 @@ def _class_names(root: Path, split: str, wanted: tuple[str, ...] | None) -> tupl
     if not os.path.isdir(folder):
         raise DataError(
             f"{display(folder)} is not a folder. Images are expected in {display(root)}/train/"
-            f"<class>/ and {display(root)}/test/<class>/.{_likely_mistake(root)}"
+            f"<class>/ and {display(root)}/test/<class>/.{_likely_mistake(root, split)}"
         )
     found = _subfolders(folder)
     if not found:
@@ -132,8 +138,8 @@ def _class_names(root: Path, split: str, wanted: tuple[str, ...] | None) -> tupl
     return tuple(wanted or found)
 
 
-def _likely_mistake(root: Path) -> str:
-    """Where the images may be instead: a sentence, or nothing."""
+def _likely_mistake(root: Path, split: str) -> str:
+    """Where the images of a split may be instead: a sentence, or nothing."""
     if os.path.isfile(root):
         what = "an archive: unpack it" if zipfile.is_zipfile(root) else "a file"
         return f" {display(root.name)} is {what}, and give the folder that has them."
@@ -144,8 +150,17 @@ def _likely_mistake(root: Path) -> str:
     if root.resolve().name.lower() in SPLITS:
         return f" Give the folder above it: {display(parent)}."
     for name in folders:
-        if name.lower() in ("train", "training", "test", "testing"):
-            return f" It has the folder {display(name)}: rename it, if these are the images."
+        if name not in SPLITS and name.lower() in _OTHER_NAMES[split]:
+            return (
+                f" It has the folder {display(name)}: rename it to {split}, if these are the "
+                "images."
+            )
+    if other := next((name for name in folders if name in SPLITS), None):
+        return (
+            f" It has the folder {other} alone: move a part of each class, a tenth to a fifth for "
+            f"test, into {display(root / split)}/<class>/."
+        )
+    for name in folders:
         if any(os.path.isdir(root / name / split) for split in SPLITS):
             return f" Did you mean {display(root / name)}?"
     classes = [name for name in folders if holds_images(root / name)]

@@ -8,6 +8,7 @@ from common.choices import (
     CAPTION_DATASETS,
     DATASETS,
     PATCH_DATASETS,
+    is_own,
     own_folder,
     takes,
     unknown_dataset,
@@ -77,8 +78,20 @@ def load_splits(
     Returns:
         `(train, validation, test)`; validation is `None` if it was 0.
     """
-    test = load_images(dataset, "test", size=size, limit=n_test)
-    train = load_images(dataset, "train", size=size, limit=n_train, seed=seed)
+    found, problems = {}, []
+    for split, options in (
+        ("test", {"limit": n_test}),
+        ("train", {"limit": n_train, "seed": seed}),
+    ):
+        try:
+            found[split] = load_images(dataset, split, size=size, **options)
+        except DataError as error:
+            if not is_own(dataset):
+                raise
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(problems))
+    train, test = found["train"], found["test"]
     if train.classes != test.classes:
         raise DataError(
             f"{train.name}: the classes of train ({', '.join(train.classes)}) and test "

@@ -8,8 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.histopathology import NESTED, SIZE, PatchList, decode_patch, list_patches
-from common.data.image_files import SUFFIXES, Scan, counted, holds_images, in_lines, scan, some
+from common.data.histopathology import NESTED, SIZE, PatchList, list_patches, pad
+from common.data.image_files import (
+    SUFFIXES,
+    Scan,
+    counted,
+    decode_rgb,
+    holds_images,
+    in_lines,
+    scan,
+    some,
+)
 from common.data.image_folder import empty_images
 from common.errors import DataError
 from common.paths import display, expand
@@ -51,8 +60,10 @@ class UnlabelledPatches:
         """The file names of patches `start` to `stop` below `root`."""
         return self.files[start:stop]
 
-    def read(self, start: int, stop: int) -> np.ndarray:
+    def read(self, start: int, stop: int, padded: list[int] | None = None) -> np.ndarray:
         """Patches `start` to `stop`: uint8 (n, 50, 50, 3), mirrored on where they are smaller.
+
+        Numbers of patches that were smaller are added to `padded`.
 
         Raises:
             DataError: if files are no whole patches (names all, at most ten in full).
@@ -60,7 +71,10 @@ class UnlabelledPatches:
         images, problems = empty_images(stop - start, SIZE), []
         for i, source in enumerate(self.files[start:stop]):
             try:
-                images[i] = decode_patch((self.root / source).read_bytes())
+                image = decode_rgb((self.root / source).read_bytes(), side=SIZE)
+                images[i] = pad(image)
+                if padded is not None and image.shape != images[i].shape:
+                    padded.append(start + i)
             except (DataError, OSError) as error:
                 problems.append(f"{source}: {getattr(error, 'strerror', None) or error}")
         if problems:

@@ -159,7 +159,7 @@ def _copy_downloaded(network, name, family, alpha, places) -> None:
     except Exception as error:  # Keras raises bare exceptions where a download fails
         raise DataError(
             f"The ImageNet weights of {name} are not at {places[0]} (nor {places[1].name} beside "
-            f"it) and could not be downloaded: {error}\nPut the file there. (A lesson can be "
-            "tried out without it, by its parameter weights='random'.)"
+            f"it) and could not be downloaded: {error}\nPut the file there. (Lessons of phase 3 "
+            "can be tried out without it, by --param weights=random.)"
         ) from error
     network.set_weights(downloaded.get_weights())

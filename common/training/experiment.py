@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import keras
+import numpy as np
 import pandas as pd
 
 from common.data import dataset_name, is_own
@@ -51,6 +52,8 @@ def train_resnet(
         run: Where the training is kept; `None` keeps nothing.
         progress: Show a progress bar.
     """
+    if run is not None and train.groups is not None:
+        run.about["trained_on"] = np.unique(train.groups).tolist()
     with run.hold() if run else nullcontext():
         if run is not None and (run.folder / "model.keras").exists():
             trained = Trained(run.load_model(), run.history, run.seconds, run)

@@ -172,6 +172,10 @@ def test_decoder_without_attention(namer, photos, tmp_path, monkeypatch):
         (["photos", "--beam", "51"], "Received: 51"),
         (["empty"], "has no image"),
         (["photos", "--output", "photos/b.jpg"], "--output would write over the image"),
+        (
+            ["photos", "--output", "captions.csv"],
+            "a file that ends in .json. Received: captions.csv",
+        ),
         (["photos", "--attention", "photos"], "--attention would write over the image"),
     ],
 )

@@ -90,6 +90,35 @@ def test_a_row_per_patch(slides, network, tmp_path):
     assert scores["f1"] == pytest.approx(2 / 3) and scores["roc_auc"] == 1
 
 
+def test_whose_network_it_is_and_whom_it_has_seen(slides, network, tmp_path, monkeypatch, caplog):
+    result = call(slides, tmp_path / "table.parquet")
+    assert "threshold of the weights of the course, 0.500" in result.stdout
+    assert "MODEL_CARD.md" in caplog.text and "trained on" not in caplog.text
+    caplog.clear()
+    record = {"classes": CLASSES, "run_name": "r", "threshold": 0.5, "trained_on": ["9", "77"]}
+    record["metrics"] = {"left_out_f1": 0.625}
+    monkeypatch.setattr("common.training.released.load_model", lambda *_: (network, record))
+    monkeypatch.setattr("common.course.cli.check_run", lambda run, phase=None: run)
+    result = call(slides, tmp_path / "table.parquet", "--run", "r")
+    assert "threshold of r, 0.500" in result.stdout and "MODEL_CARD" not in caplog.text
+    assert "1 of these 2 patients have names of patients that the network r was" in caplog.text
+    assert "scores here are too good. Of others its F1 was 62.5%." in caplog.text
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_patches_that_are_smaller_are_told(network, tmp_path, labelled, caplog):
+    small = png(np.full((32, 32, 3), 90, np.uint8))
+    for number in range(2):
+        if labelled:
+            add(tmp_path / "slides", "7", 1 + 50 * number, 1, 0, small)
+        else:
+            (tmp_path / "slides").mkdir(exist_ok=True)
+            (tmp_path / "slides" / f"{number}.png").write_bytes(small)
+    result = call(tmp_path / "slides", tmp_path / "table.parquet")
+    assert "2 patches of 1 patient;" in result.stdout, result.output
+    assert "2 patches are smaller than 50x50 and were padded" in caplog.text
+
+
 def test_symmetries_are_averaged_where_the_record_says_so(slides, tmp_path, monkeypatch, network):
     record = {"classes": CLASSES, "run_name": "r", "threshold": 0.5, "tta": "symmetries"}
     monkeypatch.setattr("common.training.released.load_model", lambda *_: (network, record))
@@ -263,9 +292,9 @@ def test_large_patients_are_read_in_blocks(tmp_path, network, monkeypatch):
     sizes = []
     read = histopathology.PatchList.read
 
-    def watched(self, start, stop):
+    def watched(self, start, stop, padded):
         sizes.append(stop - start)
-        return read(self, start, stop)
+        return read(self, start, stop, padded)
 
     monkeypatch.setattr(histopathology.PatchList, "read", watched)
     monkeypatch.setattr(predict, "_BLOCK", 3)

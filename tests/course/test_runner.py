@@ -131,6 +131,40 @@ def test_finished_runs_are_shown_again_for_the_same_parameters(course):
     assert runner.run_lesson(lesson, {"seed": 2}).runs == []
 
 
+def test_what_the_code_warns_of_comes_out_of_the_notebook(course):
+    lesson = find_lessons("1", "eda")[0]
+    code = (
+        "from common.files import keep_warnings\n"
+        "keep_warnings()\n"
+        "import logging\n"
+        "for _ in range(2):\n"
+        "    logging.getLogger('common.data').warning('3 passed over:\\n- \\udce9.txt')\n"
+        "logging.getLogger('other').warning('not ours')"
+    )
+    write_notebook(lesson.path, code)
+    assert runner.run_lesson(lesson, {}).warnings == ["3 passed over:\n- \\udce9.txt"]
+    shown = (course / "outputs/notebooks/phase1_tiny/01_eda.ipynb").read_text()
+    assert "3 passed over" in shown
+
+
+@pytest.mark.parametrize(
+    ("datasets", "said", "unsaid"),
+    [
+        (["synthetic"], ["some minutes; nothing is downloaded"], ["at a time", "built-in"]),
+        (["cifar10"], ["on built-in data; data that are not there are downloaded"], []),
+        (["mine"], ["on built-in data; nothing is downloaded"], []),
+        (["mine", "synthetic"], ["2 lessons", "2 at a time", "nothing is downloaded"], []),
+    ],
+)
+def test_what_a_run_will_take(course, datasets, said, unsaid):
+    assigned = {
+        lesson: {"dataset": dataset}
+        for lesson, dataset in zip(find_lessons("1"), datasets, strict=False)
+    }
+    told = runner.expectation(assigned, "smoke", 2)
+    assert all(part in told for part in said) and not any(part in told for part in unsaid), told
+
+
 def test_a_lesson_is_given_the_runs_that_it_made_itself(course):
     """Not those that another process finishes meanwhile."""
     lesson = find_lessons("1", "training")[0]

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -42,6 +43,28 @@ def test_results_are_those_of_lessons_one_after_the_other(course, capsys):
     told = capsys.readouterr().err
     assert told.count("phase1_tiny/02_model: FAILED in cell 4") == 2
     assert "phase2_small/01_eda: ok" in told
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_evaluation_examines_the_run_that_was_just_trained(course, jobs):
+    write_notebook(course / "phase1_tiny" / "04_evaluation.ipynb", "print('run', run_name)")
+    assigned = dict.fromkeys(lessons.find_lessons("phase1"), {"seed": 1})
+    result = side_by_side.run_lessons(assigned, jobs)[-1]
+    assert result.parameters == {"seed": 1, "run_name": "main-1"}
+    assert result.runs == ["main-1"] and result.metrics["val_accuracy"] == pytest.approx(0.811)
+    assigned = {lesson: {"run_name": "other"} for lesson in assigned}
+    assert side_by_side.run_lessons(assigned, jobs)[-1].parameters == {"run_name": "other"}
+    [alone] = lessons.find_lessons("phase1", "04")
+    assert side_by_side.run_lessons({alone: {}}, jobs)[-1].parameters == {}
+
+
+def test_the_bar_shows_that_time_goes_on(course, capsys, monkeypatch):
+    write_notebook(course / "phase1_tiny" / "01_eda.ipynb", "import time\ntime.sleep(3)")
+    waiting = threading.Event.wait
+    monkeypatch.setattr(threading.Event, "wait", lambda self, t=None: waiting(self, t and t / 50))
+    [lesson] = lessons.find_lessons("phase1", "01")
+    side_by_side.run_lessons({lesson: {}})
+    assert capsys.readouterr().err.count("phase1_tiny/01_eda 2/2") > 5
 
 
 def test_a_worker_that_is_killed_is_a_failure_of_its_lesson_and_the_rest_runs(course):

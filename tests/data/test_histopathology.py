@@ -21,15 +21,16 @@ from small_slides import add, png, tissue
 
 from common.data import histopathology, image_folder
 from common.data.histopathology import (
-    decode_patch,
     histopathology_dir,
     list_patches,
     load_histopathology,
+    pad,
     patch_facts,
     read_patches,
     slide_image,
     slide_map,
 )
+from common.data.image_files import decode_rgb
 from common.data.images import ImageData
 from common.errors import ConfigError, CourseError, DataError
 
@@ -138,10 +139,10 @@ def test_any_idx_and_any_patient(tmp_path):
 def test_small_patches_are_continued_by_their_mirror_image(tree):
     column = np.arange(3, dtype=np.uint8) * 10
     narrow = np.repeat(np.tile(column[:, None], (50, 1, 1)), 3, axis=2)
-    padded = decode_patch(png(narrow))
+    padded = pad(narrow)
     assert padded[7, :8, 1].tolist() == [0, 10, 20, 20, 10, 0, 0, 10]
     low = tissue(49, 20)
-    padded = decode_patch(png(low))
+    padded = pad(low)
     np.testing.assert_array_equal(padded[:49, :20], low)
     np.testing.assert_array_equal(padded[49, :20], low[48])
     np.testing.assert_array_equal(padded[:49, 20:40], low[:, ::-1])
@@ -556,7 +557,7 @@ def test_too_large_to_be_a_patch(tree, monkeypatch):
     path = add(tree, "9", 51, 1, 1, png(tissue(51, 50)))
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
     with pytest.raises(DataError, match="50x51 pixels, more than"):
-        decode_patch(path.read_bytes())
+        decode_rgb(path.read_bytes(), side=50)
     with open(path, "ab") as file:
         file.truncate(10**10)  # Takes no space.
     with pytest.raises(DataError, match="10000 MB, more than a patch can have"):

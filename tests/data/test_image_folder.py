@@ -391,7 +391,9 @@ def test_every_byte_of_the_cache_counts(tree, reads):
         (".", r"Did you mean .*pets\?"),
         ("classes", r"images in cat, dog: if these are the classes, move them into .*train"),
         ("pets.zip", "pets.zip is an archive: unpack it"),
-        ("upper", "has the folder Train: rename it"),
+        ("upper", "has the folder Train: rename it to train"),
+        ("validated", "has the folder valid: rename it to test"),
+        ("trained", "has the folder train alone: move a part of each class.*into .*test/<class>"),
         ("other", r"It has 1 \.txt file\."),
     ],
 )
@@ -399,12 +401,16 @@ def test_likely_mistakes(tree, tmp_path, given, advice):
     shutil.copytree(tree / "train", tmp_path / "apart/classes")
     shutil.copytree(tree, tmp_path / "apart/upper")
     (tmp_path / "apart/upper/train").rename(tmp_path / "apart/upper/Train")
+    (tmp_path / "apart/upper/test").rename(tmp_path / "apart/upper/Test")
+    shutil.copytree(tree / "train", tmp_path / "apart/validated/train")
+    shutil.copytree(tree / "train", tmp_path / "apart/validated/valid")
+    shutil.copytree(tree / "train", tmp_path / "apart/trained/train")
     shutil.make_archive(str(tmp_path / "apart/pets"), "zip", tree)
     (tmp_path / "apart/other").mkdir()
     (tmp_path / "apart/other/a.txt").write_text("x")
     folder = tmp_path if (given == "." or "/" in given) else tmp_path / "apart"
     with pytest.raises(DataError, match=f"is not a folder(.|\n)*{advice}"):
-        read_image_folder(folder / given, "train")
+        read_image_folder(folder / given, "test" if given.endswith("ed") else "train")
 
 
 def test_images_in_deeper_folders_are_told(tree, caplog):

@@ -77,6 +77,13 @@ def test_splits(tree):
     assert {tuple(i[0, 0]) for part in (train, validation) for i in part.images} == values
 
 
+def test_what_is_wrong_in_both_splits_is_told_at_once(tree):
+    for split in ("train", "test"):
+        (tree / split / "a" / "00.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"(?s)test: 1 of 10 files.*train: 1 of 40 files"):
+        load_splits(tree, 0)
+
+
 def test_splits_with_limits():
     train, validation, test = load_splits("synthetic", 0, n_train=200, n_test=50, validation=40)
     assert [len(part) for part in (train, validation, test)] == [160, 40, 50]

@@ -38,6 +38,7 @@ FOLDERS = (
     "my_slides",
     "data/cifar10",
     "PHOTOS",
+    "SLIDES",
     "photos",
     "holidays",
 )
