@@ -2,58 +2,65 @@
 
 import json
 import re
-import tempfile
 from pathlib import Path
 
 import nbformat
 
 from common.course import runner
 from common.course.bootstrap import CELL
+from common.course.environment import environment
 from common.course.lessons import Lesson, assign_parameters, course_root
+from common.course.side_by_side import run_lessons
 from common.errors import CourseError
 from common.files import write_text
-from common.paths import data_dir
-from common.progress import progress_bar
+from common.paths import data_dir, outputs_dir
 
 # Real data of each phase: the name of the data set and of its folder under `COURSE_DATA`.
-REAL_DATA = {"phase1_cifar": "cifar10", "phase3_captioning": "flickr8k"}
-MAX_BYTES = 400_000
-MAX_FIGURE_BYTES = 150_000
+REAL_DATA = {
+    "phase1_cifar": "cifar10",
+    "phase2_histopathology": "histopathology",
+    "phase3_captioning": "flickr8k",
+}
+# Of which no picture may be passed on.
+CLOSED = ("flickr8k", "flickr30k", "coco", "coco-karpathy")
+MAX_BYTES = 1_500_000
+MAX_FIGURE_BYTES = 1_000_000
 
 
-def refresh(lessons: list[Lesson], profile: str, dataset: str | None) -> list[runner.Failure]:
+def refresh(
+    lessons: list[Lesson], profile: str, dataset: str | None, jobs: int = 1
+) -> list[runner.Failure]:
     """Writes the bootstrap cell and fresh outputs into each notebook.
 
-    A lesson that fails is left as it was. The parameters handed over are not written down.
+    Runs the lessons as `run` does. One that fails is left as it was. The parameters handed over
+    are not written down.
 
     Args:
         dataset: `None` for the real data of the phase where it is unpacked, else `synthetic`.
+        jobs: How many lessons run at a time.
 
     Raises:
         CourseError: if a notebook is too large with its outputs (it is not written then).
     """
-    failures = []
-    with progress_bar(total=len(lessons), unit=" lessons") as bar:
-        for lesson in lessons:
-            bar.set_description(str(lesson))
+    assigned = {}
+    for lesson in lessons:
+        notebook = nbformat.read(lesson.path, as_version=4)
+        set_bootstrap(notebook)
+        save(notebook, lesson.path)
+        given = {"profile": profile, "dataset": dataset or default_dataset(lesson.phase)}
+        assigned |= assign_parameters([lesson], given, {})
+
+    def keep(lesson: Lesson, result: runner.Result) -> None:
+        if result.ok:
             notebook = nbformat.read(lesson.path, as_version=4)
-            set_bootstrap(notebook)
+            executed = nbformat.read(runner.executed_notebook(lesson), as_version=4)
+            take_outputs(notebook, executed, assigned[lesson].get("dataset") not in CLOSED)
+            check_size(notebook, lesson)
             save(notebook, lesson.path)
-            given = {"profile": profile, "dataset": dataset or default_dataset(lesson.phase)}
-            assigned = assign_parameters([lesson], given, {})[lesson]
-            with tempfile.TemporaryDirectory() as folder:
-                executed = Path(folder) / lesson.path.name
-                failure = runner.execute(lesson.path, executed, assigned)
-                if failure is None:
-                    own = given["dataset"] == "synthetic"
-                    take_outputs(notebook, nbformat.read(executed, as_version=4), own)
-                    check_size(notebook, lesson)
-                    save(notebook, lesson.path)
-                else:
-                    failures.append(failure)
-                    bar.write(f"{lesson}: FAILED in {failure}", file=bar.fp)
-            bar.update()
-    return failures
+
+    with environment(COURSE_FIGURE_SCALE="1"):
+        results = run_lessons(assigned, jobs, keep)
+    return [result.failure for result in results if result.failure is not None]
 
 
 def default_dataset(phase: str) -> str:
@@ -115,7 +122,7 @@ def _without_noise(outputs: list[nbformat.NotebookNode]) -> list[nbformat.Notebo
 
 def _portable(output: nbformat.NotebookNode, count: int) -> nbformat.NotebookNode:
     text = json.dumps(output, ensure_ascii=False)
-    for folder, name in ((data_dir(), "data"), (course_root(), ".")):
+    for folder, name in ((data_dir(), "data"), (outputs_dir(), "outputs"), (course_root(), ".")):
         text = text.replace(str(folder.resolve()), name)
     output = nbformat.from_dict(json.loads(text))
     if output.output_type == "execute_result":

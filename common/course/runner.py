@@ -285,7 +285,7 @@ def run_lesson(
 
     Another process that runs the same lesson into the same outputs is waited for.
     """
-    target = outputs_dir() / "notebooks" / lesson.phase / lesson.path.name
+    target = executed_notebook(lesson)
     kept = target.with_suffix(".json")
     with (
         hold(target.with_name(f".{lesson.name}.lock"), f"runs the lesson {lesson}"),
@@ -294,7 +294,7 @@ def run_lesson(
     ):
         journal = Path(folder) / "journal"
         start = time.perf_counter()
-        with environment(**{JOURNAL: str(journal), "COURSE_FIGURE_SCALE": "2"}):
+        with environment(**{JOURNAL: str(journal), **_sharp()}):
             failure = execute(lesson.path, target, parameters, on_cell)
         seconds = time.perf_counter() - start
         runs = _runs_made(journal)
@@ -318,6 +318,16 @@ def run_lesson(
                 write_html(target)
         write_json(kept, asdict(result))
     return result
+
+
+def executed_notebook(lesson: Lesson) -> Path:
+    """Where a lesson is left as it ran."""
+    return outputs_dir() / "notebooks" / lesson.phase / lesson.path.name
+
+
+def _sharp() -> dict[str, str]:
+    name = "COURSE_FIGURE_SCALE"
+    return {name: os.environ.get(name, "2")}
 
 
 def expectation(assigned: dict[Lesson, dict[str, Any]], profile: str, jobs: int) -> str:

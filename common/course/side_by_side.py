@@ -23,7 +23,11 @@ Parameters = dict[str, Any]
 _context = multiprocessing.get_context("spawn")
 
 
-def run_lessons(assigned: dict[Lesson, Parameters], jobs: int = 1) -> list[Result]:
+def run_lessons(
+    assigned: dict[Lesson, Parameters],
+    jobs: int = 1,
+    then: Callable[[Lesson, Result], None] = lambda lesson, result: None,
+) -> list[Result]:
     """Runs lessons; one that fails is told of and the rest still runs.
 
     A lesson that examines a network gets the one that was trained by the same call.
@@ -32,6 +36,7 @@ def run_lessons(assigned: dict[Lesson, Parameters], jobs: int = 1) -> list[Resul
 
     Args:
         jobs: How many lessons run at a time.
+        then: Called with each lesson that has ended.
 
     Returns:
         The results in the order of `assigned`.
@@ -62,6 +67,7 @@ def run_lessons(assigned: dict[Lesson, Parameters], jobs: int = 1) -> list[Resul
             bar.update(cells[lesson] - counted[lesson])
             state = "ok" if result.ok else f"FAILED in {result.failure}"
             bar.write(f"{lesson}: {state} ({result.seconds:.0f} s)", file=sys.stderr)
+            then(lesson, result)
 
         if jobs > 1 and len(assigned) > 1:
             _run_in_workers(assigned, results, jobs, on_start, on_cell, on_result)

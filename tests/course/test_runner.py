@@ -244,7 +244,7 @@ def test_refresh_keeps_clean_outputs_only(course, monkeypatch):
     assert [cell.execution_count for cell in notebook.cells[1:]] == [1, 2, 3]
     assert [output.text for output in notebook.cells[2].outputs] == ["cifar10 smoke\n"]
     printed, result = notebook.cells[3].outputs
-    assert printed.text == "./outputs\n"
+    assert printed.text == "outputs\n"
     assert (result.data["text/plain"], result.execution_count) == ("42", 3)
     assert "papermill" not in notebook.metadata
 
@@ -265,7 +265,7 @@ def test_refresh_leaves_a_failing_lesson_as_it_was(course):
 
 
 def test_refresh_refuses_a_notebook_that_grows_too_large(course):
-    path = write_notebook(course / "phase2_small" / "01_eda.ipynb", "print('x' * 500_000)")
-    with pytest.raises(CourseError, match="500 kB"):
+    path = write_notebook(course / "phase2_small" / "01_eda.ipynb", "print('x' * 2_000_000)")
+    with pytest.raises(CourseError, match="2000 kB"):
         refresh.refresh(find_lessons("2"), "smoke", "synthetic")
     assert path.stat().st_size < 10_000
