@@ -56,7 +56,10 @@ def compare(first: str | Path, second: str | Path) -> dict[str, pd.DataFrame]:
     one, other = (_captions(record) for record in records)
     both = [[image, one[image], other[image]] for image in one if image in other]
     return {
-        "settings": texts[differ].rename_axis("setting").reset_index(),
+        "settings": settings[differ]
+        .map(lambda value: visible(_short(value)))
+        .rename_axis("setting")
+        .reset_index(),
         "scores": scores.rename_axis("score").reset_index(),
         "samples": pd.DataFrame(both, columns=["image", *names]),
     }
@@ -165,6 +168,15 @@ def _for_people(scores: pd.DataFrame) -> pd.DataFrame:
             row["difference"] = row["difference"].replace(" %", " points")
         rows.append(row)
     return pd.DataFrame(rows, columns=list(scores))
+
+
+def _short(value: object) -> str:
+    """A setting with few digits, its thousands apart."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_short, value))}]"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10_000:
+        return f"{value:,}"
+    return show("", value)
 
 
 def _end(scores: pd.DataFrame, name: str, run: str) -> str:

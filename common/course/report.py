@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -326,8 +327,14 @@ def to_text(table: pd.DataFrame) -> str:
     return "Nothing yet." if table.empty else table.to_string(index=False)
 
 
-def to_narrow_text(table: pd.DataFrame) -> str:
-    """The runs of each phase with what they are judged by, in lines of at most `WIDTH`."""
+def to_narrow_text(table: pd.DataFrame, width: int | None = None) -> str:
+    """The runs of each phase with what they are judged by, in lines of at most so many characters.
+
+    Args:
+        width: `None` for the terminal's, from 60 to `WIDTH`.
+    """
+    if width is None:
+        width = min(max(shutil.get_terminal_size((WIDTH, 24)).columns, 60), WIDTH)
     if table.empty:
         return "Nothing yet."
     parts = []
@@ -340,33 +347,31 @@ def to_narrow_text(table: pd.DataFrame) -> str:
             telling = any(cells) and (name in ("n", "minutes", *metrics) or len({*cells}) > 1)
             if telling or name == "run":
                 columns[name] = cells
-        parts.append("\n".join([_cut(display(phase), WIDTH), *_side_by_side(columns)]))
+        parts.append("\n".join([_cut(display(phase), width), *_side_by_side(columns, width)]))
     return "\n\n".join(parts)
 
 
-_LONGEST_RUN = WIDTH - 30  # so that there is room for a metric or two
-
-
-def _side_by_side(columns: dict[str, list[str]]) -> list[str]:
+def _side_by_side(columns: dict[str, list[str]], width: int) -> list[str]:
     """As many of the columns, the first ones before others, as there is room for."""
-    blocks, room = [], WIDTH
+    blocks, room = [], width
+    longest_run = width - 30  # so that there is room for a metric or two
     for number, (name, cells) in enumerate(columns.items()):
         longest = max(map(len, cells))
-        if number == 0 and longest > _LONGEST_RUN:
-            cells, longest = [_cut(cell, _LONGEST_RUN) for cell in cells], _LONGEST_RUN
+        if number == 0 and longest > longest_run:
+            cells, longest = [_cut(cell, longest_run) for cell in cells], longest_run
         head = _folded(name, max(longest, 9))
-        width = max(longest, *map(len, head))
-        if width > room:
+        wide = max(longest, *map(len, head))
+        if wide > room:
             continue
-        blocks.append((width, head, cells, number == 0))
-        room -= width + 2
+        blocks.append((wide, head, cells, number == 0))
+        room -= wide + 2
     height = max(len(head) for _, head, _, _ in blocks)
     lines = []
     for row in range(-height, len(next(iter(columns.values())))):
         words = []
-        for width, head, cells, left in blocks:
+        for wide, head, cells, left in blocks:
             above = ["", *head][max(0, row + len(head) + 1)] if row < 0 else cells[row]
-            words.append(f"{above:<{width}}" if left else f"{above:>{width}}")
+            words.append(f"{above:<{wide}}" if left else f"{above:>{wide}}")
         lines.append("  ".join(words).rstrip())
     return lines
 

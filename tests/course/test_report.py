@@ -245,8 +245,17 @@ def test_many_metrics_with_long_names_fit(outputs, metrics):
         write_run(outputs, f"run{seed}", phase="own", seed=seed, metrics=named)
     table = report.read_runs([outputs / "runs"])[0]
     for shown in (table, report.average(table)):
-        text = report.to_narrow_text(shown)
-        assert max(map(len, text.splitlines())) <= 100 and "run0" in text and "0.1429" in text
+        for width in (60, 80, 100):
+            text = report.to_narrow_text(shown, width)
+            assert max(map(len, text.splitlines())) <= width and "run0" in text and "0.1429" in text
+
+
+def test_a_report_fits_into_the_terminal(outputs, monkeypatch):
+    write_run(outputs, "r" * 90, metrics={"accuracy": 0.5})
+    table = report.read_runs([outputs / "runs"])[0]
+    for columns, width in (("80", 80), ("300", 100), ("20", 60)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert max(map(len, report.to_narrow_text(table).splitlines())) <= width
 
 
 def test_numbers_that_do_not_vary_have_no_deviation(outputs):
