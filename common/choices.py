@@ -207,6 +207,7 @@ BASELINES = ("leave_one_out", "greedy", "none")
 REWARDS = ("bleu_4", "cider_d", "mix", "truth")
 SCORES = ("bleu_4", "cider_d", "truth")
 DEVICES = ("one", "all")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 CHOICES = {
     "model": MODELS,
@@ -214,6 +215,7 @@ CHOICES = {
     "augmentation": ("all", "none", *AUGMENTATIONS),
     "imbalance": IMBALANCES,
     "devices": DEVICES,
+    "precision": PRECISIONS,
     "decoder": DECODERS,
     "backbone": (*BACKBONES, "mobilenet_WIDTH"),
     "embedding": (*EMBEDDINGS, "glove:PATH", "bert:HANDLE", "keras_bert:PRESET"),

@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,9 +16,8 @@ from pathlib import Path
 import keras
 import psutil
 
+from common.choices import PRECISIONS
 from common.errors import ConfigError
-
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,12 @@ def device_settings(
 ) -> DeviceSettings:
     """Chooses what this machine is good at; each choice can be overridden.
 
-    On a CPU: no XLA under TensorFlow (it makes convolutions about four times slower) and
-    bfloat16 only where the processor computes in it. On a GPU or TPU: XLA and bfloat16.
+    - CPU: no XLA under TensorFlow (it makes convolutions about four times slower), and bfloat16
+      only where the processor computes in it.
+    - TPU, and NVIDIA GPUs of compute capability 8.0 and above (A100, RTX 30): bfloat16, XLA.
+    - Older NVIDIA GPUs (T4, V100), which have no units for bfloat16: float16, XLA. Keras scales
+      the loss, or small gradients would vanish.
+    - Apple's Metal: float32, no XLA.
 
     Args:
         precision: One of `PRECISIONS`, or `None` to choose.
@@ -70,13 +74,19 @@ def device_settings(
     backend = keras.backend.backend()
     names = local_devices()
     device = names[0].split(":")[0]
-    if precision is None:
-        fast_bfloat16 = device != "cpu" or (backend == "tensorflow" and cpu_has_bfloat16())
-        precision = "mixed_bfloat16" if fast_bfloat16 else "float32"
+    name, capability = _accelerator() if device == "gpu" else ("", None)
+    metal = "metal" in f"{device} {name}".lower()
+    if precision is not None:
+        pass
+    elif metal or (device == "cpu" and not (backend == "tensorflow" and cpu_has_bfloat16())):
+        precision = "float32"
+    else:
+        old = capability is not None and capability < (8, 0)
+        precision = "mixed_float16" if old else "mixed_bfloat16"
     if backend == "jax":
         jit_compile = True
     elif jit_compile is None:
-        jit_compile = device != "cpu"
+        jit_compile = device != "cpu" and not metal
     used = tuple(names) if devices == "all" else tuple(names[:1])
     return DeviceSettings(backend, device, used, precision, jit_compile)
 
@@ -95,6 +105,21 @@ def local_devices() -> list[str]:
         if found:
             return [f"{kind.lower()}:{i}" for i in range(len(found))]
     raise RuntimeError("TensorFlow reports no device at all.")
+
+
+def _accelerator() -> tuple[str, tuple[int, ...] | None]:
+    """Name of the first GPU, and its compute capability if it is one of NVIDIA's."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        first = jax.local_devices()[0]
+        name = str(getattr(first, "device_kind", ""))
+        found = re.fullmatch(r"(\d+)\.(\d+)", str(getattr(first, "compute_capability", "")))
+        return name, found and tuple(map(int, found.groups()))
+    import tensorflow as tf
+
+    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+    return str(details.get("device_name", "")), details.get("compute_capability")
 
 
 def cpu_has_bfloat16() -> bool:

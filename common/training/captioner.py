@@ -144,8 +144,8 @@ def captioner_settings(dataset: str, **options) -> DeviceSettings:
 
     On a CPU they would gain nothing from bfloat16.
     """
-    if kind_of(dataset) == "synthetic":
-        options = {"precision": "float32", **options}
+    if kind_of(dataset) == "synthetic" and options.get("precision") is None:
+        options["precision"] = "float32"
     return device_settings(**options)
 
 

@@ -168,7 +168,7 @@ def compiled(
     )
     model.compile(optimizer, metrics=["accuracy"], jit_compile=settings.jit_compile)
     # TensorFlow traces a step a second time if the first time made variables: all of them now.
-    optimizer.build(model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)
     model.compute_metrics(None, ops.zeros(1, "int32"), {"logits": ops.zeros((1, classes))})
     model.reset_metrics()
     return model

@@ -1,4 +1,4 @@
-"""Two logical CPU devices give the losses of one. They must be made before the backend starts."""
+"""What a training runs on. Two logical CPU devices must be made before the backend starts."""
 
 import json
 import os
@@ -9,6 +9,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from small import small_data, small_network
+
+from common.choices import PRECISIONS
+from common.training import backend
+from common.training.backend import device_scope, device_settings
+from common.training.fit import compiled as compiled_model
+from common.training.fit import fit
+from common.training.recipes import Recipe
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = """
@@ -52,3 +60,85 @@ def test_two_devices_give_the_losses_of_one():
         pytest.fail(done.stderr[-3000:])
     losses = json.loads(done.stdout.splitlines()[-1])
     np.testing.assert_allclose(losses["all"], losses["one"], atol=1e-3)
+
+
+class Device:
+    """A GPU that is not here."""
+
+    name = "/physical_device:GPU:0"
+    device_kind = "some GPU"
+    compute_capability = None
+
+
+def imitate(monkeypatch, name, capability, kind="gpu"):
+    if keras.backend.backend() == "jax":
+        import jax
+
+        device = Device()
+        device.device_kind = name
+        device.compute_capability = ".".join(map(str, capability)) if capability else None
+        platform = "METAL" if name == "METAL" else {"gpu": "cuda"}.get(kind, kind)
+        monkeypatch.setattr(jax, "default_backend", lambda: platform)
+        monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+        monkeypatch.setattr(jax, "local_devices", lambda: [device])
+        return
+    import tensorflow as tf
+
+    details = {"device_name": name} | ({"compute_capability": capability} if capability else {})
+    for function in ("list_logical_devices", "list_physical_devices"):
+        monkeypatch.setattr(tf.config, function, lambda k: [Device] if k == kind.upper() else [])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: details)
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "precision", "jit_compile"),
+    [
+        ("Tesla K80", (3, 7), "mixed_float16", True),
+        ("Tesla V100-SXM2-16GB", (7, 0), "mixed_float16", True),
+        ("Tesla T4", (7, 5), "mixed_float16", True),
+        ("NVIDIA A100", (8, 0), "mixed_bfloat16", True),
+        ("NVIDIA GeForce RTX 3060", (8, 6), "mixed_bfloat16", True),
+        ("NVIDIA B200", (10, 0), "mixed_bfloat16", True),
+        ("AMD Instinct MI300X", None, "mixed_bfloat16", True),
+        ("METAL", None, "float32", False),
+    ],
+)
+def test_precision_is_what_the_gpu_computes_in(
+    monkeypatch, name, capability, precision, jit_compile
+):
+    imitate(monkeypatch, name, capability)
+    settings = device_settings()
+    jax = keras.backend.backend() == "jax"  # which always compiles
+    assert (settings.precision, settings.jit_compile) == (precision, jit_compile or jax)
+    for given in PRECISIONS:
+        assert device_settings(precision=given).precision == given
+
+
+def test_a_tpu_computes_in_bfloat16(monkeypatch):
+    imitate(monkeypatch, "TPU v5", None, "tpu")
+    settings = device_settings()
+    assert (settings.device, settings.precision) == ("tpu", "mixed_bfloat16")
+    assert settings.jit_compile
+
+
+@pytest.mark.parametrize("flags", ["avx2 avx512f", "avx512f avx512_bf16", "amx_bf16"])
+def test_a_processor_computes_in_bfloat16_where_it_has_units(monkeypatch, flags):
+    monkeypatch.setattr(backend, "cpu_has_bfloat16", lambda: "bf16" in flags)
+    fast = "bf16" in flags and keras.backend.backend() == "tensorflow"
+    assert device_settings().precision == ("mixed_bfloat16" if fast else "float32")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_learns(precision):
+    """In float16 with a scaled loss, so that small gradients do not vanish."""
+    recipe = Recipe(
+        epochs=12, batch_size=16, learning_rate=0.1, other_learning_rate=0.006,
+        head_learning_rate=0.024, shift=0, flip="none",
+    )  # fmt: skip
+    settings = device_settings(precision=precision)
+    with device_scope(settings):
+        result = fit(small_network(), small_data(), None, recipe, settings, progress=False)
+        compiled = compiled_model(small_network(), 4, recipe, recipe.make_optimizer(1), settings)
+    assert result.history["accuracy"].iloc[-1] > 0.9
+    scaled = isinstance(compiled.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (precision == "mixed_float16")
