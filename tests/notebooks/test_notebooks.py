@@ -111,7 +111,7 @@ def test_check_size_counts_figures():
     cell = nbformat.v4.new_code_cell("")
     data = {"image/png": "A" * (2 * MAX_FIGURE_BYTES)}
     cell.outputs = [nbformat.v4.new_output("display_data", data)]
-    with pytest.raises(CourseError, match="225 kB of it figures"):
+    with pytest.raises(CourseError, match=f"{3 * MAX_FIGURE_BYTES // 2000} kB of it figures"):
         check_size(nbformat.v4.new_notebook(cells=[cell]), "x")
 
 
