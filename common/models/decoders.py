@@ -4,7 +4,8 @@ All of them take features of image regions and the words so far, and give logits
 
 - `start(features) -> state`: looks at the image once.
 - `step(tokens, state) -> logits, state, attention`: one word further, for generating.
-- `call(features, tokens) -> logits`: all steps at once from given words, for teacher forcing.
+- `call({"features": ..., "tokens": ...}) -> logits`: all steps at once from given words, for
+  teacher forcing.
 
 A state has two parts: `state["image"]`, the same for all captions of an image, and
 `state["words"]`, whose arrays have a row per caption. The shapes never change between steps.
@@ -44,7 +45,8 @@ class Decoder(keras.Model):
         seed: Of the dropout (the weights come from Keras's global seed).
 
     Call arguments:
-        features: `(B, N, channels)`, as a backbone gives them.
+        features: `(B, N, channels)`, as a backbone gives them; or both inputs in a dict with the
+            keys "features" and "tokens", or in a list, as `fit`, `predict` and `export` want them.
         tokens: int32 `(B, T)`, or `(B, K, T)` for several captions of each image, which is then
             looked at once only. They begin with `<start>`.
         return_attention: Whether to give the attention, too.
@@ -80,19 +82,25 @@ class Decoder(keras.Model):
         self.vector_dim = vector_dim
         self.vector_mode = vector_mode
         self.seed = seed
-        self.embedding = TiedEmbedding(
-            vocabulary_size, width, vector_dim, vector_mode, name="embedding"
+        self.embedding = self._made(
+            TiedEmbedding, vocabulary_size, width, vector_dim, vector_mode, name="embedding"
         )
-        self.regions = keras.layers.Dense(width, name="regions")
-        self.regions_norm = keras.layers.LayerNormalization(name="regions_norm")
-        self.drop_regions = keras.layers.Dropout(dropout, seed=seed + 1)
-        self.drop_words = keras.layers.Dropout(dropout, seed=seed + 2)
-        self.drop_output = keras.layers.Dropout(dropout, seed=seed + 3)
-        self.hide_regions = keras.layers.Dropout(
-            region_dropout, noise_shape=(None, None, 1), seed=seed + 4
+        self.regions = self._made(keras.layers.Dense, width, name="regions")
+        self.regions_norm = self._made(keras.layers.LayerNormalization, name="regions_norm")
+        self.drop_regions = self._made(keras.layers.Dropout, dropout, seed=seed + 1)
+        self.drop_words = self._made(keras.layers.Dropout, dropout, seed=seed + 2)
+        self.drop_output = self._made(keras.layers.Dropout, dropout, seed=seed + 3)
+        self.hide_regions = self._made(
+            keras.layers.Dropout, region_dropout, noise_shape=(None, None, 1), seed=seed + 4
         )
 
+    def _made(self, layer_class, *arguments, **options):
+        """A layer in the decoder's own precision."""
+        return layer_class(*arguments, dtype=self.dtype_policy, **options)
+
     def build(self, features_shape, tokens_shape=None):
+        if isinstance(features_shape, dict) or isinstance(features_shape[0], (list, tuple)):
+            features_shape, _ = _both(features_shape, tokens_shape)
         self.embedding.build()
         self.regions.build((None, None, features_shape[-1]))
         self.regions_norm.build((None, None, self.width))
@@ -149,9 +157,15 @@ class Decoder(keras.Model):
         logits, words, attention = self.advance(self.embedding(tokens), state)
         return logits, {"image": state["image"], "words": words}, attention
 
-    def call(self, features, tokens, training=False, return_attention=False):
+    def call(self, features, tokens=None, training=False, return_attention=False):
+        features, tokens = _both(features, tokens)
+        if len(features.shape) != 3 or len(tokens.shape) not in (2, 3):
+            raise ValueError(
+                "Wanted features (B, N, channels) and tokens (B, T) or (B, K, T). Received: shapes "
+                f"{tuple(features.shape)} and {tuple(tokens.shape)}"
+            )
         single = len(tokens.shape) == 2
-        captions, time = (1 if single else tokens.shape[1]), tokens.shape[-1]
+        captions, time = (1 if single else ops.shape(tokens)[1]), ops.shape(tokens)[-1]
         words = self.embedding(ops.reshape(tokens, (-1, time)))
         words = self.drop_words(words, training=training)
         image = self.look(features, training)
@@ -178,11 +192,18 @@ class Decoder(keras.Model):
             "vector_dim": self.vector_dim,
             "vector_mode": self.vector_mode,
             "seed": self.seed,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "frozen": [layer.name for layer in self.layers if not layer.trainable],
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**config)
+        config = dict(config)
+        frozen = config.pop("frozen", ())
+        made = cls(**config)
+        for layer in made.layers:
+            layer.trainable = layer.name not in frozen
+        return made
 
 
 class RecurrentDecoder(Decoder):
@@ -207,10 +228,12 @@ class RecurrentDecoder(Decoder):
     def __init__(self, vocabulary_size: int, units: int = 512, **kwargs):
         super().__init__(vocabulary_size, **kwargs)
         self.units = units
-        self.cell = self.cell_class(units, name="cell")
+        self.cell = self._made(self.cell_class, units, name="cell")
         self.states = 2 if isinstance(self.cell.state_size, list) else 1
-        self.first_state = keras.layers.Dense(units * self.states, "tanh", name="first_state")
-        self.output_words = keras.layers.Dense(self.width, name="output_words")
+        self.first_state = self._made(
+            keras.layers.Dense, units * self.states, "tanh", name="first_state"
+        )
+        self.output_words = self._made(keras.layers.Dense, self.width, name="output_words")
 
     def build_words(self, regions):
         self.cell.build((None, self.width))
@@ -231,13 +254,14 @@ class RecurrentDecoder(Decoder):
 
     def teach(self, words, image, training):
         captions = ops.shape(words)[0] // ops.shape(image["regions"])[0]
-        states = self.first_words(image, captions)
-        projected = self.cell.project(words)
-        outputs = []
-        for t in range(words.shape[1]):
-            states = self._cell_step(projected[:, t], states)
-            outputs.append(states["h"])
-        return self._logits(ops.stack(outputs, axis=1), training), None
+
+        def one_word(states, projected):
+            states = self._cell_step(projected, states)
+            return states, (states["h"],)
+
+        first = self.first_words(image, captions)
+        (outputs,) = _over_time(one_word, first, self.cell.project(words))
+        return self._logits(outputs, training), None
 
     def advance(self, words, state):
         states = self._cell_step(self.cell.project(words), state["words"])
@@ -284,14 +308,13 @@ class AttentionLSTMDecoder(LSTMDecoder):
 
     def __init__(self, vocabulary_size: int, **kwargs):
         super().__init__(vocabulary_size, **kwargs)
-        self.attention = BahdanauAttention(self.width, name="attention")
-        self.gate = keras.layers.Dense(self.width, "sigmoid", name="gate")
+        self.attention = self._made(BahdanauAttention, self.width, name="attention")
+        self.gate = self._made(keras.layers.Dense, self.width, "sigmoid", name="gate")
+        plain = partial(self._made, keras.layers.Dense, use_bias=False)
         # The LSTM's input matrix in two parts, since the words' part can be had for all steps.
-        self.context_input = keras.layers.Dense(
-            4 * self.units, use_bias=False, name="context_input"
-        )
-        self.context_output = keras.layers.Dense(self.width, use_bias=False, name="context_output")
-        self.word_output = keras.layers.Dense(self.width, use_bias=False, name="word_output")
+        self.context_input = plain(4 * self.units, name="context_input")
+        self.context_output = plain(self.width, name="context_output")
+        self.word_output = plain(self.width, name="word_output")
 
     def build_words(self, regions):
         super().build_words(regions)
@@ -317,17 +340,14 @@ class AttentionLSTMDecoder(LSTMDecoder):
 
     def teach(self, words, image, training):
         captions = ops.shape(words)[0] // ops.shape(image["regions"])[0]
-        states = self.first_words(image, captions)
-        projected = self.cell.project(words)
-        outputs, contexts, attentions = [], [], []
-        for t in range(words.shape[1]):
-            states, context, attention = self._attend(projected[:, t], states, image)
-            outputs.append(states["h"])
-            contexts.append(context)
-            attentions.append(attention)
-        h, context = ops.stack(outputs, axis=1), ops.stack(contexts, axis=1)
-        logits = self._deep_logits(words, h, context, training)
-        return logits, ops.stack(attentions, axis=1)
+
+        def one_word(states, projected):
+            states, context, attention = self._attend(projected, states, image)
+            return states, (states["h"], context, attention)
+
+        first = self.first_words(image, captions)
+        h, context, attention = _over_time(one_word, first, self.cell.project(words))
+        return self._deep_logits(words, h, context, training), attention
 
     def advance(self, words, state):
         projected = self.cell.project(words)
@@ -403,7 +423,7 @@ class DecoderBlock(keras.layers.Layer):
     def teach(self, x, image, training=False):
         """As `call`, with the image from `project`."""
         normed = self.norms[0](x)
-        mask = causal_mask(x.shape[1], x.shape[1])
+        mask = causal_mask(ops.shape(x)[1], ops.shape(x)[1])
         kept = self.self_attention.project(normed)
         return self._rest(x, normed, *kept, mask, image, training)
 
@@ -435,7 +455,7 @@ class DecoderBlock(keras.layers.Layer):
         attended, _ = self.self_attention.attend(normed, keys, values, mask, training)
         x = x + self.drops[0](attended, training=training)
         # All words of an image's captions ask about the same regions.
-        time, width = x.shape[1], x.shape[2]
+        time, width = ops.shape(x)[1], x.shape[2]
         query = ops.reshape(self.norms[1](x), (ops.shape(image[0])[0], -1, width))
         attended, weights = self.image_attention.attend(query, *image, training=training)
         x = x + self.drops[1](ops.reshape(attended, (-1, time, width)), training=training)
@@ -481,12 +501,12 @@ class SelfAttentionDecoder(Decoder):
             )
         self.num_heads = num_heads
         self.num_blocks = num_blocks
-        self.positions = PositionEmbedding(self.max_length, name="positions")
+        self.positions = self._made(PositionEmbedding, self.max_length, name="positions")
         self.blocks = [
-            DecoderBlock(num_heads, self.dropout, self.seed + 10 * i, name=f"block{i}")
+            self._made(DecoderBlock, num_heads, self.dropout, self.seed + 10 * i, name=f"block{i}")
             for i in range(1, num_blocks + 1)
         ]
-        self.norm = keras.layers.LayerNormalization(name="norm")
+        self.norm = self._made(keras.layers.LayerNormalization, name="norm")
 
     def build_words(self, regions):
         shape = (None, None, self.width)
@@ -512,7 +532,8 @@ class SelfAttentionDecoder(Decoder):
             x, weights = block.teach(x, image[name], training)
         logits = self._logits(x, training)
         # (B, h, K * T, N) to (B * K, T, N)
-        attention = ops.reshape(ops.mean(weights, axis=1), (-1, words.shape[1], weights.shape[-1]))
+        time = ops.shape(words)[1]
+        attention = ops.reshape(ops.mean(weights, axis=1), (-1, time, weights.shape[-1]))
         return logits, attention
 
     def advance(self, words, state):
@@ -532,6 +553,38 @@ class SelfAttentionDecoder(Decoder):
     def get_config(self):
         config = {"num_heads": self.num_heads, "num_blocks": self.num_blocks}
         return {**super().get_config(), **config}
+
+
+def _both(inputs, tokens):
+    """Features and tokens, or their shapes, in whatever form they are given."""
+    if tokens is not None:
+        return inputs, tokens
+    if isinstance(inputs, dict):
+        return inputs["features"], inputs["tokens"]
+    return inputs
+
+
+def _over_time(step, states, inputs):
+    """What `step(states, input) -> states, outputs` gives for each time of `(rows, T, dim)`.
+
+    Returns:
+        The outputs, `(rows, T, ...)` each.
+    """
+    if inputs.shape[1] is None:
+
+        def both(before, x):
+            after = step(before[0], x)
+            return after, after
+
+        # What a scan hands on and what it collects have to be alike.
+        first = states, step(states, inputs[:, 0])[1]
+        _, (_, outputs) = ops.scan(both, first, ops.transpose(inputs, (1, 0, 2)))
+        return tuple(ops.transpose(x, (1, 0, 2)) for x in outputs)
+    outputs = []
+    for t in range(inputs.shape[1]):
+        states, output = step(states, inputs[:, t])
+        outputs.append(output)
+    return tuple(ops.stack(parts, axis=1) for parts in zip(*outputs, strict=True))
 
 
 # The ladder: the name of each rung and how it is made.

@@ -756,6 +756,9 @@ def read_captioner(folder: Path) -> tuple[Decoder, Vocabulary]:
     with dtype_policy("float32"):  # whatever precision it was trained in
         if path.exists():
             trained = read_model(path)
+            if isinstance(trained, Decoder) and trained.dtype_policy.name != "float32":
+                weights, trained = trained.get_weights(), _build(described, folder)
+                trained.set_weights(weights)
         else:
             path = folder / "model.weights.h5"
             trained = _build(described, folder)

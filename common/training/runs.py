@@ -242,7 +242,7 @@ def read_model(path: str | Path) -> keras.Model:
     Raises:
         DataError: if there is none, or it cannot be read.
     """
-    import common.layers  # noqa: F401  (registers the layers that the file names)
+    import common.models  # noqa: F401  (registers the classes that the file names)
 
     path = Path(path)
     if not path.is_file():

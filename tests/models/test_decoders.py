@@ -223,3 +223,61 @@ def test_caption_longer_than_the_decoder_allows():
     with pytest.raises(ValueError, match="9 positions from 0 on, but `length` allows 4"):
         network.build((None, REGIONS, CHANNELS))
         network(FEATURES, random_tokens(4))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inputs_in_a_dict_or_a_list(name):
+    network, tokens = small_decoder(name), random_tokens(4, 2)
+    wanted = forced(network, tokens)
+    np.testing.assert_allclose(network({"tokens": tokens, "features": FEATURES}), wanted, atol=1e-6)
+    np.testing.assert_allclose(network([FEATURES, tokens]), wanted, atol=1e-6)
+    fresh = type(network).from_config(network.get_config())
+    assert fresh({"features": FEATURES, "tokens": tokens}).shape == wanted.shape  # built by a call
+    found = network.predict({"features": FEATURES, "tokens": tokens}, verbose=0)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    with pytest.raises(ValueError, match=r"Wanted features \(B, N, channels\)"):
+        network({"features": FEATURES[0], "tokens": tokens})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fit_and_evaluate_of_keras(name):
+    network, tokens = small_decoder(name), random_tokens(4)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(keras.optimizers.Adam(0.05), loss)
+    inputs, targets = {"features": FEATURES, "tokens": tokens}, np.roll(tokens, -1, axis=1)
+    before = network.evaluate(inputs, targets, verbose=0)
+    network.fit(inputs, targets, epochs=5, verbose=0)
+    assert network.evaluate(inputs, targets, verbose=0) < before
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
+@pytest.mark.parametrize("name", NAMES)
+def test_exported_with_open_time_and_batch(name, tmp_path):
+    import tensorflow as tf
+
+    network = small_decoder(name)
+    signature = {
+        "features": keras.InputSpec(shape=(None, REGIONS, CHANNELS), dtype="float32"),
+        "tokens": keras.InputSpec(shape=(None, None), dtype="int32"),
+    }
+    network.export(tmp_path, input_signature=[signature], verbose=False)
+    loaded = tf.saved_model.load(tmp_path)
+    for rows, time in ((4, LENGTH), (2, 5)):
+        tokens = random_tokens(rows)[:, :time]
+        found = loaded.serve({"features": FEATURES[:rows], "tokens": tokens})
+        np.testing.assert_allclose(found, forced(network, tokens, FEATURES[:rows]), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_precision_and_what_is_frozen_survive_saving(name, tmp_path):
+    network = small_decoder(name, dtype="mixed_bfloat16")
+    for layer in network._flatten_layers():
+        assert layer.dtype_policy.name == "mixed_bfloat16", layer.path
+    learned = len(network.trainable_variables)
+    network.embedding.trainable = network.regions.trainable = False
+    network.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.dtype_policy.name == "mixed_bfloat16"
+    assert len(loaded.trainable_variables) == len(network.trainable_variables) == learned - 4
+    tokens = random_tokens(4)
+    np.testing.assert_array_equal(forced(loaded, tokens), forced(network, tokens))
