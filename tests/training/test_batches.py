@@ -6,7 +6,7 @@ from small import small_data, small_network
 
 from common.errors import ConfigError, DataError
 from common.layers.batch_transforms import AlternatingFlip, MixUp
-from common.training.batches import BatchTransformed, ImageBatches
+from common.training.batches import BatchTransformed, CaptionBatches, ImageBatches
 from common.training.losses import FocalLoss
 
 
@@ -186,3 +186,20 @@ def test_tf_data_is_not_autotuned():
     batches = ImageBatches(small_data(50), 16).for_fit()
     assert batches.options().autotune.enabled is False
     assert int(batches.cardinality()) == 4
+
+
+def test_other_images_are_mirrored_in_each_epoch():
+    plain, tokens = np.zeros((64, 1, 1), "float16"), np.ones((64, 1, 3), "int32")
+    batches = CaptionBatches(plain, tokens, 16, seed=3, mirrored=plain + 1)
+
+    def turned(epoch):
+        batches.start_epoch(epoch)
+        found = np.zeros(64)
+        for i in range(len(batches)):
+            found[batches.indices(i)] = batches[i][0]["features"][:, 0, 0]
+        return found
+
+    first, second = turned(0), turned(1)
+    np.testing.assert_array_equal(turned(0), first)
+    assert 16 < (first != second).sum() < 48 and 16 < first.sum() < 48
+    assert len({tuple(turned(0)[batches.indices(i)]) for i in range(4)}) == 4

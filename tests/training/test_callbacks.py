@@ -189,3 +189,18 @@ def test_two_processes_train_one_run_once(tmp_path):
     waited = [error for _, error in answers if "Waiting for another process that trains" in error]
     assert len(waited) == 1
     assert not [p for p in (tmp_path / "twice").iterdir() if p.name.startswith(".writing")]
+
+
+def test_of_equally_good_epochs_the_first_is_kept(tmp_path):
+    network = small_network()
+    network.compile("sgd")
+    checkpoint = Checkpoint(tmp_path, monitor="val_score")
+    checkpoint.set_model(network)
+    assert checkpoint.restore(network) == 0
+    for epoch, score in enumerate([0.5, 0.7, 0.7, 0.6]):
+        network.set_weights([np.full(w.shape, epoch, "float32") for w in network.get_weights()])
+        checkpoint.on_epoch_begin(epoch)
+        checkpoint.on_epoch_end(epoch, {"val_score": score})
+    assert checkpoint.state["best"] == {"epoch": 2, "value": 0.7}
+    checkpoint.load_best(network)
+    assert all((np.asarray(weight) == 1).all() for weight in network.get_weights())

@@ -164,6 +164,11 @@ def test_photos_in_captions_out(at_home):
     assert loaded.captions([large])[0][1] == "red"
 
 
+def test_features_pass_through_float16_as_in_training(at_home):
+    data, *_ = at_home
+    assert load_captioner("multi").features([data.read_image(0)]).dtype == np.float16
+
+
 def test_attention_is_a_map_for_each_word(at_home):
     data, *_ = at_home
     loaded = load_captioner("multi")

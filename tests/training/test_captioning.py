@@ -109,6 +109,22 @@ def test_looked_at_penalty_by_hand():
     both = np.concatenate([one_place, even])
     found = looked_at_penalty(both, np.array([[1, 1, 1, 1], [0, 0, 0, 0]], "float32"))
     assert float(found) == pytest.approx(1)
+    # Nor what is looked at on the pads of a caption that has words.
+    half = np.concatenate([one_place[:, :2], 1 - one_place[:, :2]], axis=1)
+    found = looked_at_penalty(half, np.array([[1, 1, 0, 0]], "float32"))
+    assert float(found) == pytest.approx(1)
+
+
+def test_weight_decay_leaves_biases_norms_and_embeddings():
+    network = untrained("self_attention")
+    network.set_weights([np.ones(w.shape) for w in network.get_weights()])
+    optimizer = dataclasses.replace(RECIPE, weight_decay=0.1).make_optimizer(10)
+    optimizer.build(network.trainable_variables)
+    optimizer.apply([keras.ops.zeros_like(w) for w in network.trainable_variables])
+    for weight in network.trainable_variables:
+        kept = weight.name in ("bias", "gamma", "beta", "embeddings", "positions", "places")
+        kept = kept or weight.name.endswith("_bias")
+        assert (np.asarray(weight) == 1).all() == kept, weight.path
 
 
 # -- Training ----------------------------------------------------------------------------------

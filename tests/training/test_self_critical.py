@@ -255,3 +255,17 @@ def test_recipes_are_checked():
         RewardRecipe(1, region_dropout=1)
     with pytest.raises(ConfigError, match="needs two captions of each image"):
         RewardRecipe(1, captions=1)
+
+
+def test_the_greedy_baseline_is_of_the_same_image(toy):
+    network, features = toy
+    generator = Generator(network, TOY, 5)
+    plan = RewardRecipe(epochs=1, batch_size=5, captions=3, baseline="greedy")
+
+    def reward(captions, images):
+        return np.array([100.0 * i + c.count("yes") for c, i in zip(captions, images, strict=True)])
+
+    drawn = Critic(generator, reward, plan)(features[:5], np.arange(5), seed=1)
+    [words] = generator.captions(features[:1])
+    counts = (drawn["tokens"] == TOY.encode([["yes"]], 2)[0, 1]).sum(axis=-1)
+    np.testing.assert_allclose(drawn["advantages"], counts - words.count("yes"), atol=1e-9)
