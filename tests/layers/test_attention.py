@@ -174,6 +174,8 @@ def test_implicit_masks_are_honoured_and_kept():
     query, value = embedding(words), embedding(regions)  # Keras's layer takes masks off its inputs
     there = words != 0
     np.testing.assert_allclose(numbers(found)[there], numbers(wanted)[there], atol=1e-5)
+    # A query that does not count looks nowhere in particular.
+    np.testing.assert_allclose(numbers(weights).transpose(0, 2, 1, 3)[~there], 1 / 3, atol=1e-6)
     scores, weights = (numbers(x).transpose(0, 2, 1, 3)[there] for x in (scores, weights))
     np.testing.assert_allclose(weights, scores, atol=1e-6)
     assert (weights[0, :, 2] == 0).all() and (weights[-1, :, 1:] == 0).all()

@@ -110,7 +110,7 @@ def test_looked_at_penalty_by_hand():
     found = looked_at_penalty(both, np.array([[1, 1, 1, 1], [0, 0, 0, 0]], "float32"))
     assert float(found) == pytest.approx(1)
     # Nor what is looked at on the pads of a caption that has words.
-    half = np.concatenate([one_place[:, :2], 1 - one_place[:, :2]], axis=1)
+    half = np.concatenate([one_place[:, :2], even[:, :2]], axis=1)
     found = looked_at_penalty(half, np.array([[1, 1, 0, 0]], "float32"))
     assert float(found) == pytest.approx(1)
 
