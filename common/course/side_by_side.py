@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
@@ -126,21 +126,19 @@ def threads(processes: int) -> dict[str, str]:
     return {} if name in os.environ else {name: str(each)}
 
 
-def chains(lessons: list[Lesson]) -> list[list[Lesson]]:
-    """Lessons that build on each other's runs, in order: of each phase those from training on.
+def plan(lessons: list[Lesson]) -> dict[Lesson, Lesson | None]:
+    """The order in which lessons are begun, each with the training lesson that it waits for.
 
-    The longest first, so that the others fill the time beside it.
+    Those after training use its runs. Trainings come first, what most others wait for before all,
+    and what waits for nothing last: it fills the time beside them.
     """
-    found, trained = [], {}
+    after, trained = {}, {}
     for lesson in lessons:
+        after[lesson] = trained.get(lesson.phase)
         if "training" in lesson.name:
-            trained[lesson.phase] = []
-            found.append(trained[lesson.phase])
-        if lesson.phase in trained:
-            trained[lesson.phase].append(lesson)
-        else:
-            found.append([lesson])
-    return sorted(found, key=len, reverse=True)
+            trained[lesson.phase] = lesson
+    waited_for = Counter(filter(None, after.values()))
+    return dict(sorted(after.items(), key=lambda pair: (-waited_for[pair[0]], pair[1] is None)))
 
 
 def _run_in_workers(
@@ -151,38 +149,40 @@ def _run_in_workers(
     on_cell: Callable[[Lesson], None],
     on_result: Callable[[Lesson, Result], None],
 ) -> None:
-    waiting = deque(chains(list(assigned)))
+    waiting = plan(list(assigned))
     with environment(**threads(jobs)), _workers() as start_worker:
-        busy = {}
+        busy, idle = {}, []
 
-        def give(connection: Connection, chain: list[Lesson]) -> None:
-            lesson, *rest = chain
-            busy[connection] = lesson, rest
-            on_start(lesson)
-            connection.send((lesson, _with_trained_run(lesson, assigned[lesson], results)))
+        def begin() -> None:
+            while len(busy) < jobs:
+                ready = (a for a, before in waiting.items() if before is None or before in results)
+                lesson = next(ready, None)
+                if lesson is None:
+                    return
+                del waiting[lesson]
+                connection = idle.pop() if idle else start_worker()
+                busy[connection] = lesson
+                on_start(lesson)
+                connection.send((lesson, _with_trained_run(lesson, assigned[lesson], results)))
 
-        while waiting and len(busy) < jobs:
-            give(start_worker(), waiting.popleft())
+        begin()
         while busy:
             for connection in wait(list(busy)):
-                lesson, rest = busy[connection]
+                lesson = busy[connection]
                 try:
                     said = connection.recv()
+                    if said is None:
+                        on_cell(lesson)
+                        continue
+                    idle.append(connection)
                 except EOFError:
                     failure = Failure(0, "its process", "Killed", "the process was ended")
                     said = Result(lesson.phase, lesson.name, assigned[lesson], 0.0, failure)
-                    del busy[connection]
-                    connection = None
-                if said is None:
-                    on_cell(lesson)
-                    continue
                 if isinstance(said, CourseError):
                     raise said
+                del busy[connection]
                 on_result(lesson, said)
-                busy.pop(connection, None)
-                chain = rest or (waiting.popleft() if waiting else None)
-                if chain:
-                    give(connection or start_worker(), chain)
+            begin()
 
 
 @contextmanager

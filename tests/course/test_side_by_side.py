@@ -21,14 +21,29 @@ from common.paths import outputs_dir
 ROOT = Path(side_by_side.__file__).resolve().parents[2]
 
 
-def test_lessons_that_build_on_each_other_are_a_chain():
+def test_trainings_come_first_and_what_uses_them_waits():
     names = [
         "phase1_a/01_eda", "phase1_a/02_training", "phase1_a/03_evaluation",
         "phase2_b/01_training", "phase2_b/02_evaluation", "phase2_b/03_more", "phase3_c/01_eda",
     ]  # fmt: skip
-    found = side_by_side.chains([Lesson(Path(f"{name}.ipynb")) for name in names])
-    assert [[str(lesson) for lesson in chain] for chain in found] == [
-        names[3:6], names[1:3], names[:1], names[6:],
+    found = side_by_side.plan([Lesson(Path(f"{name}.ipynb")) for name in names])
+    assert [(str(lesson), before and str(before)) for lesson, before in found.items()] == [
+        (names[3], None), (names[1], None), (names[2], names[1]), (names[4], names[3]),
+        (names[5], names[3]), (names[0], None), (names[6], None),
+    ]  # fmt: skip
+
+
+def test_two_lessons_after_one_training_run_side_by_side(course):
+    meet = "import pathlib, time\nfolder = pathlib.Path({!r})\n(folder / '{}').touch()\n" + (
+        "while not (folder / '{}').exists():\n    time.sleep(0.1)"
+    )
+    for own, other in (("04_one", "05_two"), ("05_two", "04_one")):
+        path = course / "phase1_tiny" / f"{own}.ipynb"
+        write_notebook(path, meet.format(str(course), own, other))
+    assigned = dict.fromkeys(lessons.find_lessons("phase1"), {})
+    results = side_by_side.run_lessons(assigned, 2)
+    assert [result.lesson for result in results if result.ok] == [
+        "01_eda", "03_training", "04_one", "05_two",
     ]  # fmt: skip
 
 
