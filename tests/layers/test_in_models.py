@@ -121,24 +121,34 @@ def test_in_a_functional_model_with_open_sizes(name):
             assert all(wanted in (None, size) for wanted, size in pairs), (symbolic, part.shape)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_weight_learns_in_float16(name):
+def everything(names=STEADY):
+    """All of them in one model: an input and an output after the other."""
+    models = [model_of(name) for name in names]
+    inputs = [part for model in models for part in model.inputs]
+    return keras.Model(inputs, [part for model in models for part in model.outputs])
+
+
+def data_for_everything(names=STEADY, **sizes):
+    return [
+        value for name in names for value in data_for(name, **({} if name == "in time" else sizes))
+    ]
+
+
+def test_every_weight_learns_in_float16():
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        model = model_of(name)
+        model = everything(MODELS)
     finally:
         keras.config.set_dtype_policy("float32")
-    values = data_for(name)
+    values = data_for_everything(MODELS)
     first = model(values)
-    for symbolic, part in zip(model.outputs, keras.tree.flatten(first), strict=True):
-        assert symbolic.dtype == keras.backend.standardize_dtype(part.dtype)
-    if not model.trainable_variables:
-        return
+    for symbolic, part in zip(model.outputs, first, strict=True):
+        assert symbolic.dtype == keras.backend.standardize_dtype(part.dtype), symbolic.name
     before = [np.array(weight) for weight in model.trainable_variables]
-    targets = [RNG.standard_normal(part.shape) for part in keras.tree.flatten(first)]
-    model.compile("sgd", "mse" if len(targets) == 1 else ["mse"] * len(targets))
-    history = model.fit(values, targets if len(targets) > 1 else targets[0], epochs=2, verbose=0)
+    targets = [RNG.standard_normal(part.shape) for part in first]
+    model.compile("sgd", ["mse"] * len(targets))
+    history = model.fit(values, targets, epochs=2, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
     for weight, old in zip(model.trainable_variables, before, strict=True):
         # A key's bias moves all scores of a query alike, and the softmax forgets it.
@@ -154,43 +164,35 @@ LOADING = """
 import sys
 import keras, numpy as np
 import common.layers
-folder = sys.argv[1]
-for name in sys.argv[2:]:
-    model = keras.saving.load_model(f"{folder}/{name}.keras")
-    with np.load(f"{folder}/{name}.npz") as file:
-        given = [file[f"given{i}"] for i in range(len(model.inputs))]
-        found = keras.tree.flatten(model.predict(given, verbose=0))
-        for i, part in enumerate(found):
-            np.testing.assert_allclose(part, file[f"found{i}"], atol=2e-5, err_msg=name)
+model = keras.saving.load_model(sys.argv[1] + "/model.keras")
+with np.load(sys.argv[1] + "/values.npz") as file:
+    given = [file[f"given{i}"] for i in range(len(model.inputs))]
+    for i, part in enumerate(model.predict(given, verbose=0)):
+        name = model.outputs[i].name
+        np.testing.assert_allclose(part, file[f"found{i}"], atol=2e-5, err_msg=name)
 """
 
 
 @pytest.mark.parametrize("backend", [keras.backend.backend(), *OTHERS])
 def test_saved_and_loaded_in_a_fresh_process(backend, tmp_path):
-    for name in STEADY:
-        model, values = model_of(name), data_for(name)
-        model.save(tmp_path / f"{name}.keras")
-        parts = {f"given{i}": value for i, value in enumerate(values)}
-        parts |= {f"found{i}": value for i, value in enumerate(predicted(model, values))}
-        np.savez(tmp_path / f"{name}.npz", **parts)
+    model, values = everything(), data_for_everything()
+    model.save(tmp_path / "model.keras")
+    parts = {f"given{i}": value for i, value in enumerate(values)}
+    parts |= {f"found{i}": value for i, value in enumerate(predicted(model, values))}
+    np.savez(tmp_path / "values.npz", **parts)
     environment = os.environ | {"KERAS_BACKEND": backend}
     root = Path(__file__).resolve().parents[2]
-    subprocess.run(
-        [sys.executable, "-c", LOADING, str(tmp_path), *STEADY],
-        cwd=root, env=environment, check=True,
-    )  # fmt: skip
+    command = [sys.executable, "-c", LOADING, str(tmp_path)]
+    subprocess.run(command, cwd=root, env=environment, check=True)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
-@pytest.mark.parametrize("name", STEADY)
-def test_exported(name, tmp_path):
+def test_exported_with_open_sizes(tmp_path):
     import tensorflow as tf
 
-    model, values = model_of(name), data_for(name, side=12, time=7)
-    if name == "in time":
-        values = data_for(name)
+    model, values = everything(), data_for_everything(side=12, time=7)
     model.export(tmp_path, verbose=False)
     loaded = tf.saved_model.load(tmp_path)
-    served = loaded.serve(values)
-    for part, wanted in zip(keras.tree.flatten(served), predicted(model, values), strict=True):
-        np.testing.assert_allclose(part, wanted, atol=2e-5)
+    found, wanted = loaded.serve(values), predicted(model, values)
+    for part, right, output in zip(found, wanted, model.outputs, strict=True):
+        np.testing.assert_allclose(part, right, atol=2e-5, err_msg=output.name)
