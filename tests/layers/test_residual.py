@@ -337,7 +337,7 @@ def test_an_initialiser_may_be_a_function():
 
     block = BasicBlock(2, kernel_initializer=halves)
     block.build((None, 4, 4, 2))
-    assert all((np.asarray(conv.kernel) == 0.5).all() for conv in block.convs)
+    assert all((ops.convert_to_numpy(conv.kernel) == 0.5).all() for conv in block.convs)
 
 
 def test_channels_come_last_whatever_keras_is_set_to():

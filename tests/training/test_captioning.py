@@ -124,7 +124,7 @@ def test_weight_decay_leaves_biases_norms_and_embeddings():
     for weight in network.trainable_variables:
         kept = weight.name in ("bias", "gamma", "beta", "embeddings", "positions", "places")
         kept = kept or weight.name.endswith("_bias")
-        assert (np.asarray(weight) == 1).all() == kept, weight.path
+        assert (keras.ops.convert_to_numpy(weight) == 1).all() == kept, weight.path
 
 
 # -- Training ----------------------------------------------------------------------------------
