@@ -120,7 +120,7 @@ def test_weight_decay_leaves_biases_norms_and_embeddings():
     network.set_weights([np.ones(w.shape) for w in network.get_weights()])
     optimizer = dataclasses.replace(RECIPE, weight_decay=0.1).make_optimizer(10)
     optimizer.build(network.trainable_variables)
-    optimizer.apply([keras.ops.zeros_like(w) for w in network.trainable_variables])
+    optimizer.apply([keras.ops.zeros(w.shape) for w in network.trainable_variables])
     for weight in network.trainable_variables:
         kept = weight.name in ("bias", "gamma", "beta", "embeddings", "positions", "places")
         kept = kept or weight.name.endswith("_bias")
