@@ -72,19 +72,18 @@ def run_lessons(
         if jobs > 1 and len(assigned) > 1:
             _run_in_workers(assigned, results, jobs, on_start, on_cell, on_result)
         else:
+            before = plan(list(assigned))
             for lesson in assigned:
                 on_start(lesson)
-                parameters = _with_trained_run(lesson, assigned[lesson], results)
+                trained = results.get(before[lesson])
+                parameters = _with_trained_run(lesson, assigned[lesson], trained)
                 result = run_lesson(lesson, parameters, lambda lesson=lesson: on_cell(lesson))
                 on_result(lesson, result)
     return [results[lesson] for lesson in assigned]
 
 
-def _with_trained_run(
-    lesson: Lesson, parameters: Parameters, results: dict[Lesson, Result]
-) -> Parameters:
+def _with_trained_run(lesson: Lesson, parameters: Parameters, trained: Result | None) -> Parameters:
     """Names the run of the training lesson before it, unless another one is asked for."""
-    trained = results.get(Lesson(lesson.path.with_name("03_training.ipynb")))
     if lesson.name != "04_evaluation" or not (trained and trained.ok and trained.runs):
         return parameters
     return {"run_name": trained.runs[0], **parameters}
@@ -159,11 +158,11 @@ def _run_in_workers(
                 lesson = next(ready, None)
                 if lesson is None:
                     return
-                del waiting[lesson]
+                trained = results.get(waiting.pop(lesson))
                 connection = idle.pop() if idle else start_worker()
                 busy[connection] = lesson
                 on_start(lesson)
-                connection.send((lesson, _with_trained_run(lesson, assigned[lesson], results)))
+                connection.send((lesson, _with_trained_run(lesson, assigned[lesson], trained)))
 
         begin()
         while busy:

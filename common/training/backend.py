@@ -76,13 +76,11 @@ def device_settings(
     device = names[0].split(":")[0]
     name, capability = _accelerator() if device == "gpu" else ("", None)
     metal = "metal" in f"{device} {name}".lower()
-    if precision is not None:
-        pass
-    elif metal or (device == "cpu" and not (backend == "tensorflow" and cpu_has_bfloat16())):
-        precision = "float32"
-    else:
-        old = capability is not None and capability < (8, 0)
-        precision = "mixed_float16" if old else "mixed_bfloat16"
+    if precision is None:
+        fast_bfloat16 = device != "cpu" or (backend == "tensorflow" and cpu_has_bfloat16())
+        precision = "mixed_bfloat16" if fast_bfloat16 and not metal else "float32"
+        if capability is not None and capability < (8, 0):
+            precision = "mixed_float16"
     if backend == "jax":
         jit_compile = True
     elif jit_compile is None:
