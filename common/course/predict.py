@@ -168,6 +168,8 @@ def _name_parts(patches, model, record, folder: Path) -> dict[Path, tuple[int, i
 
 def _predict_patients(patches, named, model, record, batch_size: int) -> None:
     """Makes the parts that are not there yet, or are damaged."""
+    from common.data.histopathology import tell_padded
+
     problems, padded, schema = [], [], _schema(patches)
     with progress_bar(total=len(patches), unit=" patches") as bar, ThreadPoolExecutor(1) as reader:
         for path, (start, stop) in named.items():
@@ -181,12 +183,7 @@ def _predict_patients(patches, named, model, record, batch_size: int) -> None:
                 else:
                     _write_part(path, patches, start, stop, np.concatenate(probability))
             bar.update(stop - start)
-    if padded:
-        logger.warning(
-            "%s: %d patches are smaller than 50x50 and were padded with their mirror image.",
-            display(patches.root),
-            len(padded),
-        )
+    tell_padded(patches.root, len(padded), len(patches))
     if problems:
         folder = next(iter(named)).parent
         raise DataError(

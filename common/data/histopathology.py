@@ -666,12 +666,17 @@ def _told(opened: _Opened) -> _Opened:
             copies,
             NESTED,
         )
-    if len(opened.small):
+    tell_padded(patches.root, len(opened.small), len(patches))
+    return opened
+
+
+def tell_padded(root: Path, padded: int, total: int) -> None:
+    """Warns of patches that were smaller, if there are any."""
+    if padded:
         logger.warning(
             "%s: %d of %d patches are smaller than %dx%d and were padded with their mirror image.",
-            *(display(patches.root), len(opened.small), len(patches), SIZE, SIZE),
+            *(display(root), padded, total, SIZE, SIZE),
         )
-    return opened
 
 
 # --- the cache ---
