@@ -53,7 +53,7 @@ def median_times(variants: dict, rounds: int) -> dict[str, float]:
 
 
 def made(name: str, words: int = WORDS, length: int = MAX_LENGTH, **arguments):
-    from common.models.decoders import decoder
+    from common.models.captioning import decoder
     from common.training.generation import build_decoder
 
     network = decoder(name, words, max_length=length, **arguments)
@@ -189,9 +189,9 @@ def _wait(function, x, times: int) -> None:
 
 
 def steps(options) -> None:
-    from common.models.decoders import DECODERS
+    from common.models.captioning import DECODERS
     from common.training.backend import device_scope, device_settings
-    from common.training.captioning import CaptionRecipe, TeacherForced
+    from common.training.teacher_forcing import CaptionRecipe, TeacherForced
 
     settings = device_settings()
     rng = np.random.default_rng(0)

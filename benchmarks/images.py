@@ -58,15 +58,15 @@ def linear(arguments):
 def network(arguments):
     from common.data import load_splits
     from common.evaluation.classification import evaluate
-    from common.models.resnet import preset
+    from common.models.resnet_config import preset
     from common.training.backend import device_settings
-    from common.training.experiment import train_resnet
+    from common.training.classification import Classification
+    from common.training.experiment import train as train_network
     from common.training.recipes import recipe
 
     train, _, test = load_splits("synthetic", seed=0, validation=0)
-    trained = train_resnet(
-        preset("fast_small"), recipe("laptop", epochs=5), train, None, device_settings()
-    )
+    learns = Classification(preset("fast_small"), train)
+    trained = train_network(learns, recipe("laptop", epochs=5), device_settings())
     score = evaluate(trained.network, test)["accuracy"]
     return f"fast_small, five epochs: {score:.1%} (n = {len(test)})"
 
@@ -109,15 +109,17 @@ def tissue_network(arguments):
     from common.data import load_patches
     from common.data.splits import make_splits
     from common.evaluation.patches import score_network
-    from common.models.resnet import preset, with_pixel_statistics
+    from common.models.resnet import with_pixel_statistics
+    from common.models.resnet_config import preset
     from common.training.backend import device_settings
-    from common.training.experiment import train_resnet
+    from common.training.classification import Classification
+    from common.training.experiment import train as train_network
     from common.training.recipes import recipe
 
     splits = make_splits(load_patches("synthetic"), arguments.split, seed=0)
     config = with_pixel_statistics(preset("fast_small"), splits.train.images)
     plan = recipe("laptop", phase="phase2_histopathology")
-    trained = train_resnet(config, plan, splits.train, None, device_settings())
+    trained = train_network(Classification(config, splits.train), plan, device_settings())
     f1 = score_network(trained.network, splits.validation, splits.test).table.loc["f1", "value"]
     n = len(splits.test)
     return f"fast_small, split by {arguments.split}: F1 {f1:.1%} (n = {n})"

@@ -17,19 +17,22 @@ from pathlib import Path
 
 
 def train_images(ready, phase: str, train, validation, **changes) -> None:
-    from common.models.resnet import ResNetConfig
+    from common.models.resnet_config import ResNetConfig
     from common.training.backend import device_settings
-    from common.training.experiment import run_config, train_resnet
+    from common.training.classification import Classification
+    from common.training.experiment import run_config
+    from common.training.experiment import train as train_network
     from common.training.recipes import recipe
     from common.training.runs import Run
 
     settings = device_settings(precision="float32")
     network = ResNetConfig(blocks=(1, 1), widths=(8, 16))
     made = recipe("smoke", phase=phase, batch_size=64, **changes)
-    about = {"phase": phase, "dataset": "synthetic", "profile": "smoke", "seed": 0}
+    learns = Classification(network, train, validation)
+    about = {"phase": phase, "dataset": "synthetic", "profile": "smoke"}
     ready()
-    run = Run("tiny", run_config(network, made, settings, **about))
-    trained = train_resnet(network, made, train, validation, settings, run=run, progress=False)
+    run = Run("tiny", run_config(learns, made, settings, **about))
+    trained = train_network(learns, made, settings, run=run, progress=False)
     run.save_record(metrics={"val_accuracy": trained.history["val_accuracy"].iloc[-1]})
 
 
@@ -49,8 +52,12 @@ def phase2(ready, _):
     train_images(ready, "phase2_histopathology", train, validation, **changes)
 
 
+CAPTIONS = {"phase": "phase3_captioning", "dataset": "synthetic", "profile": "smoke"}
+
+
 def scenes():
-    from common.training.captioner import caption_task, captioner_settings
+    from common.training.caption_task import caption_task
+    from common.training.recipes import captioner_settings
 
     limits = {"train": 192, "dev": 48, "test": 32}
     return caption_task("synthetic", limits=limits, progress=False), captioner_settings("synthetic")
@@ -58,21 +65,18 @@ def scenes():
 
 def teach(ready, name: str, epochs: int) -> None:
     from common.evaluation.captioners import bleu_4
-    from common.training.captioner import caption_recipe, captioner_config, train_captioner
+    from common.training.experiment import run_config, train
+    from common.training.recipes import caption_recipe
     from common.training.runs import Run
+    from common.training.teacher_forcing import TeacherForcing
 
     task, settings = scenes()
     recipe = caption_recipe("smoke", "synthetic", epochs=epochs)
     arguments = {"width": 32, "max_length": 16, "units": 48, "dropout": 0.1}
-    config = captioner_config(
-        "attention_lstm", arguments, task, recipe, settings, profile="smoke", seed=0
-    )
+    learns = TeacherForcing("attention_lstm", task, bleu_4, arguments)
     ready()
-    run = Run(name, config)
-    trained = train_captioner(
-        "attention_lstm", task, recipe, settings, arguments=arguments, score=bleu_4, run=run,
-        progress=False,
-    )  # fmt: skip
+    run = Run(name, run_config(learns, recipe, settings, **CAPTIONS))
+    trained = train(learns, recipe, settings, run=run, progress=False)
     best = trained.history["val_score"].max()
     run.save_record(metrics={"bleu_4": best}, decoding={"beams": 3, "length_penalty": 0.7})
 
@@ -84,24 +88,20 @@ def phase3(ready, _):
 def phase3_reward(ready, _):
     from common.evaluation.captioners import dev_reward
     from common.evaluation.rewards import CaptionReward
-    from common.training.captioner import reward_config, reward_recipe, train_by_reward
+    from common.training.experiment import run_config, train
+    from common.training.recipes import reward_recipe
     from common.training.run_folders import run_folder
-    from common.training.runs import Run, read_record
+    from common.training.runs import Run
+    from common.training.self_critical import SelfCritical
 
     task, settings = scenes()
     recipe = reward_recipe("smoke", "synthetic", epochs=4)
-    start = run_folder("base")
     weights = {"bleu_4": 1.0}
-    config = reward_config(
-        read_record(start), start, weights, task, recipe, settings, "smoke", seed=0
-    )
     reward = CaptionReward(weights, task.features["train"].references, task.data["train"])
+    learns = SelfCritical(run_folder("base"), task, reward, dev_reward(task, weights))
     ready()
-    run = Run("rewarded", config)
-    trained = train_by_reward(
-        start, task, reward, recipe, settings, score=dev_reward(task, weights), run=run,
-        progress=False,
-    )  # fmt: skip
+    run = Run("rewarded", run_config(learns, recipe, settings, **CAPTIONS))
+    trained = train(learns, recipe, settings, run=run, progress=False)
     run.save_record(metrics={"reward": trained.history["val_score"].max()})
 
 
@@ -120,7 +120,7 @@ def features(ready, _):
 
 
 def predict(ready, _):
-    import common.training.released  # noqa: F401  (imported before the work begins)
+    import common.training.store  # noqa: F401  (imported before the work begins)
     from common.course.cli import app
     from common.data.histopathology import PatchList
 
@@ -185,18 +185,20 @@ def count_calls(owner, name: str, amount: Callable = lambda *_: 1, seconds: floa
 
 LESSON = """\
 from common.data import load_images
-from common.models.resnet import ResNetConfig
+from common.models.resnet_config import ResNetConfig
 from common.training.backend import device_settings
-from common.training.experiment import run_config, train_resnet
+from common.training.classification import Classification
+from common.training.experiment import run_config, train
 from common.training.recipes import recipe
 from common.training.runs import Run
 
 settings, network = device_settings(precision="float32"), ResNetConfig((blocks,), (8,))
 made = recipe(profile, epochs=4, batch_size=64, sizes=())
 about = dict(phase="phase1_small", dataset=dataset, profile=profile, seed=seed)
-run = Run(run_name or f"{NAME}-{seed}", run_config(network, made, settings, **about))
 images = [load_images("synthetic", split, limit=512) for split in ("train", "test")]
-trained = train_resnet(network, made, *images, settings, seed=seed, run=run, progress=False)
+learns = Classification(network, *images)
+run = Run(run_name or f"{NAME}-{seed}", run_config(learns, made, settings, **about))
+trained = train(learns, made, settings, seed=seed, run=run, progress=False)
 metrics = {"val_accuracy": float(trained.history["val_accuracy"].iloc[-1])}
 record = run.save_record(metrics=metrics, epochs=4, parameters=trained.network.count_params())
 print(run.name, metrics)"""

@@ -7,19 +7,19 @@ from common.data import image_folder, splits, word_vectors
 from common.errors import ConfigError, DataError, did_you_mean
 from common.evaluation import rewards
 from common.layers import embedding
-from common.models import backbones, decoders
-from common.models.resnet import PRESETS
-from common.training import backend, captioner, recipes, self_critical
+from common.models import DECODERS, backbones
+from common.models.resnet_config import PRESETS
+from common.training import backend, caption_task, recipes
 
 LISTS = {
     "MODELS": tuple(PRESETS),
     "SPLITS": splits.SPLITS,
     "AUGMENTATIONS": tuple(recipes.AUGMENTATIONS),
     "IMBALANCES": recipes.IMBALANCES,
-    "BACKBONES": (*backbones.BACKBONES, captioner.SCENES),
-    "DECODERS": tuple(decoders.DECODERS),
+    "BACKBONES": (*backbones.BACKBONES, caption_task.SCENES),
+    "DECODERS": tuple(DECODERS),
     "VECTOR_MODES": embedding.VECTOR_MODES,
-    "BASELINES": self_critical.BASELINES,
+    "BASELINES": recipes.BASELINES,
     "REWARDS": tuple(rewards.REWARDS),
     "SCORES": rewards.SCORES,
 }
@@ -33,7 +33,7 @@ def test_lists_are_those_of_the_code(name):
 def test_embeddings_and_devices_are_those_of_the_code():
     assert set(word_vectors.GLOVE) <= set(choices.EMBEDDINGS)
     with pytest.raises(ConfigError) as caught:
-        captioner.embedding_vectors("nosuch", None, [])
+        caption_task.embedding_vectors("nosuch", None, [])
     told = str(caught.value).partition("Choose one of: ")[2].rstrip(".").split(", ")
     assert sorted(told) == sorted(choices.CHOICES["embedding"])
     for devices in choices.DEVICES:

@@ -30,7 +30,7 @@ def evaluate(data: Path, run: str | None, batch_size: int, figure: Path | None =
     """
     from common.data import load_images
     from common.evaluation import classification
-    from common.training.released import load_model
+    from common.training.store import load_model
 
     images = load_images(f"folder:{data}", "test")
     model, record = load_model(run)
@@ -62,7 +62,7 @@ def release(phase: str, run: str) -> tuple[Path, dict]:
     Raises:
         ConfigError: for an unknown phase or an unfinished run, or outside a repository.
     """
-    from common.training import released
+    from common.training import store
 
     phase = phase_name(phase)
     if phase == "phase3_captioning":
@@ -71,33 +71,34 @@ def release(phase: str, run: str) -> tuple[Path, dict]:
 
             return release_scene_backbone()
         return _release_captioner(run)
-    model, record = released.load_model(run, phase)
+    model, record = store.load_model(run, phase)
     if record["phase"] != phase:
         raise ConfigError(f"The run {run!r} is one of {record['phase']}, not of {phase}.")
-    folder = released.release(model, record, phase)
+    folder = store.released_folder(phase)
+    store.release(model, record, folder)
     if phase == "phase1_cifar":
         from common.data import load_images
         from common.evaluation import classification
 
         test = load_images(record["dataset"], "test")
-        scores = classification.evaluate(released.load_released()[0], test)
+        scores = classification.evaluate(store.load_model()[0], test)
         found = {f"test_{name}": value for name, value in scores.items() if name != "n"}
         record["metrics"] |= found
         record["data"] |= {"n_test": scores["n"]}
-        released.write_record(record)
+        store.write_record(record, folder)
     return folder, record
 
 
 def _release_captioner(run: str) -> tuple[Path, dict]:
     """The same for phase 3: the test metrics are of the file's captions, by the record's way."""
     from common.evaluation.captioners import judge
-    from common.files import write_json
-    from common.training import captioner
+    from common.training import store
+    from common.training.caption_task import caption_task
 
-    folder, record = captioner.release_captioner(run)
-    trained, vocabulary = captioner.read_captioner(folder)
+    folder, record = store.release_captioner(run)
+    trained, vocabulary = store.read_captioner(folder)
     backbone = record["backbone"]
-    task = captioner.caption_task(
+    task = caption_task(
         record["dataset"],
         record["profile"],
         backbone=backbone["name"],
@@ -111,7 +112,7 @@ def _release_captioner(run: str) -> tuple[Path, dict]:
         for name in record["metrics"]
         if name.startswith("test_")
     }
-    write_json(folder / "record.json", record)
+    store.write_record(record, folder)
     return folder, record
 
 

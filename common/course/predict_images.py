@@ -105,7 +105,7 @@ def predict_images(
         DataError: if its files are damaged.
         CourseError: if the table cannot be written.
     """
-    from common.training.released import load_model
+    from common.training.store import load_model
 
     model, record = load_model(run, "phase1_cifar")
     classes, temperature = tuple(record["classes"]), temperature_of(record)

@@ -10,9 +10,9 @@ from common.data.synthetic_scenes import SceneData, error_kind, true_captions
 from common.data.vocabulary import BAD_ENDINGS
 from common.evaluation.captions import CiderD, bleu, caption_scores
 from common.evaluation.rewards import CaptionReward
-from common.models.decoders import Decoder
-from common.training.captioner import DECODING, CaptionTask
-from common.training.generation import Generator
+from common.models.captioning import Decoder
+from common.training.caption_task import CaptionTask
+from common.training.generation import DECODING, Generator
 
 # How captions are written where scores are told; the length penalty was chosen on dev images.
 WAYS = {
@@ -132,6 +132,38 @@ def choose_decoding(
     table = pd.DataFrame(rows).T.rename_axis("decoding")
     options, captions, scores = written[table[dev_metric(task)].astype(float).idxmax()]
     return options, table, {"split": "dev", **confidence(captions, scores, dev.references)}
+
+
+def ways_of(decoding: dict) -> dict[str, dict]:
+    """`WAYS`, the beams with the length penalty of a captioner's own decoding."""
+    penalty = {"length_penalty": decoding["length_penalty"]}
+    return {way: {**o, **penalty} if "beams" in o else o for way, o in WAYS.items()}
+
+
+def for_record(
+    table: pd.DataFrame, written: dict[str, list[list[str]]], tried: pd.DataFrame, task: CaptionTask
+) -> dict:
+    """What the record of a run tells of a captioner that has been judged.
+
+    Args:
+        table, written: From `judge`, on the test images in `WAYS`.
+        tried: The table of `choose_decoding`.
+        task: Data and features.
+
+    Returns:
+        `metrics` (those of three beams, and what the decoding was chosen by), `test` (all scores by
+        way; `None` for what is no number), and `samples`, the captions of ten images.
+    """
+    names = ("true_captions", "bleu_1", "bleu_4", "cider_d")
+    metrics = {f"test_{m}": float(table.loc["beam 3", m]) for m in names if m in table}
+    metrics[f"val_{dev_metric(task)}"] = float(tried[dev_metric(task)].astype(float).max())
+    numbers = table.astype(float).astype(object).where(table.notna(), None)
+    pairs = zip(task.data["test"].names[:10], written["beam 3"], strict=False)
+    return {
+        "metrics": metrics,
+        "test": numbers.to_dict("index"),
+        "samples": [{"image": image, "caption": " ".join(words)} for image, words in pairs],
+    }
 
 
 def confidence(

@@ -17,11 +17,12 @@ from common.data.splits import leave_one_patient_out
 from common.evaluation.binary import best_threshold
 from common.evaluation.classification import predict
 from common.files import check_output, hold, write_atomically
-from common.models.resnet import ResNetConfig
+from common.models.resnet_config import ResNetConfig
 from common.paths import display
 from common.progress import progress_bar
+from common.training import experiment
 from common.training.backend import DeviceSettings, forget_gradients
-from common.training.experiment import train_resnet
+from common.training.classification import Classification
 from common.training.recipes import Recipe
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,9 @@ def predict_left_out(
 
 def _predict_one(config, recipe, train, test, settings, seed, tta) -> np.ndarray:
     with forget_gradients():
-        trained = train_resnet(config, recipe, train, None, settings, seed=seed, progress=False)
+        trained = experiment.train(
+            Classification(config, train), recipe, settings, seed=seed, progress=False
+        )
         found = predict(trained.network, test.images, tta=tta)[:, 1]
     del trained
     gc.collect()  # a network and its graphs lie in circles of references

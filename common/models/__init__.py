@@ -1,7 +1,7 @@
 """Models: the course's layers put together. Importing this registers all that a saved one names."""
 
 from common.models.backbones import backbone
-from common.models.decoders import (
+from common.models.captioning import (
     DECODERS,
     AttentionLSTMDecoder,
     Decoder,
@@ -10,10 +10,12 @@ from common.models.decoders import (
     RecurrentDecoder,
     RNNDecoder,
     SelfAttentionDecoder,
+    beam_search,
     decoder,
+    sample,
 )
-from common.models.decoding import beam_search, sample
-from common.models.resnet import PRESETS, ResNetConfig, adapt, preset, resnet, with_depth
+from common.models.resnet import adapt, resnet
+from common.models.resnet_config import PRESETS, ResNetConfig, preset, with_depth
 from common.models.summary import count_macs, model_summary_table, receptive_fields
 
 __all__ = [

@@ -4,7 +4,7 @@ import keras
 import pandas as pd
 
 from common.layers import PatchWhitening
-from common.models.resnet import BLOCKS, ResNetConfig
+from common.models.resnet_config import BLOCKS, ResNetConfig
 
 COUNTED = (
     keras.layers.Conv2D,

@@ -27,8 +27,8 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         folder: Where `checkpoint.weights.h5`, `best.weights.h5` and `history.csv` are written;
             `None` keeps the history in memory and nothing else.
-        monitor: The value that decides which epoch is the best, such as "val_accuracy"; the
-            best epoch is kept only if it is given and present.
+        monitor: The value that decides which epoch is the best, such as "val_accuracy": of equal
+            ones the first. The best epoch is kept only if it is given and present.
         mode: "max" or "min".
     """
 
@@ -217,6 +217,29 @@ class FiniteLoss(keras.callbacks.Callback):
         )
 
 
+class Patience(keras.callbacks.Callback):
+    """Stops a training whose best epoch lies so many epochs back, also across a resume.
+
+    Args:
+        checkpoint: Which knows the best epoch.
+        epochs: After so many; 0 for never.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, epochs: int):
+        super().__init__()
+        self.checkpoint = checkpoint
+        self.epochs = epochs
+
+    def exhausted(self) -> bool:
+        """Whether it has been too long since the best epoch."""
+        best, epoch = self.checkpoint.state["best"], self.checkpoint.state["epoch"]
+        return bool(self.epochs and best and epoch - best["epoch"] >= self.epochs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.exhausted():
+            self.model.stop_training = True
+
+
 class SeedEpochs(keras.callbacks.Callback):
     """Derives all randomness of an epoch from seed and epoch: the order, augmentation, dropout.
 
@@ -262,6 +285,5 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         shown = ("loss", "accuracy", "val_accuracy", "val_score")
         self.bar.set_postfix({name: f"{logs[name]:.3f}" for name in shown if name in logs})
-
-        if epoch + 1 == self.epochs:
+        if epoch + 1 == self.epochs or self.model.stop_training:
             self.bar.close()

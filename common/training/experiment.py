@@ -1,24 +1,47 @@
-"""One training of a ResNet, from configuration to run folder."""
+"""One training, from its objective to its run: found again, else built, trained, kept."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import keras
-import numpy as np
 import pandas as pd
 
-from common.data import dataset_name, is_own
-from common.data.images import ImageData
-from common.models.resnet import ResNetConfig, adapt, resnet, spread
+from common.data import dataset_name
 from common.training.backend import DeviceSettings, device_scope
-from common.training.fit import fit
-from common.training.recipes import Recipe
-from common.training.runs import Run, slug
+from common.training.loop import FitResult
+from common.training.recipes.base import BaseRecipe
+from common.training.runs import Run
+from common.training.store import read_network
+
+
+class Objective(Protocol):
+    """What a network learns, and from what: `Classification`, `TeacherForcing`, `SelfCritical`."""
+
+    def describe(self, recipe: BaseRecipe) -> dict:
+        """What makes a run of it what it is."""
+
+    def about(self) -> dict:
+        """What records tell beside that."""
+
+    def build(self, recipe: BaseRecipe, seed: int) -> keras.Model:
+        """The network as the training begins."""
+
+    def fit(self, network, recipe, settings, *, seed, folder, progress) -> FitResult:
+        """Trains the network in place; with a folder it goes on where a killed call stopped."""
+
+    def outcome(self, history: pd.DataFrame) -> dict:
+        """What a record tells of a training before anything is judged: `metrics`, and more."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network: with `history` (a row per epoch), `seconds`, and its run, if kept."""
+    """A trained network with its `history` (a row per epoch), `seconds`, and its run, if kept.
+
+    Of a run the network is in float32, whatever it was trained in: it answers the same now, when
+    the run is found again, and by `common.training.store.load_model`.
+    """
 
     network: keras.Model
     history: pd.DataFrame
@@ -26,136 +49,95 @@ class Trained:
     run: Run | None
 
 
-def train_resnet(
-    config: ResNetConfig,
-    recipe: Recipe,
-    train: ImageData,
-    validation: ImageData | None,
+def train(
+    objective: Objective,
+    recipe: BaseRecipe,
     settings: DeviceSettings,
     *,
     seed: int = 0,
     run: Run | None = None,
     progress: bool = True,
 ) -> Trained:
-    """Builds and trains a ResNet; with a run, goes on where an earlier call was killed.
+    """Builds and trains a network; with a run, goes on where an earlier call was killed.
 
-    A run that has its model already is not trained again. The weights, the order of the images
-    and all augmentation follow from `seed`. A run has a record as soon as it is trained: whatever
-    fails later, the training is not lost.
+    A run that has its model already is not trained again. It has a record as soon as it is trained:
+    whatever fails later, the training is not lost.
 
     Args:
-        config: The architecture.
+        objective: What it learns, and from what.
         recipe: The hyper-parameters.
-        train, validation: Images; without validation nothing is scored on the way.
         settings: From `device_settings`.
         seed: Of everything random.
         run: Where the training is kept; `None` keeps nothing.
         progress: Show a progress bar.
     """
-    if run is not None and train.groups is not None:
-        run.about["trained_on"] = np.unique(train.groups).tolist()
+    if run is not None:
+        run.about |= objective.about()
     with run.hold() if run else nullcontext():
-        if run is not None and (run.folder / "model.keras").exists():
-            trained = Trained(run.load_model(), run.history, run.seconds, run)
-        else:
+        if run is None or not (run.folder / "model.keras").exists():
             with device_scope(settings):
-                name = run.name.replace("/", "-").replace("=", "-") if run else "resnet"
-                network = build(config, recipe, train, seed, name)
-                result = fit(
-                    network,
-                    train,
-                    validation,
-                    recipe,
-                    settings,
-                    seed=seed,
-                    folder=run.folder if run else None,
-                    progress=progress,
+                network = objective.build(recipe, seed)
+                folder: Path | None = run.folder if run else None
+                result = objective.fit(
+                    network, recipe, settings, seed=seed, folder=folder, progress=progress
                 )
-            trained = Trained(network, result.history, result.seconds, run)
-            if run is not None:
-                run.save_model(network)
-        if run is not None and not run.finished:
-            last = trained.history.iloc[-1]
+            if run is None:
+                return Trained(network, result.history, result.seconds, None)
+            run.save_model(network)
+        network, history = read_network(run.folder), run.history
+        if not run.finished:
             run.save_record(
-                metrics={"val_accuracy": float(last["val_accuracy"])} if validation else {},
-                parameters=trained.network.count_params(),
-                seconds=trained.seconds,
-                epochs=recipe.epochs,
+                **objective.outcome(history),
+                parameters=network.count_params(),
+                seconds=run.seconds,
+                epochs=len(history),
             )
-    return trained
-
-
-def build(
-    config: ResNetConfig, recipe: Recipe, train: ImageData, seed: int = 0, name: str = "resnet"
-) -> keras.Model:
-    """The network that a recipe trains: weights from `seed`, with the recipe's augmentation."""
-    keras.utils.set_random_seed(seed)
-    network = resnet(
-        trained_config(config, recipe),
-        len(train.classes),
-        augmentation=recipe.augmentation_layers(seed, config.mean, config.std),
-        name=name,
-    )
-    # Grouped images stand group by group: the first ones would be those of a few patients.
-    adapt(network, train.images if train.groups is None else spread(train.images))
-    return network
-
-
-def trained_config(config: ResNetConfig, recipe: Recipe) -> ResNetConfig:
-    """The network that shrinks images by itself to the size that the recipe ends with."""
-    return replace(config, image_size=recipe.phases()[-1][2])
+        return Trained(network, history, run.seconds, run)
 
 
 def run_config(
-    config: ResNetConfig,
-    recipe: Recipe,
+    objective: Objective,
+    recipe: BaseRecipe,
     settings: DeviceSettings,
     *,
     phase: str,
     dataset: str,
     profile: str,
-    seed: int,
+    seed: int = 0,
     **more,
 ) -> dict:
     """What makes a run what it is, as `Run` keeps it and records show it.
 
     Args:
-        dataset: As a lesson takes it; of a folder the name counts, wherever it lies. What is in it
-            belongs into `more`, as a fingerprint.
+        objective, recipe, settings, seed: As for `train`.
+        phase: Its folder, as "phase1_cifar".
+        dataset: As a lesson takes it; of a folder the name counts, wherever it lies.
+        profile: The recipe's.
+        **more: What else belongs to it; `data` goes beside what the objective tells of its own.
     """
+    described = objective.describe(recipe)
     return {
         "phase": phase,
         "dataset": dataset_name(dataset),
         "profile": profile,
         "seed": seed,
-        "network": trained_config(config, recipe).to_dict(),
+        **described,
         "recipe": recipe.to_dict(),
         "backend": settings.backend,
         "device": settings.to_dict(),
         "source": str(dataset),
         **more,
+        "data": described["data"] | more.get("data", {}),
     }
 
 
-def own_label(dataset: str, data: ImageData) -> str:
-    """How the name of a run begins: the data set's name, as "cifar10".
+def run_label(*parts: str, seed: int, **changed) -> str:
+    """The name of a run, made from what it is of.
 
-    One's own folder is called as it is, with a fingerprint: "own-cats_and_dogs-1a2b3c4d".
+    Args:
+        *parts: Data set, profile, network...
+        seed: Of everything random.
+        **changed: What was given by hand; `None` for what was not.
     """
-    if not is_own(dataset):
-        return str(dataset)
-    return f"own-{slug(dataset_name(dataset))[:40]}-{data.fingerprint()[:8]}"
-
-
-def ablations(recipe: Recipe) -> dict[str, Recipe]:
-    """The recipe, and the recipe less one ingredient each."""
-    changes = {
-        "whole recipe": {},
-        "no label smoothing": {"label_smoothing": 0.0},
-        "random flips": {"flip": "random"},
-        "no flips": {"flip": "none"},
-        "no shifts": {"shift": 0},
-        "SGD instead of Muon": {"optimizer": "sgd", "learning_rate": 0.2, "momentum": 0.9},
-        "one image size": {"sizes": ()},
-    }
-    return {name: replace(recipe, **values) for name, values in changes.items()}
+    given = [f"{key}{value}" for key, value in changed.items() if value is not None]
+    return "-".join([*(part.replace(":", "-") for part in parts), f"seed{seed}", *given])

@@ -5,11 +5,10 @@ import numpy as np
 import pandas as pd
 
 from common.data.images import ImageData
-from common.models.resnet import ResNetConfig
+from common.models.resnet_config import ResNetConfig
 from common.training.backend import DeviceSettings, device_scope
 from common.training.batches import ImageBatches
-from common.training.experiment import build
-from common.training.fit import compiled
+from common.training.classification import Classification, compiled
 from common.training.recipes import Recipe
 
 
@@ -62,7 +61,7 @@ def learning_rate_range_test(
     rise = keras.optimizers.schedules.ExponentialDecay(low, steps, high / low)
     losses = _LossPerStep(diverged=5.0)
     with device_scope(settings):
-        network = build(config, recipe, train, seed)
+        network = Classification(config, train).build(recipe, seed)
         optimizer = recipe.make_optimizer(steps, rise)
         model = compiled(network, len(train.classes), recipe, optimizer, settings, seed, loss)
         while len(losses.losses) < steps and not model.stop_training:

@@ -1,17 +1,24 @@
 """Captions for many images, by a compiled decoder, batch by batch."""
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
+import keras
 import numpy as np
 from keras import ops
 
 from common.data.vocabulary import PAD, START, Vocabulary
 from common.errors import ConfigError, DataError
-from common.models import decoding
-from common.models.decoders import Decoder
+from common.files import read_json, write_json
+from common.models.captioning import Decoder, decoding
 from common.training.backend import compiled_method
 
 METHODS = ("greedy", "beam", "sample")
+# How captions are written until a captioner's own way is chosen on dev images.
+DECODING = {"method": "beam", "beams": 3, "length_penalty": 0.7}
+# In the folder of a run: the caption of the first dev image after each epoch.
+SAMPLES = "samples.json"
 # Options that a compiled function is handed at each call: their values need no function each.
 _HANDED = ("length_penalty", "temperature")
 
@@ -145,6 +152,34 @@ class Generator:
 
             self._compiled[key] = compiled_method(function, self.decoder.variables)
         return self._compiled[key]
+
+
+class Generated(keras.callbacks.Callback):
+    """After each epoch: captions of the dev images, greedily; their score as `val_score`.
+
+    Under teacher forcing a decoder never sees its own mistakes, so its loss tells little of the
+    captions that it writes. Put it before the callbacks that keep what it finds.
+
+    Args:
+        generator: Of the decoder in training.
+        dev: The dev images, with `features` and `references`.
+        score: Of captions and references; larger is better.
+        folder: Where `SAMPLES` is kept: the caption of the first image, epoch by epoch.
+    """
+
+    def __init__(self, generator: Generator, dev, score: Callable, folder=None):
+        super().__init__()
+        self.generator = generator
+        self.dev = dev
+        self.score = score
+        self.path = None if folder is None else Path(folder) / SAMPLES
+
+    def on_epoch_end(self, epoch, logs=None):
+        captions = self.generator.captions(self.dev.features)
+        logs["val_score"] = float(self.score(captions, self.dev.references))
+        if self.path is not None:
+            samples = read_json(self.path, dict) if epoch and self.path.exists() else {}
+            write_json(self.path, {**samples, str(epoch + 1): " ".join(captions[0])})
 
 
 def caption_tokens(

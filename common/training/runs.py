@@ -4,7 +4,6 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
-import logging
 import platform
 import re
 import subprocess
@@ -29,8 +28,6 @@ from common.files import (
 from common.paths import repository_root
 from common.training import backend
 from common.training.run_folders import check_run_name, runs_dir
-
-logger = logging.getLogger(__name__)
 
 
 class OtherRunError(ConfigError):
@@ -89,6 +86,11 @@ class Run:
         except OtherRunError:
             return cls(f"{label}-{fingerprint(_identity(_plain(config)))[:8]}", config, root)
 
+    @classmethod
+    def open(cls, name: str | None, label: str, config: dict[str, Any]) -> "Run":
+        """The run of a name that somebody has chosen, else `labelled`."""
+        return cls(name, config) if name else cls.labelled(label, config)
+
     def hold(self, what: str = "trains the run") -> AbstractContextManager:
         """Lets one process at a time work in this run's folder; see `common.files.hold`."""
         return hold(self.folder / ".lock", f"{what} {self.name}")
@@ -118,16 +120,6 @@ class Run:
             model.save(temporary)
         return path
 
-    def load_model(self) -> keras.Model:
-        """Reads `model.keras`.
-
-        Raises:
-            DataError: if it is missing or damaged, or not the one that the record tells of.
-        """
-        if self.finished:
-            check_files(self.folder, self.record)
-        return read_model(self.folder / "model.keras")
-
     @property
     def seconds(self) -> float:
         """How long the training took, all its parts together."""
@@ -154,18 +146,6 @@ class Run:
         if self.folder == runs_dir() / self.name:
             note_run(self.name)
         return record
-
-
-def find_records(root: Path | None = None) -> list[dict]:
-    """The records of all finished runs, oldest first; damaged ones are told of and left out."""
-    root = root or runs_dir()
-    records = []
-    for path in sorted(root.rglob("record.json")):
-        try:
-            records.append(read_record(path.parent))
-        except DataError as error:
-            logger.warning("Left out: %s", error)
-    return sorted(records, key=lambda record: str(record.get("created", "")))
 
 
 def read_record(folder: Path) -> dict:

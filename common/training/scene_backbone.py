@@ -11,8 +11,9 @@ from keras import ops
 from common.data.images import ImageData
 from common.data.synthetic_scenes import COLOURS, LABELS, scene_labels, synthetic_scenes
 from common.errors import DataError
-from common.files import read_json, write_atomically, write_json
-from common.models.resnet import ResNetConfig, resnet, with_pixel_statistics
+from common.files import read_json
+from common.models.resnet import resnet, with_pixel_statistics
+from common.models.resnet_config import ResNetConfig
 from common.training.backend import (
     DeviceSettings,
     device_scope,
@@ -23,17 +24,18 @@ from common.training.backend import (
 )
 from common.training.batches import ImageBatches
 from common.training.callbacks import Progress, SeedEpochs
-from common.training.released import RESTORE, load_weights, released_folder
-from common.training.runs import (
-    check_files,
-    file_hashes,
-    git_revision,
-    read_record,
-    versions,
-)
+from common.training.runs import check_files, git_revision, read_record, versions
 from common.training.schedules import OneCycle
+from common.training.store import (
+    CAPTIONING,
+    RESTORE,
+    WEIGHTS,
+    load_weights,
+    released_folder,
+    write_half,
+    write_record,
+)
 
-PHASE = "phase3_captioning"
 SIZE = 48  # height and width of the scenes in pixels
 CELLS = 3  # rows and columns that the labels tell of
 
@@ -181,7 +183,7 @@ def scene_backbone(head: bool = False) -> keras.Model:
         ConfigError: outside a checkout of the repository.
         DataError: if its files are missing or damaged.
     """
-    folder = released_folder(PHASE) / "scenes"
+    folder = released_folder(CAPTIONING) / "scenes"
     record = read_record(folder)
     check_files(folder, record, RESTORE)
     try:
@@ -191,7 +193,7 @@ def scene_backbone(head: bool = False) -> keras.Model:
         raise DataError(
             f"{folder / 'record.json'} describes no backbone ({error}). Restore it with git."
         ) from error
-    load_weights(model, folder / "model.weights.h5")
+    load_weights(model, folder / WEIGHTS)
     backbone.trainable = False
     return model if head else backbone
 
@@ -206,24 +208,21 @@ def release_scene_backbone(seed: int = 0) -> tuple[Path, dict]:
     """
     settings = device_settings()
     _, trained, history = train_scene_backbone(seed, settings=settings)
-    folder = released_folder(PHASE) / "scenes"
+    folder = released_folder(CAPTIONING) / "scenes"
     config = with_pixel_statistics(NETWORK, synthetic_scenes("train").pixels)
     with dtype_policy("float16"):
         _, half = scene_network(config)
-    half.set_weights(trained.get_weights())
-    with write_atomically(folder / "model.weights.h5") as temporary:
-        half.save_weights(temporary, overwrite=True)
+    write_half(trained, half, folder)
     record = {
-        "phase": PHASE,
+        "phase": CAPTIONING,
         "dataset": "synthetic",
         "seed": seed,
         "network": config.to_dict(),
         "recipe": {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": PEAK},
         "device": settings.to_dict(),
         "loss": float(history["loss"].iloc[-1]),
-        "files": file_hashes(folder),
     }
-    write_json(folder / "record.json", record)  # what the network is made from
+    write_record(record, folder)  # what the network is made from
     model = scene_backbone(head=True)
     record |= {
         "parameters": model.count_params(),
@@ -237,5 +236,5 @@ def release_scene_backbone(seed: int = 0) -> tuple[Path, dict]:
         "git_revision": git_revision(),
         "hardware": hardware(),
     }
-    write_json(folder / "record.json", record)
+    write_record(record, folder)
     return folder, read_json(folder / "record.json")

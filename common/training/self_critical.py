@@ -15,81 +15,97 @@ Free!" (2019), leave-one-out.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 from keras import ops
 
 from common.data.vocabulary import BAD_ENDINGS, END, PAD, START, Vocabulary
-from common.errors import ConfigError, DataError
-from common.models.decoders import Decoder
-from common.models.decoding import possible_words
+from common.errors import DataError
+from common.models.captioning import Decoder
+from common.models.captioning.decoding import possible_words
 from common.training.backend import DeviceSettings, forget_gradients
 from common.training.batches import CaptionBatches
-from common.training.captioning import CaptionedFeatures, Generated, Supervision
-from common.training.fit import FitResult, one_training
-from common.training.generation import Generator, caption_tokens
-from common.training.schedules import OneCycle
-
-BASELINES = ("leave_one_out", "greedy", "none")
+from common.training.caption_task import CaptionedFeatures, CaptionTask
+from common.training.features import require_backbone
+from common.training.generation import DECODING, Generated, Generator, caption_tokens
+from common.training.loop import FitResult, Supervision, one_training
+from common.training.recipes import RewardRecipe
+from common.training.runs import file_hashes, fingerprint
+from common.training.store import build, read_captioner, read_description
 
 # Captions (lists of words), and the number of the training image that each describes, to rewards.
 Reward = Callable[[Sequence[Sequence[str]], np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True)
-class RewardRecipe:
-    """How a captioner is trained by a reward.
+@dataclass(frozen=True, eq=False)
+class SelfCritical:
+    """A trained captioner goes on by a reward: what `common.training.experiment.train` trains.
 
     Attributes:
-        epochs: Passes over the training images.
-        batch_size: Images per step.
-        captions: Drawn of each image in a step.
-        region_dropout: Share of an image's regions hidden in a step, the same ones from the drawing
-            of its captions and from the learning: against learning the training images by heart.
-        baseline: What is taken off a caption's reward: "leave_one_out", the mean reward of the
-            other captions of its image; "greedy", the reward of the likeliest words; "none".
-        learning_rate: Peak of Adam's one-cycle schedule.
-        warmup: Share of the steps in which the learning rate rises.
-        clip_norm: Largest length of the gradient of all weights together; 0 for no limit.
-        patience: Epochs in a row without a better dev score after which training stops; 0: never.
+        start: Folder of the run to start from, or of released weights.
+        task: Data and features, as that run had them.
+        reward: Of captions and the numbers of their training images. Its `weights` by score, if it
+            has them, make a run of it what it is.
+        score: Of captions of dev images and their references, after each epoch.
     """
 
-    epochs: int
-    batch_size: int = 32
-    captions: int = 5
-    region_dropout: float = 0.0
-    baseline: str = "leave_one_out"
-    learning_rate: float = 3e-5
-    warmup: float = 0.1
-    clip_norm: float = 1.0
-    patience: int = 0
+    start: Path
+    task: CaptionTask
+    reward: Reward
+    score: Callable
 
-    def __post_init__(self):
-        if self.baseline not in BASELINES:
-            raise ConfigError(f"baseline={self.baseline!r} is unknown. Choose one of {BASELINES}.")
-        if min(self.epochs, self.batch_size, self.captions) < 1:
-            raise ConfigError(
-                "epochs, batch_size and captions must be at least 1. Received: "
-                f"epochs={self.epochs}, batch_size={self.batch_size}, captions={self.captions}"
+    def describe(self, recipe: RewardRecipe) -> dict:
+        """What makes a run of it what it is."""
+        return {
+            **self.task.describe_run(read_description(self.start)["decoder"]),
+            "reward": getattr(self.reward, "weights", None),
+            "start": self.start.name,
+            "start_weights": fingerprint(file_hashes(self.start)),
+        }
+
+    def about(self) -> dict:
+        """What records tell beside that."""
+        return {}
+
+    def build(self, recipe: RewardRecipe, seed: int = 0) -> Decoder:
+        """The decoder to start from, in the precision of now.
+
+        Raises:
+            DataError: if vocabulary or features are not those of the run to start from.
+        """
+        before, vocabulary = read_captioner(self.start)
+        if vocabulary.words != self.task.vocabulary.words:
+            raise DataError(
+                f"The run in {self.start} has a vocabulary of {len(vocabulary)} words, this task "
+                f"another one of {len(self.task.vocabulary)}: its numbers would mean other words. "
+                "Use the data set and min_count of that run, or train a captioner on this task "
+                "first."
             )
-        if not 0 <= self.region_dropout < 1:
-            raise ConfigError(
-                f"region_dropout must be at least 0 and below 1. Received: {self.region_dropout}"
-            )
-        if self.baseline == "leave_one_out" and self.captions < 2:
-            raise ConfigError("The baseline 'leave_one_out' needs two captions of each image.")
+        described = read_description(self.start)
+        now, then = self.task.backbone, described["backbone"]
+        require_backbone((now["name"], now["hash"]), (then["name"], then["hash"]))
+        network = build(described, self.start, keras.config.dtype_policy().name)
+        network.set_weights(before.get_weights())
+        return network
 
-    def to_dict(self) -> dict:
-        """All values, as records keep them."""
-        return asdict(self)
+    def fit(self, network, recipe, settings, **options) -> FitResult:
+        """See `fit_reward`."""
+        task = self.task
+        task.keep_vocabulary(options.get("folder"))
+        train, dev = task.features["train"], task.features["dev"]
+        return fit_reward(
+            *(network, task.vocabulary, train, dev, self.reward, recipe, settings),
+            score=self.score,
+            **options,
+        )
 
-    def make_optimizer(self, total_steps: int) -> keras.optimizers.Optimizer:
-        """Adam with its one-cycle schedule."""
-        schedule = OneCycle(self.learning_rate, total_steps, self.warmup)
-        return keras.optimizers.Adam(schedule, global_clipnorm=self.clip_norm or None)
+    def outcome(self, history: pd.DataFrame) -> dict:
+        """What a record tells of a training before anything is judged."""
+        return {"metrics": {}, "decoding": DECODING}
 
 
 def reward_of(function: Callable, references: Sequence[Sequence[Sequence[str]]]) -> Reward:
@@ -310,38 +326,46 @@ def fit_reward(
         recipe.make_optimizer(len(batches) * recipe.epochs), jit_compile=settings.jit_compile
     )
     model.build(None)
-    generated = Generated(generator, dev.features, dev.references, score, folder)
     supervision = Supervision(
-        model, recipe.epochs, len(batches), generated, recipe.patience, folder, tensorboard,
-        callbacks, progress,
-    )  # fmt: skip
+        model,
+        batches,
+        recipe.epochs,
+        seed,
+        monitor="val_score",
+        patience=recipe.patience,
+        first=[Generated(generator, dev, score, folder)],
+        callbacks=callbacks,
+        folder=folder,
+        tensorboard=tensorboard,
+        progress=progress,
+        name=decoder.name,
+    )
     # Not `model.fit`: it fetches batches ahead, and these have to be drawn with today's weights.
-    told = keras.callbacks.CallbackList(supervision.callbacks, model=model)
+    watching = keras.callbacks.CallbackList(supervision.callbacks, model=model)
     model.stop_training = supervision.finished
-    told.on_train_begin()
+    watching.on_train_begin()
     with forget_gradients():
         for epoch in range(supervision.epoch, recipe.epochs):
             if model.stop_training:
                 break
-            told.on_epoch_begin(epoch)
-            batches.start_epoch(epoch)
+            watching.on_epoch_begin(epoch)
             rows = []
             for i in range(len(batches)):
-                told.on_train_batch_begin(i)
+                watching.on_train_batch_begin(i)
                 drawing, hiding = np.random.SeedSequence([seed, epoch, i]).generate_state(2)
                 features = hide_regions(batches[i][0]["features"], recipe.region_dropout, hiding)
                 drawn = critic(features, batches.indices(i), seed=int(drawing))
                 inputs = {"features": features, "tokens": drawn["tokens"]}
                 loss = model.train_on_batch(inputs, drawn["advantages"].astype("float32"))
-                rows.append(_told_of(drawn, stops))
-                told.on_train_batch_end(i, {**rows[-1], "loss": loss})
+                rows.append(step_statistics(drawn, stops))
+                watching.on_train_batch_end(i, {**rows[-1], "loss": loss})
             logs = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-            told.on_epoch_end(epoch, logs)
-    told.on_train_end()
+            watching.on_epoch_end(epoch, logs)
+    watching.on_train_end()
     return supervision.result()
 
 
-def _told_of(drawn: dict, stops: Sequence[int]) -> dict[str, float]:
+def step_statistics(drawn: dict, stops: Sequence[int]) -> dict[str, float]:
     """What a step's captions were like; `stops` are the numbers of the words not to end with."""
     flat = drawn["tokens"][..., 1:].reshape(-1, drawn["tokens"].shape[-1] - 1)
     words = (flat != PAD).sum()

@@ -14,10 +14,10 @@ from common.evaluation.captioners import (
 )
 from common.evaluation.captions import CiderD
 from common.evaluation.rewards import CaptionReward
-from common.models.decoders import decoder
-from common.training.captioner import CaptionTask
-from common.training.captioning import CaptionedFeatures
+from common.models.captioning import decoder
+from common.training.caption_task import CaptionTask
 from common.training.generation import build_decoder
+from common.training.teacher_forcing import CaptionedFeatures
 
 PEOPLE = [["a", "black", "dog", "runs"], ["two", "dogs", "with", "a", "woman"]]
 

@@ -9,7 +9,8 @@ from small import small_data
 from common.errors import CourseError, DataError
 from common.evaluation import leave_one_out
 from common.evaluation.leave_one_out import left_out_thresholds, predict_left_out
-from common.models.resnet import ResNetConfig
+from common.models.resnet_config import ResNetConfig
+from common.training import experiment
 from common.training.backend import device_settings
 from common.training.recipes import Recipe
 
@@ -27,13 +28,13 @@ def grouped_data():
 @pytest.fixture
 def trainings(monkeypatch):
     """The patients of each training, as they come."""
-    seen, train = [], leave_one_out.train_resnet
+    seen, train = [], experiment.train
 
-    def watched(config, recipe, data, *args, **kwargs):
-        seen.append(sorted(set(data.groups)))
-        return train(config, recipe, data, *args, **kwargs)
+    def watched(learns, *args, **kwargs):
+        seen.append(sorted(set(learns.train.groups)))
+        return train(learns, *args, **kwargs)
 
-    monkeypatch.setattr(leave_one_out, "train_resnet", watched)
+    monkeypatch.setattr(experiment, "train", watched)
     return seen
 
 

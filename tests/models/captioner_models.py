@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from common.models.decoders import DECODERS, decoder
+from common.models.captioning import DECODERS, decoder
 from common.training.generation import build_decoder
 
 NAMES = list(DECODERS)

@@ -21,8 +21,13 @@ from captioner_models import (
 from keras import ops
 
 from common.errors import ConfigError
-from common.models.decoders import DecoderBlock, SelfAttentionDecoder, decoder
-from common.models.decoding import beam_search, sample
+from common.models.captioning import (
+    DecoderBlock,
+    SelfAttentionDecoder,
+    beam_search,
+    decoder,
+    sample,
+)
 from common.training.backend import dtype_policy
 
 
@@ -135,8 +140,8 @@ FRESH = """
 import sys
 import keras
 import numpy as np
-import common.models.decoders
-from common.models.decoding import beam_search
+import common.models.captioning
+from common.models.captioning import beam_search
 folder = sys.argv[1]
 features = np.load(folder + "/features.npy")
 for name in sys.argv[2:]:

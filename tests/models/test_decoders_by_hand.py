@@ -8,7 +8,7 @@ from keras import ops
 from scipy.special import erf, log_softmax, softmax
 
 from common.data.vocabulary import END, PAD, START, UNK
-from common.models.decoding import sample
+from common.models.captioning import sample
 
 
 class ByHand:

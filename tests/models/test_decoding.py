@@ -10,8 +10,7 @@ from keras import ops
 
 from common.data.vocabulary import END, PAD, START, UNK
 from common.errors import ConfigError
-from common.models.decoders import decoder
-from common.models.decoding import beam_search, sample
+from common.models.captioning import beam_search, decoder, sample
 from common.training.backend import compiled_method
 
 FORBIDDEN = [PAD, START, UNK]

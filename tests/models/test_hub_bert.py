@@ -9,7 +9,7 @@ import pytest
 from common.data import Vocabulary
 from common.errors import ConfigError, DataError
 from common.models.hub_bert import bert_vectors, keras_bert_vectors
-from common.training.captioner import embedding_vectors
+from common.training.caption_task import embedding_vectors
 
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow Hub needs TensorFlow"

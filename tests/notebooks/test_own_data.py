@@ -18,7 +18,7 @@ import pytest
 
 from common.files import read_json
 from common.training import experiment, finder, recipes
-from common.training.fit import FitResult
+from common.training.classification import FitResult
 
 ROOT = Path(__file__).resolve().parents[2]
 # Height and width: tall, a single pixel, wide, large.

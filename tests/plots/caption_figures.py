@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from common import plots
-from common.models.decoders import DECODERS
+from common.models.captioning import DECODERS
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 255, (12, 16, 3)).astype("uint8").repeat(10, axis=0).repeat(10, axis=1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.training.captioning import CaptionedFeatures
+from common.training.teacher_forcing import CaptionedFeatures
 
 COLOURS = ("red", "blue", "green")
 

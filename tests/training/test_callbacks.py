@@ -15,8 +15,8 @@ from common.errors import CourseError, DataError
 from common.files import own_prefix
 from common.training.backend import device_settings
 from common.training.callbacks import Checkpoint
-from common.training.experiment import run_config, train_resnet
-from common.training.fit import fit
+from common.training.classification import Classification, fit
+from common.training.experiment import run_config, train
 from common.training.recipes import Recipe
 from common.training.runs import Run
 
@@ -138,16 +138,17 @@ def test_a_training_that_diverges_is_stopped_and_told(tmp_path):
 
 def test_a_run_that_diverges_is_no_finished_run(tmp_path):
     data = small_data()
-    from common.models.resnet import ResNetConfig
+    from common.models.resnet_config import ResNetConfig
 
     config = ResNetConfig(blocks=(1,), widths=(4,))
     plan = replace(PLAN, learning_rate=1e30, epochs=3)
-    made_of = run_config(config, plan, SETTINGS, phase="phase1_cifar", dataset="small",
-                         profile="smoke", seed=0, classes=data.classes)  # fmt: skip
+    learns = Classification(config, data, data)
+    made_of = run_config(learns, plan, SETTINGS, phase="phase1_cifar", dataset="small",
+                         profile="smoke")  # fmt: skip
     run = Run("high", made_of, tmp_path)
     for _ in range(2):
         with pytest.raises(CourseError, match="no number"):
-            train_resnet(config, plan, data, data, SETTINGS, run=run, progress=False)
+            train(learns, plan, SETTINGS, run=run, progress=False)
     assert not run.finished and not (run.folder / "model.keras").exists()
 
 
@@ -159,16 +160,17 @@ sys.path[:0] = [{tests!r}, {root!r}]
 from pathlib import Path
 from small import small_data
 from test_callbacks import *
-from common.models.resnet import ResNetConfig
+from common.models.resnet_config import ResNetConfig
 
 config = ResNetConfig(blocks=(1,), widths=(4,))
 plan = replace(PLAN, epochs=40)
 data = small_data()
-made_of = run_config(config, plan, SETTINGS, phase="p", dataset="d", profile="smoke", seed=0)
+learns = Classification(config, data)
+made_of = run_config(learns, plan, SETTINGS, phase="p", dataset="d", profile="smoke")
 run = Run("twice", made_of, Path({folder!r}))
 print("ready", flush=True)
 input()
-result = train_resnet(config, plan, data, None, SETTINGS, run=run, progress=False)
+result = train(learns, plan, SETTINGS, run=run, progress=False)
 print(len(result.history), sum(float(abs(w).sum()) for w in result.network.get_weights()))
 """
 

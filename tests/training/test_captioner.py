@@ -15,27 +15,22 @@ from common.data.vocabulary import Vocabulary
 from common.errors import ConfigError, DataError
 from common.evaluation.captioners import bleu_4, choose_decoding, judge
 from common.evaluation.rewards import CaptionReward
-from common.training import captioner
+from common.training import caption_task as tasks
+from common.training import store
 from common.training.backend import device_settings
-from common.training.captioner import (
+from common.training.caption_task import caption_task, embedding_identity, embedding_vectors
+from common.training.captioner import load_captioner
+from common.training.experiment import run_config, train
+from common.training.recipes import (
+    RewardRecipe,
     caption_recipe,
-    caption_task,
-    captioner_config,
     decoder_arguments,
-    embedding_identity,
-    embedding_vectors,
-    load_captioner,
-    read_captioner,
-    read_description,
-    release_captioner,
-    released_captioner,
-    reward_config,
     reward_recipe,
-    train_by_reward,
-    train_captioner,
 )
 from common.training.runs import Run
-from common.training.self_critical import RewardRecipe
+from common.training.self_critical import SelfCritical
+from common.training.store import read_captioner, release_captioner, released_captioner
+from common.training.teacher_forcing import TeacherForcing
 
 SMALL = {"width": 16, "dropout": 0.0, "max_length": 8}
 RECIPE = caption_recipe("smoke", "photos", epochs=12, batch_size=4, learning_rate=0.02)
@@ -46,13 +41,26 @@ DECODING = {"method": "beam", "beams": 2, "length_penalty": 0.7}
 def use_photos(patch, folder):
     """Makes `load_captions` and the backbone those of the test."""
     data = write_photos(folder, 12)
-    patch.setattr(
-        captioner, "load_captions", lambda dataset, split, limit=None: renamed(data, split)
-    )
-    patch.setattr(captioner, "image_backbone", lambda name, weights: tiny_backbone())
-    patch.setattr(captioner, "released_folder", lambda phase: folder.parent / phase / "weights")
-    patch.setattr("common.training.released.released_folder", captioner.released_folder)
+    patch.setattr(tasks, "load_captions", lambda dataset, split, limit=None: renamed(data, split))
+    use_backbone(patch)
+    patch.setattr(store, "released_folder", lambda phase: folder.parent / phase / "weights")
     return data
+
+
+def use_backbone(patch, **options):
+    for module in ("caption_task", "captioner"):
+        patch.setattr(
+            f"common.training.{module}.image_backbone", lambda *_: tiny_backbone(**options)
+        )
+
+
+def multi_head(task, **options):
+    return TeacherForcing("multi_head", task, arguments=SMALL, **options)
+
+
+def config(task, settings=None):
+    options = {"phase": store.CAPTIONING, "dataset": "photos", "profile": "smoke"}
+    return run_config(multi_head(task), RECIPE, settings or SETTINGS, **options)
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +71,9 @@ def course(tmp_path_factory):
         patch.setenv("COURSE_OUTPUTS", str(folder / "outputs"))
         use_photos(patch, folder / "photos")
         task = caption_task("photos", "smoke", mirrored=True, min_count=1, progress=False)
-        config = captioner_config(
-            "multi_head", SMALL, task, RECIPE, SETTINGS, profile="smoke", seed=0, min_count=1
-        )
-        run = Run("multi", config)
-        trained = train_captioner(
-            "multi_head",
-            task,
-            RECIPE,
-            SETTINGS,
-            arguments=SMALL,
-            score=bleu_4,
-            run=run,
-            progress=False,
-        )
+        run = Run("multi", config(task))
+        learns = multi_head(task, score=bleu_4)
+        trained = train(learns, RECIPE, SETTINGS, run=run, progress=False)
         run.save_record(metrics={"test_bleu_4": 0.0}, decoding=DECODING)
         yield task, trained, run, folder
 
@@ -92,7 +89,7 @@ def at_home(course, monkeypatch):
 
 def test_task(course):
     task, *_ = course
-    assert task.backbone["name"] == captioner.BACKBONE
+    assert task.backbone["name"] == tasks.BACKBONE
     assert task.backbone["shape"] == [2, 2, 6]
     assert task.features["train"].features.shape == (12, 4, 6)
     assert task.features["train"].mirrored.shape == (12, 4, 6)
@@ -102,7 +99,7 @@ def test_task(course):
 
 def test_learns_the_colours(course):
     task, trained, *_ = course
-    table, captions = judge(trained.decoder, task, "test", {"greedy": {"method": "greedy"}})
+    table, captions = judge(trained.network, task, "test", {"greedy": {"method": "greedy"}})
     colours = [words[1] for words in captions["greedy"]]
     assert colours == ["red", "blue"] * 6
     assert table.loc["greedy", "bleu_4"] == pytest.approx(100)
@@ -111,7 +108,7 @@ def test_learns_the_colours(course):
 
 def test_chooses_a_length_penalty_on_dev_images(course):
     task, trained, *_ = course
-    options, table, sure = choose_decoding(trained.decoder, task, beams=2, penalties=(0.5, 1.0))
+    options, table, sure = choose_decoding(trained.network, task, beams=2, penalties=(0.5, 1.0))
     assert options["beams"] == 2 and options["length_penalty"] in (0.5, 1.0)
     assert list(table.index) == ["penalty 0.5", "penalty 1.0"]
     assert sure["n"] == len(task.data["dev"])
@@ -130,9 +127,9 @@ def test_bad_photos_are_left_out_of_data_and_features(tmp_path, monkeypatch):
 def test_finished_run_is_not_trained_again(at_home):
     _, task, trained, run, _ = at_home
     before = (run.folder / "model.keras").stat().st_mtime_ns
-    again = train_captioner("multi_head", task, RECIPE, SETTINGS, arguments=SMALL, run=run)
+    again = train(multi_head(task), RECIPE, SETTINGS, run=run)
     assert (run.folder / "model.keras").stat().st_mtime_ns == before
-    for one, other in zip(again.decoder.get_weights(), trained.decoder.get_weights(), strict=True):
+    for one, other in zip(again.network.get_weights(), trained.network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert len(again.history) == len(trained.history)
 
@@ -142,7 +139,7 @@ def test_a_run_has_a_record_as_soon_as_it_is_trained(at_home):
     early = Run("early", run.config)
     for name in ("model.keras", "vocabulary.json", "history.csv"):
         shutil.copy(run.folder / name, early.folder)
-    train_captioner("multi_head", task, RECIPE, SETTINGS, arguments=SMALL, run=early)
+    train(multi_head(task), RECIPE, SETTINGS, run=early)
     last = trained.history.iloc[-1]
     assert early.record["metrics"] == {"val_loss": pytest.approx(last["val_loss"])}
     assert early.record["epochs"] == RECIPE.epochs
@@ -223,7 +220,7 @@ def test_same_captions_in_a_fresh_process(at_home):
 
 
 def test_other_backbone_weights_are_refused(at_home, monkeypatch):
-    monkeypatch.setattr(captioner, "image_backbone", lambda name, weights: tiny_backbone(seed=5))
+    use_backbone(monkeypatch, seed=5)
     with pytest.raises(DataError, match="with other weights"):
         load_captioner("multi")
 
@@ -284,11 +281,6 @@ def test_a_run_is_of_its_data_not_of_a_count(at_home, monkeypatch):
     """Other captions, photos, or words in another order are another run; the place is not."""
     data, task, _, run, folder = at_home
 
-    def config(task, settings=SETTINGS):
-        return captioner_config(
-            "multi_head", SMALL, task, RECIPE, settings, profile="smoke", seed=0, min_count=1
-        )
-
     edited = replace(data, captions=(("a red thing",) * 2, *data.captions[1:]))
     changed = replace(task, data={**task.data, "train": edited})
     turned = replace(task, vocabulary=Vocabulary(task.vocabulary.words[:3:-1], 1))
@@ -327,12 +319,11 @@ def test_words_begin_with_vectors_from_a_file(at_home, tmp_path):
     moved = {}
     for mode in ("frozen", "projected", "tuned"):
         arguments = {**SMALL, "vector_mode": mode}
-        trained = train_captioner(
-            "rnn", task, recipe, SETTINGS, arguments=arguments, vectors=vectors, progress=False
-        )
+        learns = TeacherForcing("rnn", task, arguments=arguments, vectors=vectors)
+        trained = train(learns, recipe, SETTINGS, progress=False)
         before = task.build("rnn", vectors=vectors, **arguments).embedding.get_weights()
-        after = trained.decoder.embedding.get_weights()
-        names = [w.name for w in trained.decoder.embedding.weights]
+        after = trained.network.embedding.get_weights()
+        names = [w.name for w in trained.network.embedding.weights]
         moved[mode] = {n for n, a, b in zip(names, after, before, strict=True) if (a != b).any()}
     assert moved == {
         "frozen": {"bias"},
@@ -362,19 +353,20 @@ def test_goes_on_by_a_reward(at_home):
     _, task, trained, start, folder = at_home
     recipe = RewardRecipe(epochs=1, batch_size=4, captions=3)
     reward = CaptionReward("bleu_4", task.features["train"].references)
-    before = read_description(start.folder)
-    config = reward_config(
-        before, start.folder, reward.weights, task, recipe, SETTINGS, profile="smoke", seed=0
+    learns = SelfCritical(start.folder, task, reward, bleu_4)
+    run = Run(
+        "rewarded",
+        run_config(
+            learns, recipe, SETTINGS, phase=store.CAPTIONING, dataset="photos", profile="smoke"
+        ),
     )
-    run = Run("rewarded", config)
+    assert run.config["start"] == "multi" and run.config["decoder"] == start.config["decoder"]
 
     def go_on():
-        return train_by_reward(
-            start.folder, task, reward, recipe, SETTINGS, score=bleu_4, run=run, progress=False
-        )
+        return train(learns, recipe, SETTINGS, run=run, progress=False)
 
     found = go_on()
-    old, new = trained.decoder.get_weights(), found.decoder.get_weights()
+    old, new = trained.network.get_weights(), found.network.get_weights()
     assert any(not np.array_equal(a, b) for a, b in zip(old, new, strict=True))
     assert go_on().history.equals(found.history)  # found again
     run.save_record(metrics={}, decoding=DECODING)
@@ -391,13 +383,11 @@ def test_reward_training_of_another_vocabulary(at_home):
     _, task, _, start, _ = at_home
     other = replace(task, vocabulary=Vocabulary(task.vocabulary.words[5:], 1))
     with pytest.raises(DataError, match="has a vocabulary of 11 words, this task another one of"):
-        train_by_reward(start.folder, other, None, RewardRecipe(1), SETTINGS, score=bleu_4)
+        train(SelfCritical(start.folder, other, None, bleu_4), RewardRecipe(1), SETTINGS)
     backbone = {**task.backbone, "hash": "0123"}
     with pytest.raises(DataError, match="with other weights"):
-        train_by_reward(
-            start.folder, replace(task, backbone=backbone), None, RewardRecipe(1), SETTINGS,
-            score=bleu_4,
-        )  # fmt: skip
+        other = replace(task, backbone=backbone)
+        train(SelfCritical(start.folder, other, None, bleu_4), RewardRecipe(1), SETTINGS)
 
 
 def test_recipes():

@@ -6,20 +6,15 @@ from small import small_data
 
 from common.errors import ConfigError, DataError
 from common.layers import PatchWhitening, RandomStain, RandomSymmetry
-from common.models.resnet import ResNetConfig, preset, with_pixel_statistics
+from common.models.resnet import with_pixel_statistics
+from common.models.resnet_config import ResNetConfig, preset
 from common.training.backend import device_settings
-from common.training.experiment import (
-    ablations,
-    build,
-    own_label,
-    run_config,
-    train_resnet,
-    trained_config,
-)
+from common.training.classification import Classification, own_label, trained_config
+from common.training.experiment import run_config, run_label, train
 from common.training.finder import learning_rate_range_test
-from common.training.recipes import Recipe, recipe
-from common.training.released import load_model
+from common.training.recipes import Recipe, ablations, recipe
 from common.training.runs import Run
+from common.training.store import load_model
 
 CONFIG = ResNetConfig(blocks=(1,), widths=(4,))
 PLAN = Recipe(epochs=2, batch_size=16, optimizer="sgd", learning_rate=0.1, momentum=0.9,
@@ -27,18 +22,22 @@ PLAN = Recipe(epochs=2, batch_size=16, optimizer="sgd", learning_rate=0.1, momen
 SETTINGS = device_settings(precision="float32")
 
 
-def make_run(root, network=CONFIG, plan=PLAN, classes=4):
-    config = run_config(network, plan, SETTINGS, phase="phase1_cifar", dataset="small",
-                        profile="smoke", seed=0,
-                        classes=small_data(classes=classes).classes)  # fmt: skip
+def make_run(root, network=CONFIG, plan=PLAN, data=None):
+    learns = Classification(network, small_data() if data is None else data)
+    config = run_config(learns, plan, SETTINGS, phase="phase1_cifar", dataset="small",
+                        profile="smoke", data={"n_test": 3})  # fmt: skip
     return Run("experiment", config, root)
+
+
+def train_resnet(config, plan, data, held, **options):
+    return train(Classification(config, data, held), plan, SETTINGS, progress=False, **options)
 
 
 def test_a_run_is_trained_once_and_then_read(tmp_path):
     run, data = make_run(tmp_path), small_data()
-    first = train_resnet(CONFIG, PLAN, data, data, SETTINGS, run=run, progress=False)
+    first = train_resnet(CONFIG, PLAN, data, data, run=run)
     changed = (run.folder / "model.keras").stat().st_mtime_ns
-    again = train_resnet(CONFIG, PLAN, data, data, SETTINGS, run=make_run(tmp_path))
+    again = train_resnet(CONFIG, PLAN, data, data, run=make_run(tmp_path))
     assert (run.folder / "model.keras").stat().st_mtime_ns == changed
     np.testing.assert_allclose(
         again.network.predict(data.images, verbose=0),
@@ -52,18 +51,35 @@ def test_a_run_is_trained_once_and_then_read(tmp_path):
 def test_a_run_has_a_record_as_soon_as_it_is_trained(tmp_path, validated):
     run, data = make_run(tmp_path), small_data()
     held = data if validated else None
-    trained = train_resnet(CONFIG, PLAN, data, held, SETTINGS, run=run, progress=False)
+    trained = train_resnet(CONFIG, PLAN, data, held, run=run)
     record = run.record
     assert record["epochs"] == 2 and record["parameters"] == trained.network.count_params()
     found = {"val_accuracy": trained.history["val_accuracy"].iloc[-1]} if validated else {}
     assert record["metrics"] == pytest.approx(found)
     # Killed before it: written once the run is called again; a later one stays.
     (run.folder / "record.json").unlink()
-    train_resnet(CONFIG, PLAN, data, held, SETTINGS, run=run, progress=False)
+    train_resnet(CONFIG, PLAN, data, held, run=run)
     assert run.record["metrics"] == pytest.approx(found)
     run.save_record(metrics={"test_accuracy": 0.5})
-    train_resnet(CONFIG, PLAN, data, held, SETTINGS, run=run, progress=False)
+    train_resnet(CONFIG, PLAN, data, held, run=run)
     assert run.record["metrics"] == {"test_accuracy": 0.5}
+
+
+def test_a_run_is_judged_in_float32_and_knows_what_it_is_of(tmp_path):
+    """Whatever it was trained in, now and when it is found again."""
+    half = replace(SETTINGS, precision="mixed_bfloat16")
+    run, data = make_run(tmp_path), small_data()
+    learns = Classification(CONFIG, data, data)
+    for _ in range(2):
+        trained = train(learns, PLAN, half, run=run, progress=False)
+        assert {layer.compute_dtype for layer in trained.network.layers} == {"float32"}
+    assert run.config["data"] == {
+        "name": data.name, "fingerprint": data.fingerprint(), "n_train": 64, "n_val": 0,
+        "n_test": 3,
+    }  # fmt: skip
+    assert run_label("own", "smoke", "fast", seed=1, blocks=2, epochs=None) == (
+        "own-smoke-fast-seed1-blocks2"
+    )
 
 
 def test_runs_on_own_data_carry_its_name_and_fingerprint(tmp_path):
@@ -81,7 +97,7 @@ def test_a_finished_run_is_loaded_by_name_or_folder(tmp_path, monkeypatch):
     run = make_run(tmp_path / "runs")
     with pytest.raises(ConfigError, match="has not finished"):
         load_model("experiment")
-    train_resnet(CONFIG, PLAN, small_data(), None, SETTINGS, run=run, progress=False)
+    train_resnet(CONFIG, PLAN, small_data(), None, run=run)
     model, record = load_model("experiment")
     assert record["classes"] == list(small_data().classes)
     assert load_model(str(run.folder))[1] == record
@@ -95,12 +111,12 @@ def test_phase_2_from_recipe_to_the_model_of_its_record(tmp_path):
     network = with_pixel_statistics(CONFIG, data.images)
     plan = recipe("smoke", phase="phase2_histopathology", epochs=1, batch_size=16, shift=0,
                   colour=0.0, imbalance="class_weights", sizes=((1.0, 6),))  # fmt: skip
-    run = make_run(tmp_path, network, plan, classes=2)
-    trained = train_resnet(network, plan, data, None, SETTINGS, run=run, progress=False)
+    run = make_run(tmp_path, network, plan, data)
+    trained = train_resnet(network, plan, data, None, run=run)
     assert trained.network.get_layer("scaling").mean == network.mean != CONFIG.mean
-    kinds = [type(layer) for layer in trained.network.layers[2:4]]
-    assert kinds == [RandomSymmetry, RandomStain]
-    assert trained.network.layers[3].std == network.std
+    untrained = Classification(network, data).build(plan)
+    assert [type(layer) for layer in untrained.layers[2:4]] == [RandomSymmetry, RandomStain]
+    assert untrained.layers[3].std == network.std
     run.save_record()
     model, record = load_model(str(run.folder))
     assert record["network"]["mean"] == list(network.mean)
@@ -116,10 +132,10 @@ def test_whitening_is_adapted_to_all_groups(monkeypatch):
     data = small_data(24)
     seen = []
     monkeypatch.setattr(PatchWhitening, "adapt", lambda self, images: seen.append(len(images)))
-    monkeypatch.setattr("common.training.experiment.spread", lambda images: images[::2])
+    monkeypatch.setattr("common.training.classification.spread", lambda images: images[::2])
     network = preset("fast_small", widths=(8, 8, 8))
-    build(network, PLAN, data)
-    build(network, PLAN, replace(data, groups=np.repeat(["a", "b"], 12)))
+    Classification(network, data).build(PLAN)
+    Classification(network, replace(data, groups=np.repeat(["a", "b"], 12))).build(PLAN)
     assert seen == [24, 12]
 
 

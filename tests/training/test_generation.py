@@ -7,7 +7,7 @@ from keras import ops
 
 from common.data.vocabulary import END, START, Vocabulary
 from common.errors import ConfigError, DataError
-from common.models import decoding
+from common.models.captioning import decoding
 from common.training.generation import Generator, caption_tokens
 
 VOCABULARY = Vocabulary([f"word{i}" for i in range(4, WORDS)], 1)

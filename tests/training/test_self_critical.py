@@ -11,22 +11,21 @@ from killing import KillAt, KilledError
 
 from common.data.vocabulary import END, START, Vocabulary
 from common.errors import ConfigError, DataError
-from common.models.decoders import DECODERS, decoder
+from common.models.captioning import DECODERS, decoder
 from common.training.backend import device_scope, device_settings
-from common.training.captioning import CaptionRecipe, fit_captioner
 from common.training.generation import Generator, build_decoder
+from common.training.recipes import BASELINES, CaptionRecipe, RewardRecipe
 from common.training.self_critical import (
-    BASELINES,
     Critic,
     DrawnGradient,
     Rewarded,
-    RewardRecipe,
-    _told_of,
     advantages,
     fit_reward,
     hide_regions,
     reward_of,
+    step_statistics,
 )
+from common.training.teacher_forcing import fit_captioner
 
 SETTINGS = device_settings(precision="float32")
 
@@ -154,7 +153,7 @@ def test_what_is_told_of_captions_by_hand():
         "advantages": np.array([[1.0, -1.0], [-1.0, 1.0]]),
         "log_p": np.array([[-3.0, -3.0], [-1.0, -4.0]]),
     }
-    assert _told_of(drawn, [5, 6]) == pytest.approx(
+    assert step_statistics(drawn, [5, 6]) == pytest.approx(
         {
             "reward": 0.5,
             "length": 11 / 4,  # `<end>` is a word

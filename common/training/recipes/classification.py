@@ -1,13 +1,11 @@
 """Every hyper-parameter of image classification, in one place.
 
-A recipe is all that `fit` needs beside the network and the data. `RECIPES` holds one per profile
-for phase 1, `PHASE2_RECIPES` for phase 2; the comments say where a value comes from. Change one
-with `dataclasses.replace`.
+`RECIPES` holds a recipe per profile for phase 1, `PHASE2_RECIPES` for phase 2; the trials that they
+come from stand in the phases' LOG.md.
 """
 
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import keras
 
@@ -22,19 +20,20 @@ from common.layers.augmentation import (
     RandomSymmetry,
 )
 from common.layers.batch_transforms import AlternatingFlip, MixUp
-from common.models.resnet import CIFAR10_MEAN, CIFAR10_STD
+from common.models.resnet_config import CIFAR10_MEAN, CIFAR10_STD
 from common.training.losses import FocalLoss, WeightedCrossEntropy, class_weights
 from common.training.optimizers import Muon
+from common.training.recipes.base import BaseRecipe, resolve_profile
 from common.training.schedules import OneCycle
 
-PROFILES = ("smoke", "laptop", "full")
+OPTIMIZERS = ("muon", "sgd")
 FLIPS = ("alternating", "random", "symmetries", "none")
 IMBALANCES = ("none", "class_weights", "balanced_batches", "focal")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
+class Recipe(BaseRecipe):
+    """How a classifier is trained.
 
     Attributes:
         epochs: Passes over the training images.
@@ -68,7 +67,6 @@ class Recipe:
         focal_gamma: Of the focal loss; with `imbalance="focal"` only.
     """
 
-    epochs: int
     batch_size: int = 500
     optimizer: str = "muon"
     learning_rate: float = 0.12
@@ -91,30 +89,14 @@ class Recipe:
     focal_gamma: float = 2.0
 
     def __post_init__(self):
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ConfigError(
-                "epochs and batch_size must be at least 1. "
-                f"Received: epochs={self.epochs}, batch_size={self.batch_size}"
-            )
-        if self.optimizer not in ("muon", "sgd"):
-            raise ConfigError(f"optimizer={self.optimizer!r} is unknown. Choose 'muon' or 'sgd'.")
-        if self.flip not in FLIPS:
-            raise ConfigError(f"flip={self.flip!r} is unknown. Choose one of {FLIPS}.")
-        if self.imbalance not in IMBALANCES:
-            raise ConfigError(
-                f"imbalance={self.imbalance!r} is unknown. Choose one of {IMBALANCES}."
-            )
-        if not 0 <= self.stain <= 1 or self.focal_gamma < 0:
-            raise ConfigError(
-                "stain must lie in 0..1, and focal_gamma must not be negative. "
-                f"Received: stain={self.stain}, focal_gamma={self.focal_gamma}"
-            )
-        if self.sizes and abs(sum(share for share, _ in self.sizes) - 1) > 1e-6:
-            raise ConfigError(f"The shares in sizes must sum to 1. Received: {self.sizes}")
-
-    def to_dict(self) -> dict:
-        """All values, as records keep them."""
-        return asdict(self)
+        super().__post_init__()
+        self.require_one_of(OPTIMIZERS, "optimizer")
+        self.require_one_of(FLIPS, "flip")
+        self.require_one_of(IMBALANCES, "imbalance")
+        self.require(0 <= self.stain <= 1, "must lie in 0..1", "stain")
+        self.require(self.focal_gamma >= 0, "must not be negative", "focal_gamma")
+        shares = sum(share for share, _ in self.sizes)
+        self.require(not self.sizes or abs(shares - 1) < 1e-6, "must have shares of sum 1", "sizes")
 
     def phases(self) -> list[tuple[int, int, int | None]]:
         """`(first epoch, end epoch, size)` for each image size, in order."""
@@ -198,18 +180,6 @@ class Recipe:
         return transforms
 
 
-def resolve_profile(profile: str | None) -> str:
-    """The profile to use: the given one, else `COURSE_PROFILE`, else "laptop".
-
-    Raises:
-        ConfigError: if there is none of that name.
-    """
-    profile = profile or os.environ.get("COURSE_PROFILE") or "laptop"
-    if profile not in PROFILES:
-        raise ConfigError(f"profile={profile!r} is unknown. Choose one of {PROFILES}.")
-    return profile
-
-
 def recipe(profile: str, classic: bool = False, phase: str = "phase1_cifar", **overrides) -> Recipe:
     """The recipe of a profile, with some values replaced.
 
@@ -225,12 +195,8 @@ def recipe(profile: str, classic: bool = False, phase: str = "phase1_cifar", **o
     recipes = {"phase1_cifar": RECIPES, "phase2_histopathology": PHASE2_RECIPES}
     if phase not in recipes:
         raise ConfigError(f"phase={phase!r} has no recipes. Choose one of {tuple(recipes)}.")
-    values = {**(CLASSIC if classic else {}), **overrides}
-    try:
-        return replace(recipes[phase][resolve_profile(profile)], **values)
-    except TypeError as error:
-        known = ", ".join(Recipe.__dataclass_fields__)
-        raise ConfigError(f"Unknown hyper-parameter in {overrides}. There are: {known}.") from error
+    made = recipes[phase][resolve_profile(profile)]
+    return made.changed(**{**(CLASSIC if classic else {}), **overrides})
 
 
 def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:
@@ -275,6 +241,20 @@ def augmented(recipe: Recipe, kind: str) -> Recipe:
     return replace(recipe, **off)
 
 
+def ablations(recipe: Recipe) -> dict[str, Recipe]:
+    """The recipe, and the recipe less one ingredient each."""
+    changes = {
+        "whole recipe": {},
+        "no label smoothing": {"label_smoothing": 0.0},
+        "random flips": {"flip": "random"},
+        "no flips": {"flip": "none"},
+        "no shifts": {"shift": 0},
+        "SGD instead of Muon": {"optimizer": "sgd", "learning_rate": 0.2, "momentum": 0.9},
+        "one image size": {"sizes": ()},
+    }
+    return {name: replace(recipe, **values) for name, values in changes.items()}
+
+
 # Phase 1. The network of each profile: a preset of `common.models.resnet`.
 NETWORKS = {"smoke": "fast_small", "laptop": "fast", "full": "fast_large"}
 
@@ -287,27 +267,8 @@ RECIPES = {
     "smoke": Recipe(epochs=4, batch_size=100, learning_rate=0.06, sizes=((0.5, 20), (0.5, 24))),
     # Two processor cores: 69 minutes on an AMD EPYC without bfloat16. Learning rates:
     # cifar10-airbench's (batch 2000) scaled by the square root of the batch size for Muon,
-    # linearly for the rest. Chosen on validation images (JPEG CIFAR-10, seed 0, n = 5,000).
-    # In about 15 minutes on one core:
-    #   widths 64-256-256, 3 epochs at 24 pixels: 85.5 %, with TTA 86.4 %
-    #   widths 64-128-256, 5 epochs at 24 pixels: 86.2 %, with TTA 87.5 %
-    #   the same, 4 smaller epochs (16 and 20 pixels) and 3 at 24: 85.7 %, 87.3 %
-    #   the same with basic blocks in two stages, 1 epoch at 20 and 4 at 24: 86.0 %, 87.2 %
-    #   widths 64-128-256, 7 epochs at 24 pixels, from the second to the sixth without half of the
-    #     images whose loss is below the mean: 85.5 %, 87.2 %
-    #   widths 64-192-384, 5 epochs at 24 pixels, pooling before the convolution of stages 2
-    #     and 3: 84.3 %, 85.8 %
-    #   widths 32-128-256, 7 epochs at 24 pixels: 86.0 %
-    # In about 48 minutes on one core, with widths 64-128-256:
-    #   3 epochs at 20 pixels, 10 at 24: 87.7 %, with TTA 89.2 % (training accuracy 93.9 %)
-    #   3 at 20, 4 at 24, 3 at 28, 2 at 32: 88.3 %, with TTA 89.7 %
-    # In about 60 minutes on one core, with widths 64-128-256:
-    #   3 at 20, 6 at 24, 3 at 28, 3 at 32, cutout 8: 88.4 %, with TTA 89.5 %
-    #   3 at 20, 6 at 24, 7 at 28, random crops of 0.7 to 1 of the side, enlarged: 87.3 %, 88.4 %
-    # In 69 minutes on two cores, widths 64-256-256:
-    #   3 at 20, 5 at 24, 5 at 28, 5 at 32: 89.0 % (training accuracy 98.9 %)
-    #   the same on 49,000 images, mean of three seeds (n = 1,000): 89.5 %
-    # So short trainings prefer small images and narrow nets, and long ones the whole detail.
+    # linearly for the rest. Short trainings prefer small images and narrow nets, and long ones
+    # the whole detail.
     "laptop": Recipe(epochs=18, sizes=((3 / 18, 20), (5 / 18, 24), (5 / 18, 28), (5 / 18, 32))),
     # A GPU; meant to pass 94.29 % on the original CIFAR-10, and not measured by us. Evidence: the
     # network and the budget follow airbench95 (Jordan 2024: mean of 200 runs 95.0 %, 15 epochs,

@@ -18,17 +18,17 @@ from common.data.vocabulary import PAD, Vocabulary
 from common.errors import ConfigError, DataError
 from common.evaluation.captioners import bleu_4
 from common.files import read_json
-from common.models.decoders import DECODERS, decoder
+from common.models.captioning import DECODERS, decoder
 from common.training.backend import device_scope, device_settings
-from common.training.captioning import (
+from common.training.generation import SAMPLES, build_decoder
+from common.training.teacher_forcing import (
     CaptionedFeatures,
     CaptionRecipe,
     TeacherForced,
+    doubly_stochastic_penalty,
     fit_captioner,
-    looked_at_penalty,
     word_losses,
 )
-from common.training.generation import build_decoder
 
 HERE = Path(__file__).parent
 SETTINGS = device_settings(precision="float32")
@@ -98,20 +98,21 @@ def test_pads_are_not_in_the_loss():
     assert float(loss) == pytest.approx(float(cut), rel=1e-6)
 
 
-def test_looked_at_penalty_by_hand():
+def test_doubly_stochastic_penalty_by_hand():
     even = np.full((1, 4, 2), 0.5, "float32")
     counted = np.ones((1, 4), "float32")
-    assert float(looked_at_penalty(even, counted)) == pytest.approx(0)
+    assert float(doubly_stochastic_penalty(even, counted)) == pytest.approx(0)
     one_place = np.zeros((1, 4, 2), "float32")
     one_place[..., 0] = 1
-    assert float(looked_at_penalty(one_place, counted)) == pytest.approx(1)  # (1-2)^2 and (1-0)^2
+    # (1 - 2)^2 and (1 - 0)^2
+    assert float(doubly_stochastic_penalty(one_place, counted)) == pytest.approx(1)
     # A caption of pads counts for nothing, nor does what is looked at on pads.
     both = np.concatenate([one_place, even])
-    found = looked_at_penalty(both, np.array([[1, 1, 1, 1], [0, 0, 0, 0]], "float32"))
+    found = doubly_stochastic_penalty(both, np.array([[1, 1, 1, 1], [0, 0, 0, 0]], "float32"))
     assert float(found) == pytest.approx(1)
     # Nor what is looked at on the pads of a caption that has words.
     half = np.concatenate([one_place[:, :2], even[:, :2]], axis=1)
-    found = looked_at_penalty(half, np.array([[1, 1, 0, 0]], "float32"))
+    found = doubly_stochastic_penalty(half, np.array([[1, 1, 0, 0]], "float32"))
     assert float(found) == pytest.approx(1)
 
 
@@ -137,9 +138,9 @@ def test_all_five_learn_to_name_colours(name, tmp_path):
     history = result.history
     assert history["loss"].iloc[-1] < 0.5 * history["loss"].iloc[0]
     assert history["val_score"].max() > 0.8
-    told = read_json(tmp_path / "told.json")
-    assert list(told) == [str(epoch) for epoch in range(1, 21)]
-    assert set(told["20"].split()) <= set(VOCABULARY.words)
+    samples = read_json(tmp_path / SAMPLES)
+    assert list(samples) == [str(epoch) for epoch in range(1, 21)]
+    assert set(samples["20"].split()) <= set(VOCABULARY.words)
 
 
 def test_ends_with_the_best_epoch(tmp_path):
@@ -189,14 +190,14 @@ def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path):
         np.testing.assert_allclose(result.history[column], known.history[column], atol=1e-3)
     for one, other in zip(network.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
-    assert read_json(tmp_path / "told.json") == read_json(whole / "told.json")
+    assert read_json(tmp_path / SAMPLES) == read_json(whole / SAMPLES)
 
 
 SCRIPT = """
 import sys, time
 sys.path[:0] = [{here!r}, {root!r}]
 import keras
-from test_captioning import *
+from test_teacher_forcing import *
 class Slow(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         time.sleep(0.2)

@@ -1,0 +1,209 @@
+"""Rungs 4 and 5 of the ladder: decoders of self-attention."""
+
+from functools import partial
+
+import keras
+from keras import ops
+
+from common.layers import MultiHeadAttention, PositionEmbedding, causal_mask
+from common.models.captioning.base import Decoder
+
+
+@keras.saving.register_keras_serializable("course")
+class DecoderBlock(keras.layers.Layer):
+    """One block of the self-attention decoders, normalised before each part.
+
+    1. `x = x + dropout(SelfAttention(norm(x)))`: each word looks at the words up to itself.
+    2. `x = x + dropout(ImageAttention(norm(x), regions))`.
+    3. `x = x + dropout(W_2 gelu(W_1 norm(x)))`, word by word, with four times the width inside.
+
+    Sources: Vaswani et al. (2017); for the place of the norms Xiong et al., "On Layer
+    Normalization in the Transformer Architecture" (2020).
+
+    Args:
+        num_heads: Heads of both attentions; their size is `width / num_heads`.
+        dropout: Share of the numbers set to 0 in training.
+        seed: Of the dropout.
+
+    Call arguments:
+        x: `(B * K, T, width)`.
+        regions: `(B, N, width)`.
+
+    Returns:
+        `(B * K, T, width)` and the attention to the image `(B, h, K * T, N)`.
+    """
+
+    def __init__(self, num_heads: int, dropout: float = 0.0, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.seed = seed
+        self.drops = [
+            keras.layers.Dropout(dropout, seed=seed + i, dtype=self.dtype_policy) for i in range(3)
+        ]
+
+    def build(self, x_shape, regions_shape):
+        width, policy = x_shape[-1], self.dtype_policy
+        if width % self.num_heads:
+            raise ValueError(
+                f"The width must be a multiple of `num_heads`. Received: {width} and "
+                f"num_heads={self.num_heads}"
+            )
+        shape = (None, None, width)
+        attention = partial(
+            MultiHeadAttention, self.num_heads, width // self.num_heads, dtype=policy
+        )
+        self.self_attention = attention(name="self_attention")
+        self.image_attention = attention(name="image_attention")
+        self.self_attention.build(shape, shape)
+        self.image_attention.build(shape, regions_shape)
+        self.norms = [
+            keras.layers.LayerNormalization(dtype=policy, name=f"norm{i}") for i in range(3)
+        ]
+        for norm in self.norms:
+            norm.build(shape)
+        self.widen = keras.layers.Dense(4 * width, "gelu", dtype=policy, name="widen")
+        self.narrow = keras.layers.Dense(width, dtype=policy, name="narrow")
+        self.widen.build(shape)
+        self.narrow.build((None, None, 4 * width))
+
+    def call(self, x, regions, training=False):
+        return self.decode(x, self.project(regions), training)
+
+    def decode(self, x, image, training=False):
+        """As `call`, with the image from `project`."""
+        self_attention_norm, *_ = self.norms
+        normed = self_attention_norm(x)
+        mask = causal_mask(ops.shape(x)[1], ops.shape(x)[1])
+        kept = self.self_attention.project(normed)
+        return self._residuals(x, normed, *kept, mask, image, training)
+
+    def project(self, regions):
+        """Keys and values of the image, `(B, h, N, d)` each: computed once for all steps."""
+        return self.image_attention.project(regions)
+
+    def step(self, x, image, cache, time):
+        """One word.
+
+        Args:
+            x: `(B * K, 1, width)`.
+            image: From `project`.
+            cache: Keys and values of the words so far, `(B * K, h, max_length, d)` each.
+            time: int32 `(B * K,)`: the word's position.
+
+        Returns:
+            As `call`, and the cache with this word.
+        """
+        self_attention_norm, *_ = self.norms
+        normed = self_attention_norm(x)
+        places = ops.arange(cache[0].shape[2])[None, None, :, None]
+        now = places == time[:, None, None, None]
+        new = self.self_attention.project(normed)
+        cache = tuple(ops.where(now, n, c) for n, c in zip(new, cache, strict=True))
+        mask = places[:, 0, None, :, 0] <= time[:, None, None]  # (B * K, 1, max_length)
+        return *self._residuals(x, normed, *cache, mask, image, False), cache
+
+    def _residuals(self, x, normed, keys, values, mask, image, training):
+        """The three parts of the block, given what the words are to look at."""
+        _, image_norm, mlp_norm = self.norms
+        attended, _ = self.self_attention.attend(normed, keys, values, mask, training)
+        x = x + self.drops[0](attended, training=training)
+        # All words of an image's captions ask about the same regions.
+        time, width = ops.shape(x)[1], x.shape[2]
+        query = ops.reshape(image_norm(x), (ops.shape(image[0])[0], -1, width))
+        attended, weights = self.image_attention.attend(query, *image, training=training)
+        x = x + self.drops[1](ops.reshape(attended, (-1, time, width)), training=training)
+        hidden = self.narrow(self.widen(mlp_norm(x)))
+        return x + self.drops[2](hidden, training=training), weights
+
+    def compute_output_shape(self, x_shape, regions_shape):
+        return x_shape, (regions_shape[0], self.num_heads, None, regions_shape[1])
+
+    def get_config(self):
+        config = {"num_heads": self.num_heads, "dropout": self.dropout, "seed": self.seed}
+        return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable("course")
+class SelfAttentionDecoder(Decoder):
+    """Rungs 4 and 5: no recurrence; each word looks at all words before it and at the image.
+
+    1. `x_t = word_t + P[t]`; regions get a vector of their place, too.
+    2. `x = block(x, regions)`, `num_blocks` times, see `DecoderBlock`.
+    3. Logits: `E norm(x_t)`.
+
+    All steps of a training caption are computed at once. While generating, keys and values of
+    the words so far are kept. Rung 4 has one head: one weighted mean per block, word and time.
+    Rung 5 has several, which may look at several places at once.
+
+    Source: Vaswani et al., "Attention Is All You Need" (2017).
+
+    Args:
+        num_heads: Heads of each attention.
+        num_blocks: Number of blocks.
+        **kwargs: Those of `Decoder`.
+    """
+
+    has_places = True
+
+    def __init__(self, vocabulary_size: int, num_heads: int = 4, num_blocks: int = 2, **kwargs):
+        super().__init__(vocabulary_size, **kwargs)
+        if self.width % num_heads:
+            raise ValueError(
+                "`width` must be a multiple of `num_heads`. "
+                f"Received: width={self.width}, num_heads={num_heads}"
+            )
+        self.num_heads = num_heads
+        self.num_blocks = num_blocks
+        self.positions = self._made(PositionEmbedding, self.max_length, name="positions")
+        self.blocks = [
+            self._made(DecoderBlock, num_heads, self.dropout, self.seed + 10 * i, name=f"block{i}")
+            for i in range(1, num_blocks + 1)
+        ]
+        self.norm = self._made(keras.layers.LayerNormalization, name="norm")
+
+    def build_decoder(self, regions):
+        shape = (None, None, self.width)
+        self.positions.build(shape)
+        for block in self.blocks:
+            block.build(shape, (None, regions, self.width))
+        self.norm.build(shape)
+
+    def encode(self, features, training=False):
+        regions = super().encode(features, training)["regions"]
+        return {f"block{i}": block.project(regions) for i, block in enumerate(self.blocks)}
+
+    def initial_state(self, image, captions):
+        batch, heads, _, size = ops.shape(image["block0"][0])
+        rows = batch * captions
+        empty = ops.zeros((rows, heads, self.max_length, size), self.compute_dtype)
+        caches = {name: (empty, empty) for name in image}
+        return {"time": ops.zeros((rows,), "int32"), **caches}
+
+    def decode(self, words, image, training):
+        x = self.positions(words)
+        for name, block in zip(image, self.blocks, strict=True):
+            x, weights = block.decode(x, image[name], training)
+        logits = self._logits(x, training)
+        # (B, h, K * T, N) to (B * K, T, N)
+        time = ops.shape(words)[1]
+        attention = ops.reshape(ops.mean(weights, axis=1), (-1, time, weights.shape[-1]))
+        return logits, attention
+
+    def decode_step(self, words, state):
+        image, before = state["image"], state["words"]
+        time = before["time"]
+        after = {"time": time + 1}
+        # Every caption is at the same word.
+        x = self.positions(words[:, None], start=time[0])
+        for name, block in zip(image, self.blocks, strict=True):
+            x, weights, after[name] = block.step(x, image[name], before[name], time)
+        attention = ops.reshape(ops.mean(weights, axis=1), (-1, weights.shape[-1]))
+        return self._logits(x)[:, 0], after, attention
+
+    def _logits(self, x, training=False):
+        return self.embedding.logits(self.drop_output(self.norm(x), training=training))
+
+    def get_config(self):
+        config = {"num_heads": self.num_heads, "num_blocks": self.num_blocks}
+        return {**super().get_config(), **config}

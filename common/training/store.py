@@ -1,0 +1,231 @@
+"""Trained networks: read from runs and from the repository, and released into it.
+
+Whatever precision a network was trained in: it is judged in float32 and released in half precision,
+each time built anew from its record.
+"""
+
+from pathlib import Path
+
+import keras
+
+from common.data.vocabulary import Vocabulary
+from common.errors import ConfigError, DataError
+from common.files import read_json, write_atomically, write_json
+from common.models.captioning import Decoder, decoder
+from common.models.resnet import resnet
+from common.models.resnet_config import ResNetConfig
+from common.paths import repository_root
+from common.training.backend import dtype_policy
+from common.training.generation import build_decoder
+from common.training.run_folders import run_folder
+from common.training.runs import check_files, file_hashes, read_model, read_record
+
+CAPTIONING = "phase3_captioning"
+REWARDED = "rewarded"  # folder of released captioners that were trained by a reward
+WEIGHTS = "model.weights.h5"
+RESTORE = "Restore it: git checkout -- phase*/weights"
+
+
+def load_model(run: str | None = None, phase: str = "phase1_cifar") -> tuple[keras.Model, dict]:
+    """A trained network in float32, and the record of its training.
+
+    Args:
+        run: Name of a finished run under `outputs/runs`, or the path of its folder; `None` for
+            the weights that the repository carries.
+        phase: Whose released weights to take.
+
+    Raises:
+        ConfigError: if there is no such run, or it has not finished.
+        DataError: if its files are damaged.
+    """
+    folder = released_folder(phase) if run is None else run_folder(run)
+    record = read_record(folder)
+    return read_network(folder, None if run else RESTORE), record
+
+
+def read_network(folder: Path, advice: str | None = None) -> keras.Model:
+    """The network of a run's folder, finished or not, or of released weights, in float32.
+
+    Args:
+        folder: Where it is.
+        advice: What to do about damaged files, by default to train anew.
+
+    Raises:
+        DataError: if files are missing or damaged, or do not fit together.
+    """
+    described = read_description(folder)
+    check_files(folder, described, advice)
+    network = build(described, folder)
+    trained = folder / "model.keras"
+    if not trained.exists():
+        load_weights(network, folder / WEIGHTS)
+        return network
+    try:
+        network.set_weights(read_model(trained).get_weights())
+    except ValueError as error:
+        raise DataError(f"Record and model in {folder} do not fit together: {error}") from error
+    return network
+
+
+def read_description(folder: Path) -> dict:
+    """What a run, finished or not, or released weights are of: the record, or the config."""
+    if (folder / "record.json").exists():
+        return read_record(folder)
+    return read_json(folder / "config.json", dict)
+
+
+def build(described: dict, folder: Path, policy: str = "float32") -> keras.Model:
+    """The network that a record describes, untrained.
+
+    Args:
+        described: A record or a config: `network` (a `ResNetConfig` as a dict) and `classes`; or
+            `decoder` (its arguments and its `name`) and `backbone` (with its `shape`).
+        folder: Where it stands, for the error.
+        policy: Keras dtype policy.
+
+    Raises:
+        DataError: if it describes none.
+    """
+    try:
+        with dtype_policy(policy):
+            if "decoder" not in described:
+                config = ResNetConfig.from_dict(described["network"])
+                return resnet(config, num_classes=len(described["classes"]))
+            height, width, channels = described["backbone"]["shape"]
+            return build_decoder(decoder(**described["decoder"]), height * width, channels)
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{folder / 'record.json'} describes no network of this course ({error}). Restore it, "
+            "or train anew."
+        ) from error
+
+
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Loads a file of released weights.
+
+    Raises:
+        DataError: if it is missing, damaged or of another network.
+    """
+    try:
+        model.load_weights(path)
+    except Exception as error:  # whatever Keras and h5py make of changed bytes
+        raise DataError(f"{path} is missing or damaged: {str(error)[:300]}. {RESTORE}") from error
+
+
+def released_folder(phase: str = "phase1_cifar") -> Path:
+    """Where a phase keeps its released weights.
+
+    Raises:
+        ConfigError: outside a checkout of the repository.
+    """
+    root = repository_root()
+    if root is None:
+        raise ConfigError(
+            "The released weights come with the repository, and `common` is installed outside "
+            "one. Clone the repository and `pip install -e .` there, or name a run."
+        )
+    return root / phase / "weights"
+
+
+def released_record(phase: str = "phase1_cifar") -> dict | None:
+    """The record of a phase's released weights; `None` where there are none."""
+    root = repository_root()
+    folder = None if root is None else root / phase / "weights"
+    return read_record(folder) if folder and (folder / "record.json").exists() else None
+
+
+def release(model: keras.Model, record: dict, folder: Path) -> None:
+    """Writes a network's weights in float16 with its record, which says how to build it.
+
+    Args:
+        model: The network.
+        record: See `build`.
+        folder: Of the released weights.
+    """
+    write_half(model, build(record, folder, "float16"), folder)
+    write_record(record, folder)
+
+
+def write_half(model: keras.Model, half: keras.Model, folder: Path) -> None:
+    """Writes a network's weights by way of the same network in float16."""
+    half.set_weights(model.get_weights())
+    with write_atomically(folder / WEIGHTS) as temporary:
+        half.save_weights(temporary, overwrite=True)
+
+
+def write_record(record: dict, folder: Path) -> None:
+    """Writes the record beside released weights, and ties it to them."""
+    record["files"] = file_hashes(folder)
+    write_json(folder / "record.json", record)
+
+
+def read_captioner(folder: Path) -> tuple[Decoder, Vocabulary]:
+    """Decoder, in float32, and vocabulary of a run's folder or of released weights.
+
+    Raises:
+        DataError: if files are missing or damaged, or do not fit together.
+    """
+    network = read_network(folder)
+    vocabulary = Vocabulary.load(folder / "vocabulary.json")
+    if not isinstance(network, Decoder):
+        raise DataError(f"{folder} holds no decoder of captions. Restore the files of one run.")
+    if network.vocabulary_size != len(vocabulary):
+        raise DataError(
+            f"{folder / 'vocabulary.json'} has {len(vocabulary)} words, the decoder in {folder} "
+            f"was made for {network.vocabulary_size}. Restore the files of one run."
+        )
+    return network, vocabulary
+
+
+def read_captioner_record(folder: Path) -> dict:
+    """The record of a finished captioner.
+
+    Raises:
+        ConfigError: if it is of another phase.
+        DataError: if it is damaged.
+    """
+    record = read_record(folder)
+    if record.get("phase") != CAPTIONING:
+        raise ConfigError(
+            f"The run in {folder} is one of {record.get('phase')}, not of {CAPTIONING}."
+        )
+    kinds = {
+        "backbone": {"name": str, "weights": str, "hash": str, "shape": list},
+        "decoder": {"name": str, "vocabulary_size": int},
+        "decoding": {"beams": int, "length_penalty": (int, float)},
+    }
+    for part, values in kinds.items():
+        found = record.get(part)
+        for key, kind in values.items():
+            if not isinstance(found, dict) or not isinstance(found.get(key), kind):
+                raise DataError(
+                    f"{folder / 'record.json'} tells no {part}.{key}: it is damaged, or of another "
+                    "version of the course. Restore the file, or train anew."
+                )
+    return record
+
+
+def released_captioner(teacher_forced: bool = False) -> Path:
+    """Where the repository keeps its captioner of photos.
+
+    Args:
+        teacher_forced: The one that has not been trained by a reward yet, whatever there is.
+    """
+    folder = released_folder(CAPTIONING)
+    rewarded = folder / REWARDED
+    return rewarded if rewarded.is_dir() and not teacher_forced else folder
+
+
+def release_captioner(run: str | Path) -> tuple[Path, dict]:
+    """Writes a run's weights in half precision into the repository, with vocabulary and record.
+
+    Returns:
+        The folder, and the record.
+    """
+    source = run_folder(run)
+    record = read_captioner_record(source)
+    network, vocabulary = read_captioner(source)
+    folder = released_folder(CAPTIONING) / (REWARDED if "reward" in record else "")
+    vocabulary.save(folder / "vocabulary.json")
+    release(network, record, folder)
+    return folder, record
