@@ -1,7 +1,7 @@
 """Every hyper-parameter of image classification, in one place.
 
-`RECIPES` holds a recipe per profile for phase 1, `PHASE2_RECIPES` for phase 2; the trials that they
-come from stand in the phases' LOG.md.
+`RECIPES` holds a recipe per profile for phase 1, `PHASE2_RECIPES` for phase 2. The trials that the
+former come from stand in `phase1_cifar/LOG.md`.
 """
 
 from collections.abc import Sequence
@@ -255,7 +255,7 @@ def ablations(recipe: Recipe) -> dict[str, Recipe]:
     return {name: replace(recipe, **values) for name, values in changes.items()}
 
 
-# Phase 1. The network of each profile: a preset of `common.models.resnet`.
+# Phase 1. The network of each profile: one of `common.models.PRESETS`.
 NETWORKS = {"smoke": "fast_small", "laptop": "fast", "full": "fast_large"}
 
 # Training images used, validation included; `None` for all there are.
