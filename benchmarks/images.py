@@ -87,7 +87,7 @@ def colour(arguments):
 
     from common.data import load_patches
     from common.data.splits import make_splits
-    from common.evaluation.binary import best_threshold
+    from common.evaluation.thresholds import best_threshold
 
     def histograms(data):
         levels = np.arange(3) * 16 + (data.images >> 4).reshape(len(data), -1, 3)

@@ -10,17 +10,15 @@ A score that would be the same whatever the model says is NaN: precision or an a
 patches are of one class, F1 where none is positive. `what_is_missing` says why.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import auc, average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from common.errors import ConfigError, DataError
-from common.evaluation.metrics import calibration_error
-
-logger = logging.getLogger(__name__)
+from common.evaluation.bootstrap import compare, intervals, percentiles, resample
+from common.evaluation.metrics import binned, calibration_error, ratio
 
 # From the numbers of right and wrong calls at a threshold; F1 is of the positive class.
 COUNTED = (
@@ -58,7 +56,7 @@ def binary_scores(
         DataError: if labels or probabilities are none, or of different lengths.
         ConfigError: for a threshold outside 0..1 or of another shape.
     """
-    labels, probability = _check(labels, probability)
+    labels, probability = check_patches(labels, probability)
     counts = _counts(labels, probability, np.zeros(len(labels), int), threshold)[0]
     both = 0 < labels.sum() < len(labels)
     return {
@@ -97,7 +95,7 @@ def binary_confusion(
     classes: tuple[str, str] = ("negative", "positive"),
 ) -> pd.DataFrame:
     """Numbers of patches at the threshold: a row per true class, a column per predicted one."""
-    labels, probability = _check(labels, probability)
+    labels, probability = check_patches(labels, probability)
     one = np.zeros(len(labels), int)
     tp, fp, fn, tn = _counts(labels, probability, one, threshold)[0].astype(int)
     index, columns = pd.Index(classes, name="truth"), pd.Index(classes, name="predicted")
@@ -111,7 +109,7 @@ def scores_per_patient(
 
     NaN where a patient has no patch that the score is about.
     """
-    labels, probability = _check(labels, probability)
+    labels, probability = check_patches(labels, probability)
     names, number = _patients(patients, len(labels))
     counts = _counts(labels, probability, number, threshold)
     patches, positives = counts.sum(axis=1), counts[:, 0] + counts[:, 2]
@@ -127,75 +125,6 @@ def scores_per_patient(
     )
 
 
-def operating_points(labels: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
-    """What each possible threshold gives: the precision-recall and the ROC curve in one table.
-
-    Returns:
-        A row per distinct probability, used as threshold, from the strictest to the loosest, after
-        a first row (`inf`) that calls nothing positive: `threshold`, `precision` (NaN in the
-        first row), `recall`, `false_positive_rate`, `f1`.
-
-    Raises:
-        DataError: if all labels are of one class.
-    """
-    labels, probability = _check(labels, probability)
-    _need_both(labels, "There is no curve to draw")
-    false_rate, recall, threshold = roc_curve(labels, probability, drop_intermediate=False)
-    positives = labels.sum()
-    tp = np.rint(recall * positives)
-    called = tp + np.rint(false_rate * (len(labels) - positives))
-    return pd.DataFrame(
-        {
-            "threshold": threshold,
-            "precision": _ratio(tp, called),
-            "recall": recall,
-            "false_positive_rate": false_rate,
-            "f1": 2 * tp / (called + positives),
-        }
-    )
-
-
-def curve_areas(points: pd.DataFrame) -> tuple[float, float]:
-    """`(average_precision, roc_auc)` of a table of `operating_points`."""
-    steps = np.diff(points["recall"]) * points["precision"][1:]
-    return float(steps.sum()), float(auc(points["false_positive_rate"], points["recall"]))
-
-
-def best_threshold(
-    labels: np.ndarray, probability: np.ndarray, default: float | None = None
-) -> float:
-    """The threshold of the highest F1; for validation patches, to be used on others.
-
-    It lies midway between the last probability that is called positive and the next lower one (or
-    0), so that it depends on neither alone. Of equally good thresholds the highest is taken: it
-    raises the fewest false alarms.
-
-    Args:
-        labels, probability: See the module's docstring.
-        default: What to take, with a warning, where all labels are of one class.
-
-    Raises:
-        DataError: if all labels are of one class, where any threshold could be justified, and
-            there is no default.
-    """
-    labels, probability = _check(labels, probability)
-    if default is not None and labels.min() == labels.max():
-        kind = ("negative", "positive")[labels[0]]
-        logger.warning(
-            "All %s patches to choose a threshold on are %s: %s is taken.",
-            len(labels),
-            kind,
-            default,
-        )
-        return default
-    _need_both(labels, "There is no best threshold")
-    points = operating_points(labels, probability)
-    best = int(points["f1"].argmax())
-    upper, lower = [*points["threshold"], 0.0][best : best + 2]
-    middle = (upper + lower) / 2
-    return float(middle if middle > lower else upper)  # neighbouring floats have no middle
-
-
 def binary_reliability(labels: np.ndarray, probability: np.ndarray, bins: int = 15) -> pd.DataFrame:
     """How often patches of a promised probability are positive, in bins of equal width.
 
@@ -207,21 +136,8 @@ def binary_reliability(labels: np.ndarray, probability: np.ndarray, bins: int = 
         A row per bin `(low, high]`: `low`, `high`, `count`, mean probability as `confidence`, and
         the share that is positive as `accuracy` (NaN if empty).
     """
-    labels, probability = _check(labels, probability)
-    if bins < 1:
-        raise ConfigError(f"bins must be at least 1. Received: {bins}")
-    number = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
-    count = np.bincount(number, minlength=bins)
-    edges = np.linspace(0, 1, bins + 1)
-    return pd.DataFrame(
-        {
-            "low": edges[:-1],
-            "high": edges[1:],
-            "count": count,
-            "confidence": _ratio(np.bincount(number, probability, bins), count),
-            "accuracy": _ratio(np.bincount(number, labels, bins), count),
-        }
-    )
+    labels, probability = check_patches(labels, probability)
+    return binned(probability, labels, bins)
 
 
 def patient_bootstrap(
@@ -265,11 +181,10 @@ def patient_bootstrap(
         DataError: as `binary_scores`.
         ConfigError: for an unknown metric, no sample, or a confidence outside 0..1.
     """
-    results = _bootstrap(
-        {"": (probability, threshold)}, labels, patients, metrics, samples, confidence, seed
+    scores = _resampled(
+        labels, probability, patients, threshold, metrics, samples, confidence, seed
     )
-    rows = {name: _interval(values, confidence) for name, values in results[""].items()}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
+    return intervals(scores, confidence)
 
 
 def compare_bootstrap(
@@ -303,29 +218,18 @@ def compare_bootstrap(
     Raises:
         ConfigError, DataError: as `patient_bootstrap`, or for a missing name.
     """
-    if reference not in probabilities:
-        raise ConfigError(f"reference={reference!r} is none of: {', '.join(probabilities)}")
     if not isinstance(thresholds, Mapping):
         thresholds = dict.fromkeys(probabilities, thresholds)
     if missing := [name for name in probabilities if name not in thresholds]:
         raise ConfigError(f"There is no threshold for: {', '.join(missing)}")
-    predictors = {name: (values, thresholds[name]) for name, values in probabilities.items()}
-    results = _bootstrap(predictors, labels, patients, metrics, samples, confidence, seed)
-    rows = []
-    for method, scores in results.items():
-        for metric, values in scores.items():
-            difference = _interval(values - results[reference][metric], confidence)
-            rows.append(
-                {
-                    "method": method,
-                    "metric": metric,
-                    **_interval(values, confidence),
-                    "difference": difference["value"],
-                    "difference_low": difference["low"],
-                    "difference_high": difference["high"],
-                }
-            )
-    return pd.DataFrame(rows)
+
+    def score(predictor):
+        return _resampled(labels, *predictor, metrics, samples, confidence, seed)
+
+    predictors = {
+        name: (values, patients, thresholds[name]) for name, values in probabilities.items()
+    }
+    return compare(predictors, reference, score, confidence)
 
 
 def curve_bands(
@@ -349,12 +253,12 @@ def curve_bands(
         ConfigError: as `patient_bootstrap`.
         DataError: with fewer than two patients, or if all labels are of one class.
     """
-    labels, probability = _check(labels, probability)
-    _need_both(labels, "There is no curve to draw")
+    labels, probability = check_patches(labels, probability)
+    need_both_classes(labels, "There is no curve to draw")
     names, number = _patients(patients, len(labels))
     if len(names) < 2:
         raise DataError(ONE_PATIENT)
-    weights = _resample(len(names), samples, confidence, seed)[1:]
+    weights = resample(len(names), samples, confidence, seed)[1:]
     at = np.linspace(0, 1, 101)
     precision, recall = [], []
     for tp, fp in _cumulative(labels, probability, number, weights):
@@ -367,60 +271,31 @@ def curve_bands(
             recall.append(np.concatenate([[0], hits])[place] / hits[-1])
     if not precision:
         raise DataError("No resample has patches of both classes: there are too few patients.")
-    tails = (1 - confidence) / 2, (1 + confidence) / 2
     columns = {"at": at}
     for name, curves in (("precision", precision), ("recall", recall)):
-        columns[f"{name}_low"], columns[f"{name}_high"] = np.quantile(curves, tails, axis=0)
+        columns[f"{name}_low"], columns[f"{name}_high"] = percentiles(curves, confidence)
     return pd.DataFrame(columns)
 
 
-def _bootstrap(predictors, labels, patients, wanted, samples, confidence, seed) -> dict:
-    """By predictor and metric (1 + samples,) values: on all patches, then on each resample."""
+def _resampled(
+    labels, probability, patients, threshold, wanted, samples, confidence, seed
+) -> dict[str, np.ndarray]:
+    """By metric (1 + samples,) values: on all patches, then on each resample."""
     if unknown := [name for name in wanted if name not in METRICS]:
         raise ConfigError(
             f"Metric {', '.join(map(repr, unknown))} is unknown. Choose some of {METRICS}."
         )
-    results = {}
-    for method, (probability, threshold) in predictors.items():
-        labels, probability = _check(labels, probability)
-        names, number = _patients(patients, len(labels))
-        weights = _resample(len(names), samples, confidence, seed)
-        counts = _counts(labels, probability, number, threshold)
-        values = _counted(*(weights @ counts).T)
-        squares = np.bincount(number, (probability - labels) ** 2)
-        values["brier"] = weights @ squares / (weights @ counts.sum(axis=1))
-        if set(wanted) & set(AREAS):
-            parts = [_areas(*part) for part in _cumulative(labels, probability, number, weights)]
-            values |= dict(zip(AREAS, np.concatenate(parts, axis=1), strict=True))
-        results[method] = {name: values[name] for name in wanted}
-    return results
-
-
-def _resample(patients, samples, confidence, seed) -> np.ndarray:
-    """How often each resample holds each patient, (1 + samples, patients); first: each once.
-
-    One patient cannot be resampled: there is the first row only.
-    """
-    if samples < 1 or not 0 < confidence < 1:
-        raise ConfigError(
-            "Wanted samples >= 1 and a confidence between 0 and 1. "
-            f"Received: samples={samples}, confidence={confidence}"
-        )
-    if patients < 2:
-        return np.ones((1, patients))
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(patients, np.full(patients, 1 / patients), size=samples)
-    return np.concatenate([np.ones((1, patients)), drawn])
-
-
-def _interval(values, confidence) -> dict[str, float]:
-    """`value` is the first; `low`, `high` and `undefined` are of the others, the resamples."""
-    resamples = values[1:]
-    defined = resamples[np.isfinite(resamples)]
-    tails = (1 - confidence) / 2, (1 + confidence) / 2
-    low, high = np.quantile(defined, tails) if len(defined) else (np.nan, np.nan)
-    undefined = 1 - len(defined) / len(resamples) if len(resamples) else 1.0
-    return {"value": values[0], "low": low, "high": high, "undefined": undefined}
+    labels, probability = check_patches(labels, probability)
+    names, number = _patients(patients, len(labels))
+    weights = resample(len(names), samples, confidence, seed)
+    counts = _counts(labels, probability, number, threshold)
+    values = _counted(*(weights @ counts).T)
+    squares = np.bincount(number, (probability - labels) ** 2)
+    values["brier"] = weights @ squares / (weights @ counts.sum(axis=1))
+    if set(wanted) & set(AREAS):
+        parts = [_areas(*part) for part in _cumulative(labels, probability, number, weights)]
+        values |= dict(zip(AREAS, np.concatenate(parts, axis=1), strict=True))
+    return {name: values[name] for name in wanted}
 
 
 def _counts(labels, probability, number, threshold) -> np.ndarray:
@@ -444,14 +319,14 @@ def _counted(tp, fp, fn, tn) -> dict[str, np.ndarray]:
     """`COUNTED` from counts of any shape."""
     positives, negatives = tp + fn, tn + fp
     n = positives + negatives
-    f1, f1_of_negatives = _ratio(2 * tp, 2 * tp + fp + fn), _ratio(2 * tn, 2 * tn + fp + fn)
-    recall, specificity = _ratio(tp, positives), _ratio(tn, negatives)
+    f1, f1_of_negatives = ratio(2 * tp, 2 * tp + fp + fn), ratio(2 * tn, 2 * tn + fp + fn)
+    recall, specificity = ratio(tp, positives), ratio(tn, negatives)
     weighted = positives * np.nan_to_num(f1) + negatives * np.nan_to_num(f1_of_negatives)
     both = (positives > 0) & (negatives > 0)
     return {
         "f1": np.where(positives > 0, f1, np.nan),
         "weighted_f1": weighted / n,
-        "precision": np.where(both, _ratio(tp, tp + fp), np.nan),
+        "precision": np.where(both, ratio(tp, tp + fp), np.nan),
         "recall": recall,
         "specificity": specificity,
         "accuracy": (tp + tn) / n,
@@ -479,21 +354,19 @@ def _areas(tp, fp) -> tuple[np.ndarray, np.ndarray]:
     """Average precision and ROC AUC of each row; NaN where only one class was drawn."""
     positives, negatives = tp[:, -1], fp[:, -1]
     step_up, step_right = np.diff(tp, prepend=0), np.diff(fp, prepend=0)
-    precision = np.nan_to_num(_ratio(tp, tp + fp))
+    precision = np.nan_to_num(ratio(tp, tp + fp))
     both = (positives > 0) & (negatives > 0)
     area = (step_right * (tp - step_up / 2)).sum(axis=1)  # equal scores count half
-    average = _ratio((step_up * precision).sum(axis=1), np.where(both, positives, 0))
-    return average, _ratio(area, positives * negatives)
+    average = ratio((step_up * precision).sum(axis=1), np.where(both, positives, 0))
+    return average, ratio(area, positives * negatives)
 
 
-def _ratio(part, whole) -> np.ndarray:
-    """NaN where `whole` is 0."""
-    part, whole = np.asarray(part, float), np.asarray(whole, float)
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+def check_patches(labels: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as int64, probabilities as float64: thresholds are compared in full precision.
 
-
-def _check(labels, probability) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as int64, probabilities as float64: thresholds are compared in full precision."""
+    Raises:
+        DataError: if they are not as the module's docstring says.
+    """
     labels, probability = np.asarray(labels), np.asarray(probability)
     if probability.ndim != 1 or labels.shape != probability.shape or not len(labels):
         raise DataError(
@@ -520,7 +393,8 @@ def _patients(patients, n) -> tuple[np.ndarray, np.ndarray]:
     return np.unique(patients, return_inverse=True)
 
 
-def _need_both(labels, consequence) -> None:
+def need_both_classes(labels: np.ndarray, consequence: str) -> None:
+    """Raises a `DataError` that begins with the consequence if all labels are of one class."""
     if labels.min() == labels.max():
         kind = ("negative", "positive")[labels[0]]
         raise DataError(

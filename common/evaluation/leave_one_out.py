@@ -14,8 +14,8 @@ import pandas as pd
 
 from common.data.images import ImageData
 from common.data.splits import leave_one_patient_out
-from common.evaluation.binary import best_threshold
 from common.evaluation.classification import predict
+from common.evaluation.thresholds import best_threshold
 from common.files import check_output, hold, write_atomically
 from common.models.resnet_config import ResNetConfig
 from common.paths import display

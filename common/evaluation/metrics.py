@@ -72,23 +72,39 @@ def reliability_table(
         A row per bin: `low`, `high`, `count`, mean `confidence` and `accuracy` (NaN if empty).
     """
     labels, probabilities = _check(labels, probabilities)
+    return binned(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, bins)
+
+
+def binned(promised: np.ndarray, kept: np.ndarray, bins: int) -> pd.DataFrame:
+    """Means of probabilities (N,) and of what came true (N,), in bins of equal width of the former.
+
+    Returns:
+        The table of `reliability_table`.
+
+    Raises:
+        ConfigError: for less than one bin.
+    """
     if bins < 1:
         raise ConfigError(f"bins must be at least 1. Received: {bins}")
-    confidence = probabilities.max(axis=1).astype("float64")
-    correct = probabilities.argmax(axis=1) == labels
-    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    promised = promised.astype("float64")
+    number = np.clip(np.ceil(promised * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(number, minlength=bins)
-    total = np.where(count, count, np.nan)
     edges = np.linspace(0, 1, bins + 1)
     return pd.DataFrame(
         {
             "low": edges[:-1],
             "high": edges[1:],
             "count": count,
-            "confidence": np.bincount(number, confidence, bins) / total,
-            "accuracy": np.bincount(number, correct, bins) / total,
+            "confidence": ratio(np.bincount(number, promised, bins), count),
+            "accuracy": ratio(np.bincount(number, kept, bins), count),
         }
     )
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """`part / whole`, NaN where `whole` is 0."""
+    part, whole = np.asarray(part, float), np.asarray(whole, float)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
 def expected_calibration_error(

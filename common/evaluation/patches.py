@@ -8,13 +8,9 @@ import numpy as np
 import pandas as pd
 
 from common.data.images import ImageData
-from common.evaluation.binary import (
-    ONE_PATIENT,
-    best_threshold,
-    patient_bootstrap,
-    what_is_missing,
-)
+from common.evaluation.binary import ONE_PATIENT, patient_bootstrap, what_is_missing
 from common.evaluation.classification import predict
+from common.evaluation.thresholds import best_threshold
 
 
 @dataclass(frozen=True)

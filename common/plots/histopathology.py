@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from common.errors import DataError
-from common.evaluation.binary import curve_areas
+from common.evaluation.thresholds import curve_areas
 from common.plots.style import GREY, PALETTE, SEQUENTIAL, WIDTH, new_figure, plain
 from common.plots.training import _need
 

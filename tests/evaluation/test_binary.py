@@ -10,6 +10,7 @@ from sklearn import metrics as sk
 from common.errors import ConfigError, DataError
 from common.evaluation import binary
 from common.evaluation.metrics import calibration_error, temperature_scaling
+from common.evaluation.thresholds import best_threshold, curve_areas, operating_points
 
 # Three patients. At 0.5: a has a hit, a false alarm and a miss; b a hit and a right refusal; c is
 # all negative, with a false alarm.
@@ -131,7 +132,7 @@ def test_scores_of_each_patient():
 
 def test_operating_points_are_both_curves_of_scikit_learn():
     labels, probability, _ = made_up()
-    points = binary.operating_points(labels, probability)
+    points = operating_points(labels, probability)
     precision, recall, thresholds = sk.precision_recall_curve(labels, probability)
     np.testing.assert_allclose(points["threshold"][1:], thresholds[::-1])
     np.testing.assert_allclose(points["precision"][1:], precision[-2::-1])
@@ -144,36 +145,36 @@ def test_operating_points_are_both_curves_of_scikit_learn():
         sk.average_precision_score(labels, probability),
         sk.roc_auc_score(labels, probability),
     )
-    assert binary.curve_areas(points) == pytest.approx(areas)
+    assert curve_areas(points) == pytest.approx(areas)
 
 
 def test_best_threshold_lies_between_two_probabilities():
     # F1 by calls, from the top: 0.5, 0.8, 2/3, 6/7, 3/4: the best cut is after the fourth.
     labels, probability = np.array([1, 1, 0, 1, 0]), np.array([0.9, 0.8, 0.6, 0.5, 0.1])
-    assert binary.best_threshold(labels, probability) == pytest.approx(0.3)
-    assert binary.best_threshold([0, 1, 1], [0.2, 0.4, 0.8]) == pytest.approx(0.3)
+    assert best_threshold(labels, probability) == pytest.approx(0.3)
+    assert best_threshold([0, 1, 1], [0.2, 0.4, 0.8]) == pytest.approx(0.3)
 
 
 def test_best_threshold_of_ties_is_the_highest():
     # Both one call and all three have the F1 of 2/3.
-    assert binary.best_threshold([1, 0, 0, 1], [0.9, 0.5, 0.5, 0.1]) == pytest.approx(0.7)
+    assert best_threshold([1, 0, 0, 1], [0.9, 0.5, 0.5, 0.1]) == pytest.approx(0.7)
 
 
 def test_best_threshold_calls_all_positive_where_the_scores_say_nothing():
-    threshold = binary.best_threshold([1, 0, 1], [0.4, 0.4, 0.4])
+    threshold = best_threshold([1, 0, 1], [0.4, 0.4, 0.4])
     assert threshold == pytest.approx(0.2)
-    assert binary.best_threshold([1, 0], [0.0, 0.0]) == 0
+    assert best_threshold([1, 0], [0.0, 0.0]) == 0
 
 
 def test_best_threshold_separates_neighbouring_floats():
     low, high = 0.5, np.nextafter(0.5, 1)
-    threshold = binary.best_threshold([0, 1], [low, high])
+    threshold = best_threshold([0, 1], [low, high])
     assert low < threshold <= high
 
 
 def test_best_threshold_is_no_worse_than_any_other():
     labels, probability, _ = made_up(digits=6)
-    best = binary.binary_scores(labels, probability, binary.best_threshold(labels, probability))
+    best = binary.binary_scores(labels, probability, best_threshold(labels, probability))
     others = [sk.f1_score(labels, probability >= t) for t in np.linspace(0, 1, 51)]
     assert best["f1"] >= max(others)
 
@@ -355,7 +356,7 @@ def test_difference_by_hand():
 def test_bands_hold_the_curve_and_are_pointwise_quantiles():
     labels, probability, patients = made_up(digits=6)
     bands = binary.curve_bands(labels, probability, patients, samples=200, seed=3)
-    points = binary.operating_points(labels, probability)
+    points = operating_points(labels, probability)
     for at in (0.3, 0.5, 0.8):
         row = bands.set_index("at").loc[at]
         reached = points[points["recall"] >= at].iloc[0]
@@ -366,7 +367,7 @@ def test_bands_hold_the_curve_and_are_pointwise_quantiles():
     precision = []
     for times in np.random.default_rng(3).multinomial(12, np.full(12, 1 / 12), size=200):
         i = repeated(patients, np.repeat(names, times))
-        part = binary.operating_points(labels[i], probability[i])
+        part = operating_points(labels[i], probability[i])
         precision.append(part.loc[part["recall"] >= 0.5 - 1e-9, "precision"].iloc[0])
     expected = np.quantile(precision, [0.025, 0.975])
     np.testing.assert_allclose(bands.loc[50, ["precision_low", "precision_high"]], expected)
@@ -395,9 +396,7 @@ def test_a_threshold_is_a_probability(threshold):
         binary.binary_scores(LABELS, PROBABILITY, threshold)
 
 
-@pytest.mark.parametrize(
-    "function", [binary.best_threshold, binary.operating_points], ids=["threshold", "curve"]
-)
+@pytest.mark.parametrize("function", [best_threshold, operating_points], ids=["threshold", "curve"])
 def test_curves_and_thresholds_need_both_classes(function):
     with pytest.raises(DataError, match="all 7 patches are negative. Take patients of both"):
         function(np.zeros(7, int), PROBABILITY)
@@ -436,7 +435,7 @@ def test_one_patient_has_scores_and_no_intervals():
 
 
 def test_a_threshold_where_there_is_one_class_only(caplog):
-    assert binary.best_threshold(np.zeros(7, int), PROBABILITY, default=0.5) == 0.5
+    assert best_threshold(np.zeros(7, int), PROBABILITY, default=0.5) == 0.5
     assert "All 7 patches to choose a threshold on are negative: 0.5 is taken." in caplog.text
-    chosen = binary.best_threshold(LABELS, PROBABILITY)
-    assert binary.best_threshold(LABELS, PROBABILITY, default=0.5) == chosen
+    chosen = best_threshold(LABELS, PROBABILITY)
+    assert best_threshold(LABELS, PROBABILITY, default=0.5) == chosen

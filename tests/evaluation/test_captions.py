@@ -10,6 +10,9 @@ from nltk.translate import bleu_score, meteor_score
 from common.data.vocabulary import BAD_ENDINGS, normalise
 from common.errors import ConfigError, DataError
 from common.evaluation import captions as cap
+from common.evaluation.bootstrap import resample
+from common.evaluation.captions import report, rouge_meteor
+from common.evaluation.captions.bleu_score import bleu_of
 from common.paths import data_dir
 
 # Of these captions the first is right, the second too short; the third repeats itself and is cut
@@ -77,7 +80,7 @@ def no_warnings():
 
 @pytest.fixture
 def no_wordnet(monkeypatch):
-    monkeypatch.setattr(cap, "_why_no_wordnet", lambda: "not here")
+    monkeypatch.setattr(rouge_meteor, "_why_no_wordnet", lambda: "not here")
 
 
 def by_nltk(captions, references):
@@ -113,7 +116,7 @@ def test_bleu_is_that_of_nltk(many):
     assert min(expected) > 1
     assert list(cap.bleu(captions, references).values()) == pytest.approx(expected, abs=1e-9)
     counts = cap.SentenceBleu(references).counts(captions).sum(axis=0)
-    assert list(cap._bleu_of(counts).values()) == pytest.approx(expected, abs=1e-9)
+    assert list(bleu_of(counts).values()) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("caption", ["", "x", "x y z u v", "a", "a dog", "dog a b snow", "in the"])
@@ -122,7 +125,7 @@ def test_bleu_is_zero_where_nothing_matches(caption):
     scores = list(cap.bleu(captions, references).values())
     counts = cap.SentenceBleu(references).counts(captions)[0]
     assert [score > 0 for score in scores] == list(np.logical_and.accumulate(counts[:4] > 0))
-    assert list(cap._bleu_of(counts).values()) == pytest.approx(scores, abs=1e-9)
+    assert list(bleu_of(counts).values()) == pytest.approx(scores, abs=1e-9)
 
 
 @pytest.mark.parametrize("smoothing", list(cap.SMOOTHINGS))
@@ -258,7 +261,7 @@ def test_meteor_with_a_wordnet_that_knows_no_synonyms(monkeypatch):
         def synsets(word):
             return []
 
-    monkeypatch.setattr(cap, "_why_no_wordnet", lambda: None)
+    monkeypatch.setattr(rouge_meteor, "_why_no_wordnet", lambda: None)
     score = functools.partial(meteor_score.meteor_score, wordnet=WordNet())
     monkeypatch.setattr(meteor_score, "meteor_score", score)
     scores = cap.meteor(CAPTIONS, REFERENCES)
@@ -366,9 +369,9 @@ def test_intervals_hold_the_scores(no_wordnet):
 
 def test_a_resample_is_scored_as_the_images_it_holds():
     captions, references = made_up()
-    weights = cap._resample(len(captions), 5, 0.95, seed=3)
+    weights = resample(len(captions), 5, 0.95, seed=3)
     assert (weights.sum(axis=1) == len(captions)).all()
-    scores = cap._resampled(captions, references, weights)
+    scores = report._resampled(captions, references, weights)
     for sample, row in enumerate(weights.astype(int)):
         drawn = np.repeat(np.arange(len(captions)), row)
         expected = by_nltk([captions[i] for i in drawn], [references[i] for i in drawn])

@@ -7,6 +7,7 @@ import pytest
 from common import plots
 from common.errors import ConfigError, DataError
 from common.evaluation import binary
+from common.evaluation.thresholds import operating_points
 from common.plots.evaluation import overlay
 from common.plots.histopathology import CALLS, tint
 from common.plots.style import PALETTE
@@ -432,7 +433,7 @@ def test_maps_of_which_nobody_knows_the_truth_show_what_is_called():
     assert [axes.get_title() for axes in alone.axes[:1]] == ["probability"] and not alone.legends
 
 
-POINTS = binary.operating_points([1, 1, 0, 1, 0], [0.9, 0.8, 0.6, 0.5, 0.1])
+POINTS = operating_points([1, 1, 0, 1, 0], [0.9, 0.8, 0.6, 0.5, 0.1])
 
 
 def test_curves_tell_their_areas_and_mark_the_threshold():

@@ -19,6 +19,7 @@ from common import plots
 from common.data.synthetic import synthetic_images
 from common.errors import DataError
 from common.evaluation import binary
+from common.evaluation.thresholds import operating_points
 from common.plots.style import new_figure
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -113,7 +114,7 @@ PATIENT = RNG.integers(0, 24, 3000)
 TUMOUR = (RNG.random(3000) < (PATIENT / 48)).astype(int)
 PROBABILITY = 1 / (1 + np.exp(-3 * TUMOUR + 1.5 - RNG.standard_normal(3000)))
 NAMES = np.array([f"{10253 + 7 * i}" for i in range(24)])[PATIENT]
-POINTS = binary.operating_points(TUMOUR, PROBABILITY)
+POINTS = operating_points(TUMOUR, PROBABILITY)
 PATIENTS = binary.scores_per_patient(TUMOUR, PROBABILITY, NAMES, 0.5)
 MANY_PATIENTS = pd.concat([PATIENTS] * 3, ignore_index=True)
 INTERVALS = binary.compare_bootstrap(
