@@ -1,26 +1,24 @@
 """Every figure of the lessons: each function takes arrays or tables and returns a `Figure`."""
 
-from common.plots.captions import (
+from common.plots.binary import forest_plot, precision_recall_roc, threshold_sweep
+from common.plots.caption_data import (
     agreement,
-    attention_words,
-    beam_curve,
     caption_gallery,
     caption_lengths,
     captioned_images,
-    cost_per_step,
-    error_kinds,
-    feature_maps,
     frequent_words,
-    ladder_diagram,
-    memory_curves,
+    word_frequencies,
+    word_map,
+)
+from common.plots.caption_maps import attention_words, feature_maps, region_similarity
+from common.plots.caption_scores import (
+    beam_curve,
+    error_kinds,
     metric_bars,
-    region_similarity,
     reward_along_a_line,
     reward_curves,
     scores_by_share,
     training_curves,
-    word_frequencies,
-    word_map,
 )
 from common.plots.data import (
     channel_histograms,
@@ -31,6 +29,7 @@ from common.plots.data import (
     near_duplicates,
     resolution_comparison,
 )
+from common.plots.decoders import cost_per_step, ladder_diagram, memory_curves
 from common.plots.evaluation import (
     answer_gallery,
     class_scores,
@@ -38,25 +37,15 @@ from common.plots.evaluation import (
     mistake_gallery,
     reliability_diagram,
     robustness,
-    saliency_overlays,
     tta_gain,
 )
-from common.plots.histopathology import (
-    forest_plot,
-    labelled_slides,
-    patient_balance,
-    patient_scores,
-    precision_recall_roc,
-    probability_maps,
-    randomisation_curves,
-    stain_densities,
-    threshold_sweep,
-)
 from common.plots.models import depth_degradation, gradient_norms, stage_costs
+from common.plots.patients import patient_balance, patient_scores, stain_densities
+from common.plots.saliency import randomisation_curves, saliency_overlays
+from common.plots.slides import labelled_slides, probability_maps
 from common.plots.style import mosaic_figure, png, save_figure, use_style
 from common.plots.training import (
     ablation,
-    accuracy_against,
     compare_runs,
     learning_curves,
     learning_rate_finder,
@@ -65,8 +54,8 @@ from common.plots.training import (
 
 __all__ = [
     "ablation",
-    "accuracy_against",
     "agreement",
+    "answer_gallery",
     "attention_words",
     "beam_curve",
     "caption_gallery",
@@ -93,7 +82,6 @@ __all__ = [
     "mean_images",
     "memory_curves",
     "metric_bars",
-    "answer_gallery",
     "mistake_gallery",
     "mosaic_figure",
     "near_duplicates",
@@ -105,9 +93,9 @@ __all__ = [
     "randomisation_curves",
     "region_similarity",
     "reliability_diagram",
+    "resolution_comparison",
     "reward_along_a_line",
     "reward_curves",
-    "resolution_comparison",
     "robustness",
     "saliency_overlays",
     "save_figure",

@@ -9,14 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from common.errors import ConfigError, DataError
-from common.plots.style import (
-    PALETTE,
-    label_bars,
-    mosaic_figure,
-    new_figure,
-    plain,
-    plain_text,
-)
+from common.plots.style import PALETTE, label_bars, mosaic_figure, new_figure, plain, plain_text
 
 CHANNELS = ("red", "green", "blue")
 # Blue, orange and green would be told apart, but red is expected to be red.
@@ -61,7 +54,7 @@ def class_balance(counts: pd.Series | pd.DataFrame) -> Figure:
     table = table.rename(columns=plain)
     long = table.rename_axis("class").reset_index().melt("class", var_name="split")
     bars = len(long)
-    palette = [PALETTE[i % len(PALETTE)] for i in range(len(table.columns))]
+    palette = sns.color_palette(PALETTE, len(table.columns))
     figure, [[axes]] = new_figure(height=max(2.0, 0.16 * bars + 0.9))
     several = len(table.columns) > 1
     sns.barplot(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -12,15 +11,15 @@ from common.errors import DataError
 from common.evaluation.metrics import calibration_error
 from common.plots.style import (
     GREY,
-    HEAT,
     PALETTE,
     SEQUENTIAL,
+    legend_beside,
     mosaic_figure,
+    need_columns,
     new_figure,
     plain,
     plain_text,
 )
-from common.plots.training import _need
 
 _MOST_WRITTEN = 40  # classes of a confusion matrix whose numbers can still be read
 
@@ -35,7 +34,7 @@ def confusion_matrix(table: pd.DataFrame, title: str = "Confusion matrix") -> Fi
         table: Numbers of images, a row per true class, a column per predicted one.
         title: Of the figure.
     """
-    _need(table)
+    need_columns(table)
     counts = table.to_numpy()
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistakes = np.where(np.eye(len(share), dtype=bool), np.nan, share)
@@ -84,7 +83,7 @@ def class_scores(table: pd.DataFrame, title: str = "Scores of each class") -> Fi
         table: A row per class: `precision`, `recall`, `F1`, `support`.
         title: Of the figure.
     """
-    _need(table, "precision", "recall", "F1", "support")
+    need_columns(table, "precision", "recall", "F1", "support")
     table = table.sort_values("F1", ascending=False)
     names = [f"{plain(name, 40)} (n={n:.0f})" for name, n in table["support"].items()]
     figure, [[axes]] = new_figure(height=0.26 * len(table) + 1.0)
@@ -97,7 +96,7 @@ def class_scores(table: pd.DataFrame, title: str = "Scores of each class") -> Fi
         axes.scatter(values, places, color=colour, marker=marker, s=32, label=name)
     axes.set(title=title, xlabel="score (%)", yticks=places, yticklabels=names)
     axes.invert_yaxis()
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    legend_beside(axes)
     return figure
 
 
@@ -218,7 +217,7 @@ def tta_gain(table: pd.DataFrame, title: str = "What test-time augmentation gain
         table: From `tta_table`: a row per step; `accuracy`, `corrected`, `spoiled`.
         title: Of the figure.
     """
-    _need(table, "accuracy", "corrected", "spoiled")
+    need_columns(table, "accuracy", "corrected", "spoiled")
     figure, [[left, right]] = new_figure(1, 2, height=0.4 * len(table) + 1.1, sharey=True)
     accuracy = 100 * table["accuracy"]
     left.plot(accuracy, table.index, "o-", color=PALETTE[0])
@@ -232,7 +231,7 @@ def tta_gain(table: pd.DataFrame, title: str = "What test-time augmentation gain
     right.axvline(0, color="0.3", linewidth=0.8)
     right.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
     right.set_xlabel("images, against the image alone")
-    right.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    legend_beside(right)
     figure.suptitle(title)
     return figure
 
@@ -245,7 +244,7 @@ def robustness(table: pd.DataFrame, title: str = "Accuracy on changed images") -
             interval, `low` to `high`.
         title: Of the figure.
     """
-    _need(table, "change", "strength", "accuracy", "low", "high")
+    need_columns(table, "change", "strength", "accuracy", "low", "high")
     changes = table["change"].unique()
     figure, [row] = new_figure(1, len(changes), height=2.6, sharey=True)
     for change, axes in zip(changes, row, strict=True):
@@ -266,46 +265,3 @@ def robustness(table: pd.DataFrame, title: str = "Accuracy on changed images") -
     row[0].set_ylabel("accuracy (%)")
     figure.suptitle(title)
     return figure
-
-
-def saliency_overlays(
-    images: np.ndarray,
-    maps: Mapping[str, np.ndarray],
-    labels: Sequence[str] | None = None,
-    title: str | None = "What the prediction depends on",
-) -> Figure:
-    """A row per image: itself, then each map as heat over its grey version.
-
-    Each map is scaled to its own largest values (99th percentile); negative parts are left out.
-
-    Args:
-        images: uint8 (N, H, W, 3), a handful.
-        maps: Arrays (N, H, W) by the name of the method.
-        labels: A name for each row, such as the predicted class.
-        title: Of the figure.
-    """
-    for name, values in maps.items():
-        if values.shape != images.shape[:3]:
-            raise DataError(
-                f"The map {name!r} must have shape {images.shape[:3]}. Received: {values.shape}"
-            )
-    rows = []
-    for i, image in enumerate(images):
-        rows += [image, *(overlay(image, values[i]) for values in maps.values())]
-    return mosaic_figure(
-        rows,
-        1 + len(maps),
-        row_labels=list(labels) if labels is not None else None,
-        column_labels=["image", *maps],
-        title=title,
-    )
-
-
-def overlay(image: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A map (H, W) as heat over the grey version of an image, both uint8 (H, W, 3)."""
-    heat = np.clip(np.nan_to_num(values), 0, None)
-    heat = np.clip(heat / (np.percentile(heat, 99) or heat.max() or 1), 0, 1)
-    colours = matplotlib.colormaps[HEAT](heat)[..., :3]
-    grey = (image / 255.0).mean(axis=-1, keepdims=True)
-    share = 0.25 + 0.6 * heat[..., None]
-    return (255 * (share * colours + (1 - share) * grey)).round().astype("uint8")

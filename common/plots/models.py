@@ -1,14 +1,12 @@
 """Figures of networks: what each stage costs, and what depth does."""
 
-import itertools
-
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from common.plots.style import PALETTE, new_figure, plain
-from common.plots.training import NAMES, _need, _percent, _short
+from common.plots.style import PALETTE, need_columns, new_figure, plain
+from common.plots.training import NAMES, in_percent, short_number
 
 
 def stage_costs(table: pd.DataFrame, title: str = "What each stage costs") -> Figure:
@@ -18,17 +16,17 @@ def stage_costs(table: pd.DataFrame, title: str = "What each stage costs") -> Fi
         table: A row per stage: `stage`, `parameters`, `macs` (of one image).
         title: Of the figure.
     """
-    _need(table, "stage", "parameters", "macs")
+    need_columns(table, "stage", "parameters", "macs")
     figure, both = new_figure(1, 2, height=0.27 * len(table) + 1.0, sharey=True)
     for axes, column, colour in zip(both[0], ("parameters", "macs"), PALETTE, strict=False):
         sns.barplot(table, x=column, y="stage", color=colour, ax=axes)
         total = table[column].sum()
-        labels = [f"{_short(v)} ({100 * v / (total or 1):.0f} %)" for v in table[column]]
+        labels = [f"{short_number(v)} ({100 * v / (total or 1):.0f} %)" for v in table[column]]
         axes.bar_label(axes.containers[0], labels, padding=2, fontsize=8)
         axes.margins(x=0.42)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(lambda value, _: _short(value))
-        axes.set(xlabel=f"{NAMES[column]} (together {_short(total)})", ylabel="")
+        axes.xaxis.set_major_formatter(lambda value, _: short_number(value))
+        axes.set(xlabel=f"{NAMES[column]} (together {short_number(total)})", ylabel="")
     figure.suptitle(title)
     return figure
 
@@ -44,12 +42,11 @@ def depth_degradation(
         metric: A column such as "accuracy" (of training) or "val_accuracy" (fractions), or a loss.
         title: Of the figure.
     """
-    _need(table, "depth", "network", metric)
+    need_columns(table, "depth", "network", metric)
     table = table.assign(network=table["network"].map(plain))
-    shown = table.assign(**{metric: _percent(table[metric], metric)})
+    shown = table.assign(**{metric: in_percent(table[metric], metric)})
     figure, [[axes]] = new_figure(width=4.8, height=2.9)
-    names = shown["network"].unique()
-    colours = dict(zip(names, itertools.cycle(PALETTE), strict=False))
+    colours = sns.color_palette(PALETTE, shown["network"].nunique())
     common = {"x": "depth", "y": metric, "hue": "network", "palette": colours, "ax": axes}
     sns.lineplot(shown, style="network", errorbar=None, **common)
     sns.scatterplot(shown, style="network", legend=False, s=40, **common)
@@ -72,11 +69,10 @@ def gradient_norms(
         table: A row per layer and network: `layer` (its number), `network`, `norm`.
         title: Of the figure.
     """
-    _need(table, "layer", "network", "norm")
+    need_columns(table, "layer", "network", "norm")
     figure, [[axes]] = new_figure(width=5.4, height=2.8)
     table = table.assign(network=table["network"].map(plain))
-    names = table["network"].unique()
-    colours = dict(zip(names, itertools.cycle(PALETTE), strict=False))
+    colours = sns.color_palette(PALETTE, table["network"].nunique())
     sns.lineplot(table, x="layer", y="norm", hue="network", palette=colours, marker="o", ax=axes)
     axes.set(title=title, xlabel="layer (1: next to the pixels)", ylabel="norm", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -289,3 +290,21 @@ def label_bars(axes: Axes, form: str = "{:,.0f}", **kwargs) -> None:
     """Writes each bar's value at its end."""
     for bars in axes.containers:
         axes.bar_label(bars, fmt=form, **{"padding": 2, "fontsize": 8, **kwargs})
+
+
+def need_columns(table: pd.DataFrame, *columns: str) -> None:
+    """Raises a `DataError` if a table has no row, or not these columns."""
+    missing = [name for name in columns if name not in table]
+    if missing or table.empty:
+        what = f"no column {', '.join(missing)}" if missing else "no row"
+        raise DataError(f"The table has {what}. It has: {', '.join(map(str, table.columns))}")
+
+
+def legend_beside(axes: Axes, **kwargs) -> None:
+    """The legend at the right of the axes."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), **kwargs)
+
+
+def colour_of(number: int) -> tuple[float, float, float]:
+    """The colour of a line, its number from 0 on; they come again."""
+    return PALETTE[number % len(PALETTE)]

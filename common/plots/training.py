@@ -9,10 +9,18 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from common.errors import ConfigError, DataError
-from common.plots.style import GREY, PALETTE, SEQUENTIAL, new_figure, plain, plain_text
+from common.plots.style import (
+    GREY,
+    PALETTE,
+    SEQUENTIAL,
+    legend_beside,
+    need_columns,
+    new_figure,
+    plain,
+    plain_text,
+)
 
 # Words for the columns of histories and records.
 NAMES = {
@@ -36,7 +44,7 @@ def learning_curves(history: pd.DataFrame, title: str = "Learning curves") -> Fi
             `val_accuracy`.
         title: Of the figure.
     """
-    _need(history, "epoch", "loss", "accuracy")
+    need_columns(history, "epoch", "loss", "accuracy")
     figure, [[left, right]] = new_figure(1, 2, height=2.7)
     for axes, name, factor in ((left, "loss", 1), (right, "accuracy", 100)):
         for column, label, colour in (
@@ -85,11 +93,11 @@ def compare_runs(
     )
     lines = ("-", "--", "-.", ":")
     for i, (name, history) in enumerate(histories.items()):
-        _need(history, metric, against)
+        need_columns(history, metric, against)
         x = history[against].cumsum() if against == "seconds" else history[against]
         style = {"color": colours[i], "label": plain(name), "markersize": 3}
         style["marker"] = "o" if len(history) < 20 else None  # one epoch is no line
-        axes.plot(x, _percent(history[metric], metric), lines[i % 4], **style)
+        axes.plot(x, in_percent(history[metric], metric), lines[i % 4], **style)
     axes.set(
         title=title or "Runs compared",
         xlabel="training time (s)" if against == "seconds" else "epoch",
@@ -97,7 +105,7 @@ def compare_runs(
     )
     if against == "epoch":
         axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    legend_beside(axes)
     return figure
 
 
@@ -146,7 +154,7 @@ def ablation(table: pd.DataFrame, reference: str, metric: str = "val_accuracy") 
         reference: The variant that all others are compared with, such as the full recipe.
         metric: An accuracy.
     """
-    _need(table, "variant", metric)
+    need_columns(table, "variant", metric)
     table = table[np.isfinite(table[metric].astype(float))]
     if reference not in set(table["variant"]):
         raise DataError(f"The table has no variant {reference!r} with a {metric}.")
@@ -192,12 +200,12 @@ def stages_by_blocks(
         metric: An accuracy.
         notes: Columns written below each accuracy.
     """
-    _need(table, "stages", "blocks", metric, *notes)
+    need_columns(table, "stages", "blocks", metric, *notes)
     means = table.pivot_table([metric, *notes], "blocks", "stages", dropna=False)
     accuracy = 100 * means[metric]
     text = accuracy.map(lambda value: f"{value:.2f} %")
     for note in notes:
-        text = text + "\n" + means[note].map(lambda value, note=note: _short(value, note))
+        text = text + "\n" + means[note].map(lambda value, note=note: short_number(value, note))
     text = text.where(accuracy.notna(), "not run")
     rows, columns = accuracy.shape
     figure, [[axes]] = new_figure(
@@ -223,52 +231,11 @@ def stages_by_blocks(
     return figure
 
 
-@plain_text()
-def accuracy_against(
-    table: pd.DataFrame,
-    cost: str = "parameters",
-    metric: str = "val_accuracy",
-    hue: str | None = None,
-    style: str | None = None,
-) -> Figure:
-    """Accuracy of each run against what it costs.
-
-    Args:
-        table: A row per run.
-        cost: The column on the x axis, such as "parameters", "macs" or "seconds".
-        metric: An accuracy.
-        hue: A column told by colour.
-        style: A column told by the marker.
-    """
-    _need(table, cost, metric, *(name for name in (hue, style) if name))
-    shown = table.assign(**{metric: _percent(table[metric], metric)})
-    figure, [[axes]] = new_figure(height=3.0)
-    palette = None
-    if hue:
-        shown[hue] = shown[hue].map(plain)
-        palette = sns.color_palette("colorblind", shown[hue].nunique())
-    if style:
-        shown[style] = shown[style].map(plain)
-    sns.scatterplot(shown, x=cost, y=metric, hue=hue, style=style, palette=palette, s=55, ax=axes)
-    costs = table[cost]
-    if costs.min() > 0 and costs.max() > 10 * costs.min():
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
-    xlabel, ylabel = NAMES.get(cost, cost), NAMES.get(metric, metric)
-    what, price = ylabel.removesuffix(" (%)").capitalize(), xlabel.removesuffix(" (s)")
-    axes.set(title=f"{what} against {price}", xlabel=xlabel, ylabel=ylabel)
-    if hue or style:
-        sns.move_legend(axes, "upper left", bbox_to_anchor=(1, 1))
-    return figure
-
-
-def _percent(values: pd.Series, metric: str) -> pd.Series:
+def in_percent(values: pd.Series, metric: str) -> pd.Series:
     return 100 * values if "accuracy" in metric else values
 
 
-def _short(value: float, column: str = "") -> str:
+def short_number(value: float, column: str = "") -> str:
     """1234567 as "1.23 M", seconds as "12 s"."""
     if np.isnan(value):
         return ""
@@ -278,10 +245,3 @@ def _short(value: float, column: str = "") -> str:
         if value >= size:
             return f"{value / size:.3g} {letter}"
     return f"{value:.3g}"
-
-
-def _need(table: pd.DataFrame, *columns: str) -> None:
-    missing = [name for name in columns if name not in table]
-    if missing or table.empty:
-        what = f"no column {', '.join(missing)}" if missing else "no row"
-        raise DataError(f"The table has {what}. It has: {', '.join(map(str, table.columns))}")

@@ -172,7 +172,6 @@ CHARTS = {
     "finder": lambda: plots.learning_rate_finder(np.geomspace(1e-4, 1, 20), np.ones(20), 0.1),
     "ablation": lambda: plots.ablation(ABLATION, "full recipe"),
     "sweep": lambda: plots.stages_by_blocks(SWEEP),
-    "against": lambda: plots.accuracy_against(SWEEP, hue="stages", style="blocks"),
     "stages": lambda: plots.stage_costs(STAGES),
     "depth": lambda: plots.depth_degradation(DEPTH),
     "gradients": lambda: plots.gradient_norms(GRADIENTS),

@@ -38,11 +38,6 @@ NAMED = {
     "ablation": lambda name: plots.ablation(
         made.ABLATION.replace("full recipe", name).replace("no flip", f"{name}2"), name
     ),
-    "accuracy_against": lambda name: plots.accuracy_against(
-        made.SWEEP.assign(blocks=name, stages=[f"{name}{i % 2}" for i in range(9)]),
-        hue="stages",
-        style="blocks",
-    ),
     "agreement": lambda name: plots.agreement(np.arange(9.0), name),
     "attention_words": lambda name: plots.attention_words(
         told.PHOTO, [name, f"{name}2"], told.ATTENTION
@@ -342,7 +337,6 @@ NO_NUMBERS = {
     "ablation": lambda: plots.ablation(
         made.ABLATION.assign(val_accuracy=[0.9, *[NAN] * 8]), "full recipe"
     ),
-    "accuracy_against": lambda: plots.accuracy_against(made.SWEEP.assign(val_accuracy=NAN)),
     "agreement": lambda: plots.agreement(np.array([1, NAN, np.inf]), "x"),
     "class_scores": lambda: plots.class_scores(made.SCORES.assign(F1=NAN, support=NAN)),
     "compare_runs": lambda: plots.compare_runs({"a": made.HISTORY.assign(loss=NAN)}, "loss"),
