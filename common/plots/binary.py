@@ -15,6 +15,7 @@ from common.evaluation.thresholds import curve_areas
 from common.plots.style import (
     GREY,
     PALETTE,
+    by_name,
     colour_of,
     legend_beside,
     need_columns,
@@ -47,8 +48,8 @@ def precision_recall_roc(
         bands: From `curve_bands`, drawn around the curves.
         title: Of the figure.
     """
-    points = _by_name(points)
-    bands = {} if bands is None else _by_name(bands)
+    points = by_name(points)
+    bands = {} if bands is None else by_name(bands)
     if not isinstance(thresholds, Mapping):
         thresholds = {} if thresholds is None else dict.fromkeys(points, thresholds)
     figure, [[left, right]] = new_figure(1, 2, height=3.1 + 0.2 * len(points))
@@ -200,7 +201,3 @@ def _point_at(points: pd.DataFrame, threshold: float) -> pd.Series:
     if above.empty:
         raise DataError(f"The table has no operating point at the threshold {threshold}.")
     return above.iloc[-1]
-
-
-def _by_name(tables) -> Mapping[str, pd.DataFrame]:
-    return {"": tables} if isinstance(tables, pd.DataFrame) else tables

@@ -13,6 +13,7 @@ from common.plots.style import (
     GREY,
     PALETTE,
     SEQUENTIAL,
+    by_name,
     legend_beside,
     mosaic_figure,
     need_columns,
@@ -55,16 +56,9 @@ def confusion_matrix(table: pd.DataFrame, title: str = "Confusion matrix") -> Fi
         cbar_kws={"label": "confused (% of the true class)"},
         ax=axes,
     )
+    bold = {"ha": "center", "va": "center", "fontsize": 8, "fontweight": "bold"}
     for i, value in enumerate(np.diag(share) if written else ()):
-        axes.text(
-            i + 0.5,
-            i + 0.5,
-            f"{value:.0f}" if many else f"{value:.1f}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            fontweight="bold",
-        )
+        axes.text(i + 0.5, i + 0.5, f"{value:.0f}" if many else f"{value:.1f}", **bold)
     axes.set(title=title, xlabel="predicted class", ylabel="true class")
     axes.tick_params(left=False, bottom=False)
     if len(share) > 4:
@@ -114,36 +108,19 @@ def reliability_diagram(
         title: Of the figure.
         promised, kept: What the columns `confidence` and `accuracy` hold, in words.
     """
-    if isinstance(tables, pd.DataFrame):
-        tables = {"": tables}
+    tables = by_name(tables)
     if not tables or not all(table["count"].sum() for table in tables.values()):
         raise DataError("There is no confidence to show.")
-    width = 3.3 * len(tables) + 0.3
-    figure, rows = new_figure(
-        2,
-        len(tables),
-        width=width,
-        height=4.0,
-        sharex=True,
-        sharey="row",
-        height_ratios=(3, 1),
-    )
+    shared = {"sharex": True, "sharey": "row", "height_ratios": (3, 1)}
+    figure, rows = new_figure(2, len(tables), width=3.3 * len(tables) + 0.3, height=4.0, **shared)
     for (name, table), upper, lower in zip(tables.items(), *rows, strict=True):
         middle = (table["low"] + table["high"]) / 2
         bar = {"width": table["high"] - table["low"], "linewidth": 0.5}
         outline = {"edgecolor": "white", **bar}
         upper.bar(middle, table["accuracy"], color=PALETTE[0], label=kept, **outline)
         gap = table["confidence"] - table["accuracy"]
-        upper.bar(
-            middle,
-            gap,
-            bottom=table["accuracy"],
-            facecolor="none",
-            edgecolor=PALETTE[1],
-            hatch="/////",
-            label=f"gap to {promised}",
-            **bar,
-        )
+        hatched = {"facecolor": "none", "edgecolor": PALETTE[1], "hatch": "/////", **bar}
+        upper.bar(middle, gap, bottom=table["accuracy"], label=f"gap to {promised}", **hatched)
         upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as promised")
         ece = f"ECE {100 * calibration_error(table):.2f} %"
         upper.set(title=f"{plain(name)}: {ece}" if name else ece, xlim=(0, 1), ylim=(0, 1))
@@ -250,17 +227,9 @@ def robustness(table: pd.DataFrame, title: str = "Accuracy on changed images") -
     for change, axes in zip(changes, row, strict=True):
         part = table[table["change"] == change]
         accuracy, low, high = (100 * part[name] for name in ("accuracy", "low", "high"))
-        axes.errorbar(
-            part["strength"],
-            accuracy,
-            yerr=[(accuracy - low).clip(0), (high - accuracy).clip(0)],
-            fmt="o-",
-            color=PALETTE[0],
-            ecolor=GREY,
-            elinewidth=1,
-            capsize=3,
-            markersize=4,
-        )
+        ends = [(accuracy - low).clip(0), (high - accuracy).clip(0)]
+        style = {"color": PALETTE[0], "ecolor": GREY, "elinewidth": 1, "capsize": 3}
+        axes.errorbar(part["strength"], accuracy, yerr=ends, fmt="o-", markersize=4, **style)
         axes.set(xlabel=plain(change, 50), xticks=part["strength"])
     row[0].set_ylabel("accuracy (%)")
     figure.suptitle(title)

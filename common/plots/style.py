@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -298,6 +298,11 @@ def need_columns(table: pd.DataFrame, *columns: str) -> None:
     if missing or table.empty:
         what = f"no column {', '.join(missing)}" if missing else "no row"
         raise DataError(f"The table has {what}. It has: {', '.join(map(str, table.columns))}")
+
+
+def by_name(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
+    """Tables by name; a single one has none."""
+    return {"": tables} if isinstance(tables, pd.DataFrame) else tables
 
 
 def legend_beside(axes: Axes, **kwargs) -> None:

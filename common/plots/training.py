@@ -53,15 +53,9 @@ def learning_curves(history: pd.DataFrame, title: str = "Learning curves") -> Fi
         ):
             if column in history:
                 values = factor * history[column]
-                marker = "o" if len(history) < 20 else None
-                axes.plot(
-                    history["epoch"],
-                    values,
-                    color=colour,
-                    label=f"{label}: {values.iloc[-1]:.3g} at the end",
-                    marker=marker,
-                    markersize=3,
-                )
+                style = {"marker": "o" if len(history) < 20 else None, "markersize": 3}
+                label = f"{label}: {values.iloc[-1]:.3g} at the end"
+                axes.plot(history["epoch"], values, color=colour, label=label, **style)
         axes.set(xlabel="epoch", ylabel="loss (nats)" if name == "loss" else "accuracy (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
@@ -88,9 +82,8 @@ def compare_runs(
     if against not in ("epoch", "seconds"):
         raise ConfigError(f"against must be 'epoch' or 'seconds'. Received: {against!r}")
     figure, [[axes]] = new_figure(height=3.0)
-    colours = sns.color_palette(
-        "colorblind" if len(histories) <= 10 else SEQUENTIAL, len(histories)
-    )
+    palette = PALETTE if len(histories) <= len(PALETTE) else SEQUENTIAL
+    colours = sns.color_palette(palette, len(histories))
     lines = ("-", "--", "-.", ":")
     for i, (name, history) in enumerate(histories.items()):
         need_columns(history, metric, against)
@@ -131,9 +124,8 @@ def learning_rate_finder(
     # Beyond, the loss explodes and would hide the rest.
     axes.set_ylim(low - 0.1 * (start - low + 1e-9), start + 0.5 * (start - low + 1e-9))
     if suggested is not None:
-        axes.axvline(
-            suggested, color=PALETTE[1], linestyle="--", label=f"suggested: {suggested:.2g}"
-        )
+        label = f"suggested: {suggested:.2g}"
+        axes.axvline(suggested, color=PALETTE[1], linestyle="--", label=label)
         axes.legend()
     axes.set(
         xscale="log",

@@ -8,7 +8,7 @@ No Keras here: words in, numbers and tables out.
 """
 
 from common.evaluation.captions.bleu_score import BLEUS, SMOOTHINGS, SentenceBleu, bleu
-from common.evaluation.captions.checks import Caption, References, check_captions
+from common.evaluation.captions.checks import References
 from common.evaluation.captions.cider import CiderD, cider_d
 from common.evaluation.captions.report import (
     caption_intervals,
@@ -22,14 +22,12 @@ from common.evaluation.captions.rouge_meteor import meteor, rouge_l, what_is_mis
 __all__ = [
     "BLEUS",
     "SMOOTHINGS",
-    "Caption",
     "CiderD",
     "References",
     "SentenceBleu",
     "bleu",
     "caption_intervals",
     "caption_scores",
-    "check_captions",
     "cider_d",
     "compare_captions",
     "human_scores",
