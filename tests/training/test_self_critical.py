@@ -250,7 +250,7 @@ def test_recipes_are_checked():
         RewardRecipe(1, baseline="median")
     with pytest.raises(ConfigError, match="must be at least 1. Received: epochs=0"):
         RewardRecipe(0)
-    with pytest.raises(ConfigError, match="below 1. Received: 1"):
+    with pytest.raises(ConfigError, match="region_dropout must lie in"):
         RewardRecipe(1, region_dropout=1)
     with pytest.raises(ConfigError, match="needs two captions of each image"):
         RewardRecipe(1, captions=1)
