@@ -160,7 +160,7 @@ def ablation(table: pd.DataFrame, reference: str, metric: str = "val_accuracy") 
     sns.barplot(
         shown, hue="variant", hue_order=order, palette=colours, errorbar=None, alpha=0.55, **style
     )
-    sns.stripplot(shown, color="0.15", size=4, jitter=0.12, **style)
+    sns.stripplot(shown, color="0.15", size=4, jitter=False, **style)
     axes.axvline(0, color="0.3", linewidth=0.8)
     seeds = table.groupby("variant").size()
     labels = [f"{plain(name, 40)} (n={seeds[name]})" for name in order]

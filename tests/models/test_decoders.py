@@ -186,12 +186,12 @@ def test_one_head_and_many_have_the_same_weights():
 
 def test_hidden_regions():
     network = small_decoder("multi_head", region_dropout=0.5, dropout=0.0)
-    plain = network.look(FEATURES)
-    hidden = network.look(FEATURES, training=True)
+    plain = network.encode(FEATURES)
+    hidden = network.encode(FEATURES, training=True)
     same = np.isclose(numbers(plain["block0"][0]), numbers(hidden["block0"][0]), atol=1e-5)
     by_region = same.all(axis=(1, 3))  # (B, N)
     # All of a region or nothing; those that stay are scaled, which the norm takes back nearly.
-    without = network.look(np.zeros_like(FEATURES))
+    without = network.encode(np.zeros_like(FEATURES))
     empty = np.isclose(numbers(without["block0"][0]), numbers(hidden["block0"][0]), atol=1e-5).all(
         axis=(1, 3)
     )
@@ -271,6 +271,26 @@ def test_exported_with_open_time_and_batch(name, tmp_path):
         tokens = random_tokens(rows)[:, :time]
         found = loaded.serve({"features": FEATURES[:rows], "tokens": tokens})
         np.testing.assert_allclose(found, forced(network, tokens, FEATURES[:rows]), atol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+@pytest.mark.parametrize("name", NAMES)
+def test_exported_to_litert(name, tmp_path):
+    """LiteRT's own operations have no loop that collects: recurrent decoders unroll the words."""
+    import tensorflow as tf
+
+    network, tokens = small_decoder(name), random_tokens(3)
+    time = None if name in ("self_attention", "multi_head") else LENGTH
+    signature = {
+        "features": keras.InputSpec(shape=(None, REGIONS, CHANNELS), dtype="float32"),
+        "tokens": keras.InputSpec(shape=(None, time), dtype="int32"),
+    }
+    path = str(tmp_path / "decoder.tflite")
+    network.export(path, format="litert", input_signature=[signature], verbose=False)
+    run = tf.lite.Interpreter(path).get_signature_runner()
+    (found,) = run(args_0=FEATURES[:3], args_0_1=tokens).values()
+    np.testing.assert_allclose(found, forced(network, tokens, FEATURES[:3]), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -405,3 +405,24 @@ def test_images_of_one_colour_can_be_trained_on():
     assert np.isfinite(
         resnet(config, num_classes=2).predict(np.zeros((1, 32, 32, 3)), verbose=0)
     ).all()
+
+
+# -- Elsewhere -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+@pytest.mark.parametrize("kind", ["tf_saved_model", "litert"])
+def test_exported_with_open_batch_and_image_size(kind, tmp_path):
+    import tensorflow as tf
+
+    network = resnet(small(image_size=12, stem="whitening", shortcut="B"), 4)
+    path = str(tmp_path / "network.tflite")
+    network.export(path, format=kind, verbose=False)
+    for images in (raw_images(3), raw_images(2, 20)):
+        if kind == "litert":
+            run = tf.lite.Interpreter(path).get_signature_runner()
+            (found,) = run(**dict.fromkeys(run.get_input_details(), images)).values()
+        else:
+            found = tf.saved_model.load(path).serve(images)
+        np.testing.assert_allclose(found, network(images), atol=1e-5)

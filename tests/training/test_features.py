@@ -264,7 +264,7 @@ def test_whole_features_are_read_where_nothing_can_be_written(photos, tiny, tmp_
         raise AssertionError("nothing is to be written or locked")
 
     monkeypatch.setattr("common.training.features.hold", refuse)
-    monkeypatch.setattr("common.training.features.write_json", refuse)
+    monkeypatch.setattr("common.training.feature_files.write_json", refuse)
     assert len(extract(photos, tiny, tmp_path / "f").array) == 10
 
 
