@@ -417,12 +417,13 @@ def test_exported_with_open_batch_and_image_size(kind, tmp_path):
     import tensorflow as tf
 
     network = resnet(small(image_size=12, stem="whitening", shortcut="B"), 4)
-    path = str(tmp_path / "network.tflite")
+    path = str(tmp_path / ("network.tflite" if kind == "litert" else "network"))
     network.export(path, format=kind, verbose=False)
     for images in (raw_images(3), raw_images(2, 20)):
         if kind == "litert":
             run = tf.lite.Interpreter(path).get_signature_runner()
             (found,) = run(**dict.fromkeys(run.get_input_details(), images)).values()
         else:
-            found = tf.saved_model.load(path).serve(images)
+            loaded = tf.saved_model.load(path)
+            found = loaded.serve(images)
         np.testing.assert_allclose(found, network(images), atol=1e-5)
