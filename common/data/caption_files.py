@@ -14,8 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from common.data.captions import CaptionData
-from common.data.image_files import some
-from common.data.photos import SUFFIXES
+from common.data.listing import SUFFIXES, some
 from common.errors import DataError
 
 logger = logging.getLogger(__name__)

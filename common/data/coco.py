@@ -17,8 +17,8 @@ from common.data.archives import name_problem
 from common.data.caption_files import REFERENCES, CaptionReport, add_caption, check_overlap
 from common.data.captions import CaptionData
 from common.data.download import download, extract, new_session
-from common.data.image_files import some
 from common.data.karpathy import KARPATHY, is_number, read_karpathy, short
+from common.data.listing import some
 from common.errors import ConfigError, DataError
 from common.files import check_output, hold, read_json
 from common.paths import data_dir

@@ -25,7 +25,8 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from common.data.archives import ARCHIVES, check_archive, extract
-from common.data.image_files import SUFFIXES, decode_rgb, read_image_file
+from common.data.image_files import decode_rgb, read_image_file
+from common.data.listing import SUFFIXES
 from common.errors import ConfigError, CourseError, DataError
 from common.files import (
     check_output,

@@ -20,7 +20,7 @@ from common.data.caption_files import (
 )
 from common.data.captions import CaptionData
 from common.data.download import download, extract
-from common.data.image_files import some
+from common.data.listing import some
 from common.errors import ConfigError, DataError
 from common.paths import data_dir
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from common.data.image_files import some
+from common.data.listing import some
 from common.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.data.image_files import some
+from common.data.image_files import cause
 from common.data.images import ImageData, stratified
+from common.data.listing import some
 from common.errors import ConfigError, DataError
 from common.paths import display, expand
 
@@ -248,8 +249,8 @@ def _read_list(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"Could not read {display(path)}: {getattr(error, 'strerror', None) or error}. It "
-            "should hold one patient a line, as text in UTF-8."
+            f"Could not read {display(path)}: {cause(error)}. It should hold one patient a line, "
+            "as text in UTF-8."
         ) from error
     patients = [line.strip() for line in lines if line.strip()]
     if not patients:
