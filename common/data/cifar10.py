@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data.checks import check_split
 from common.data.download import download, extract
 from common.data.image_folder import read_image_folder
 from common.data.images import ImageData
@@ -81,8 +82,7 @@ def load_cifar10(split: str, *, size: int = 32) -> ImageData:
         ConfigError: for an unknown split, or another size.
         DataError: if a file is not the published one, or nothing can be downloaded.
     """
-    if split not in BATCH_MD5:
-        raise ConfigError(f"split must be one of {', '.join(BATCH_MD5)}. Received: {split!r}")
+    check_split(split, BATCH_MD5)
     root = data_dir()
     if batches := _unpacked_in(root):
         return _read_batches(batches, split, size)

@@ -14,17 +14,18 @@ from urllib.parse import quote
 import numpy as np
 
 from common.data.archives import name_problem
-from common.data.caption_files import REFERENCES, CaptionReport, add_caption, check_overlap
+from common.data.caption_files import REFERENCES, CaptionReport, add_caption
+from common.data.caption_splits import SPLITS
 from common.data.captions import CaptionData
-from common.data.download import download, extract, new_session
+from common.data.checks import check_count, check_split
+from common.data.download import download, extract, new_session, or_by_hand
 from common.data.karpathy import KARPATHY, is_number, read_karpathy, short
-from common.data.listing import some
-from common.errors import ConfigError, DataError
+from common.data.listing import first_file, some
+from common.errors import DataError
 from common.files import check_output, hold, read_json
 from common.paths import data_dir
 from common.progress import progress_bar
 
-SPLITS = ("train", "dev", "test")
 PARTS = ("train2017", "val2017")
 # No checksums are published. The authors' address is a bucket of S3, which has no certificate of
 # its own; under Amazon's name the same files come over https. Theirs only where that is closed.
@@ -82,10 +83,8 @@ def load_coco(
         ConfigError: for an unknown split, or fewer than one image.
         DataError: if files are missing or damaged: says which, and the entry.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
-    if images < 1:
-        raise ConfigError(f"images must be at least 1. Received: {images}")
+    check_split(split, SPLITS)
+    check_count("images", images)
     folder = data_dir() / "coco" if folder is None else Path(folder)
     report = CaptionReport()
     parts = {part: _annotations(folder, part, report) for part in PARTS}
@@ -165,19 +164,14 @@ def _annotations(folder: Path, part: str, report: CaptionReport) -> list[_Image]
 
 def _karpathy_pool(folder: Path, split: str, everything: dict[str, _Image]) -> list[_Image]:
     places = (folder / JSON, folder / "caption_datasets" / JSON, folder / "annotations" / JSON)
-    path = next((place for place in places if place.exists()), None)
+    path = first_file(places)
     if path is None:
         archive = folder / KARPATHY.rsplit("/", 1)[-1]
-        try:
+        ways_out = "Put it there, or do without Karpathy's split."
+        with or_by_hand(f"{JSON} is not in {folder}", ways_out):
             download([KARPATHY], archive, None)
-        except DataError as error:
-            raise DataError(
-                f"{JSON} is not in {folder} and could not be downloaded.\n{error}\n"
-                "Put it there, or do without Karpathy's split."
-            ) from error
         path = extract(archive, folder / archive.stem) / JSON
     _, lists, numbers = read_karpathy(path, CaptionReport())
-    check_overlap(lists, {name: f"the {name} part of {path}" for name in lists})
     # The files of 2014 and 2017 have other names, and the same numbers.
     wanted = [f"{numbers.get(name, -1):012d}.jpg" for name in lists[split]]
     absent = [name for name in wanted if name not in everything]
@@ -194,16 +188,14 @@ def _find_annotations(folder: Path, name: str) -> Path:
     archive = folder / ANNOTATIONS.rsplit("/", 1)[-1]
     unpacked = folder / archive.stem
     places = (folder / "annotations" / name, unpacked / "annotations" / name)
-    path = next((place for place in places if place.is_file()), None)
+    path = first_file(places)
     if path is None:
-        try:
+        with or_by_hand(
+            f"{places[0]} does not exist",
+            "Put captions_train2017.json and captions_val2017.json into that folder.",
+        ):
             download([f"{host}/{ANNOTATIONS}" for host in HOSTS], archive, None)
             extract(archive, unpacked)
-        except DataError as error:
-            raise DataError(
-                f"{places[0]} does not exist and could not be downloaded.\n{error}\nPut "
-                "captions_train2017.json and captions_val2017.json into that folder."
-            ) from error
         path = places[1]
         if not path.is_file():
             raise DataError(
@@ -225,19 +217,17 @@ def _fetch(files: Sequence[str], folder: Path, progress: bool) -> None:
             urls = [f"{host}/{quote(file)}" for host in HOSTS]
             download(urls, folder / file, None, most_bytes=_LONGEST_PHOTO, session=session)
 
-        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        missing = f"{len(absent):,} of {len(files):,} images are not in {folder} ({some(absent)})"
+        ways_out = (
+            "Unpack train2017.zip and val2017.zip there, or run the same again: what has arrived "
+            "is kept."
+        )
+        with or_by_hand(missing, ways_out), ThreadPoolExecutor(_CONNECTIONS) as pool:
             try:
                 arriving = pool.map(fetch, absent)
                 what = {"total": len(absent), "unit": " photos", "disable": not progress}
                 for _ in progress_bar(arriving, "photos of COCO", **what):
                     pass
-            except DataError as error:
-                raise DataError(
-                    f"{len(absent):,} of {len(files):,} images are not in {folder} "
-                    f"({some(absent)}) and could not be downloaded.\n{error}\nUnpack "
-                    "train2017.zip and val2017.zip there, or run the same again: what has arrived "
-                    "is kept."
-                ) from error
             finally:
                 pool.shutdown(cancel_futures=True)
 

@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -147,6 +147,19 @@ def new_session(least_speed: float = 1000.0, patience: float = 60.0) -> requests
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter(least_speed, patience))
     return session
+
+
+@contextmanager
+def or_by_hand(what: str, ways_out: str) -> Iterator[None]:
+    """Adds to the error of a download what is missing, and what a user can do without it.
+
+    Raises:
+        DataError: instead of the one that is raised inside.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{what} and could not be downloaded.\n{error}\n{ways_out}") from error
 
 
 # --- one file ---

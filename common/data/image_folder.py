@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from common.data.checks import check_split
 from common.data.folder_cache import cache_folder, holding
 from common.data.image_files import (
     decode_rgb,
@@ -78,8 +79,7 @@ def read_image_folder(
         CourseError: if so many pixels do not fit into memory.
     """
     root = expand(root)
-    if split not in SPLITS:
-        raise ConfigError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+    check_split(split, SPLITS)
     if size < 1:
         raise ConfigError(f"size must be at least 1 pixel. Received: {size}")
     classes = _class_names(root, split, classes)

@@ -116,6 +116,11 @@ def walk(folder: str | Path) -> Iterator[tuple[str, Scan | OSError]]:
         waiting += [os.path.join(path, name) for name in sorted(found.folders, reverse=True)]
 
 
+def first_file(paths: Iterable[Path]) -> Path | None:
+    """The first of some paths that is a file."""
+    return next((path for path in paths if path.is_file()), None)
+
+
 def holds_images(folder: str | Path, most: int = 1000) -> bool:
     """Whether images lie in a folder or below it (of very many folders, the first `most`)."""
     below = zip(range(most), walk(folder), strict=False)

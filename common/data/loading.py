@@ -14,17 +14,18 @@ from common.choices import (
     unknown_dataset,
 )
 from common.data.captions import CaptionData
+from common.data.checks import check_count
 from common.data.cifar10 import load_cifar10
 from common.data.coco import TRAIN_IMAGES, load_coco
 from common.data.flickr8k import load_flickr8k
 from common.data.flickr30k import load_flickr30k
 from common.data.histopathology import load_histopathology, read_patches
-from common.data.image_folder import SPLITS, read_image_folder
+from common.data.image_folder import read_image_folder
 from common.data.images import ImageData, split_validation
 from common.data.synthetic import synthetic_images
 from common.data.synthetic_scenes import synthetic_scenes
 from common.data.synthetic_slides import PATIENTS, synthetic_slides
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 
 
 def load_images(
@@ -44,8 +45,6 @@ def load_images(
         ConfigError: if the data set or split is unknown.
         DataError: if the data set's files are missing or cannot be used.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
     if dataset == "synthetic":
         return synthetic_images(split, limit, size=size)
     if dataset == "cifar10":
@@ -115,8 +114,8 @@ def load_patches(dataset: str | Path, *, patients: int | None = None, seed: int 
         ConfigError: if the data set is unknown.
         DataError: if its files are missing or cannot be used.
     """
-    if patients is not None and patients < 1:
-        raise ConfigError(f"patients must be at least 1. Received: {patients}")
+    if patients is not None:
+        check_count("patients", patients)
     if dataset == "synthetic":
         return synthetic_slides(min(patients or PATIENTS, PATIENTS))
     if dataset == "histopathology":

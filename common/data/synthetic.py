@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from common.data.checks import check_split
 from common.data.images import ImageData
 from common.errors import ConfigError
 
@@ -51,8 +52,7 @@ def synthetic_images(
     Raises:
         ConfigError: if the split is unknown, or `n` or `size` too small.
     """
-    if split not in COUNTS:
-        raise ConfigError(f"split must be one of {', '.join(COUNTS)}. Received: {split!r}")
+    check_split(split, COUNTS)
     n = COUNTS[split] if n is None else n
     if n < 1 or size < 16:
         raise ConfigError(f"Wanted n >= 1 and size >= 16. Received: n={n}, size={size}")

@@ -8,6 +8,7 @@ from itertools import accumulate, permutations
 import numpy as np
 
 from common.data.captions import CaptionData
+from common.data.checks import check_split
 from common.errors import ConfigError, DataError
 
 # ------------------------------------------------------------------ what there is in a scene
@@ -211,8 +212,7 @@ def synthetic_scenes(
     Raises:
         ConfigError: if the split is unknown, or `n` or `size` too small.
     """
-    if split not in COUNTS:
-        raise ConfigError(f"split must be one of {', '.join(COUNTS)}. Received: {split!r}")
+    check_split(split, COUNTS)
     n = COUNTS[split] if n is None else n
     if n < 1 or size < 24:
         raise ConfigError(f"Wanted n >= 1 and size >= 24. Received: n={n}, size={size}")

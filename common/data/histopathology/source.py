@@ -7,6 +7,7 @@ from common.data.histopathology.cache import read_patches
 from common.data.histopathology.tree import NESTED
 from common.data.images import ImageData
 from common.data.kaggle import HOW_TO_AUTHENTICATE, kaggle_auth
+from common.data.listing import first_file
 from common.errors import CourseError, DataError
 from common.paths import data_dir
 
@@ -61,8 +62,7 @@ def histopathology_dir() -> Path:
             return root / place
     dest = root / _PLACES[0]
     archives = [root / _ARCHIVE, root / _KAGGLE_ARCHIVE]
-    found = next((path for path in archives if path.is_file()), None)
-    return extract(found or _download(*archives, dest), dest)
+    return extract(first_file(archives) or _download(*archives, dest), dest)
 
 
 def _download(original: Path, kaggle: Path, dest: Path) -> Path:
