@@ -4,13 +4,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from common.data.synthetic_scenes import (
+from common.data.scene_captions import (
     COLOUR_WORDS,
     COLOURS,
     COUNT_WORDS,
     FRAMES,
     HELD_OUT,
-    LABELS,
     PLACES,
     REFERENCES,
     RELATIONS,
@@ -24,10 +23,9 @@ from common.data.synthetic_scenes import (
     error_kind,
     is_true,
     parse,
-    scene_labels,
-    synthetic_scenes,
     true_captions,
 )
+from common.data.synthetic_scenes import LABELS, scene_labels, synthetic_scenes
 from common.errors import ConfigError, DataError
 
 SCENE = Scene(
