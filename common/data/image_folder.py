@@ -12,13 +12,7 @@ import numpy as np
 
 from common.data.checks import check_split
 from common.data.folder_cache import cache_folder, holding
-from common.data.image_files import (
-    decode_rgb,
-    empty_images,
-    read_each,
-    read_image_file,
-    read_parts,
-)
+from common.data.image_files import decode_rgb, empty_images, read_each, read_image_file, read_parts
 from common.data.images import ImageData
 from common.data.listing import (
     SUFFIXES,

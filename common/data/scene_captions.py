@@ -1,4 +1,4 @@
-"""Captions of the scenes in `synthetic_scenes`: their grammar, what they say, whether it is true."""
+"""Captions of the scenes in `synthetic_scenes`: a grammar, what they say, whether it is true."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,7 @@
 """`synthetic` for phase 3: scenes of coloured shapes, with captions from a grammar."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class SceneData(CaptionData):
     scenes: tuple[Scene, ...] = field(repr=False)
     held_out: np.ndarray = field(repr=False)
 
+    _per_image = ("names", "captions", "pixels", "scenes", "held_out")
+
     def _problem(self) -> str | None:
         for name in ("pixels", "scenes", "held_out"):
             if len(getattr(self, name)) != len(self.names):
@@ -58,18 +60,6 @@ class SceneData(CaptionData):
     def read_image(self, i: int) -> np.ndarray:
         """The pixels of image `i`, uint8 (size, size, 3)."""
         return self.pixels[i]
-
-    def subset(self, indices: Sequence[int] | np.ndarray) -> "SceneData":
-        """The scenes at `indices`, in that order."""
-        indices = np.asarray(indices, dtype=np.int64)
-        return replace(
-            self,
-            names=tuple(self.names[i] for i in indices),
-            captions=tuple(self.captions[i] for i in indices),
-            pixels=self.pixels[indices],
-            scenes=tuple(self.scenes[i] for i in indices),
-            held_out=self.held_out[indices],
-        )
 
 
 def synthetic_scenes(

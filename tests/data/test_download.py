@@ -24,8 +24,10 @@ import requests
 from requests.auth import HTTPBasicAuth
 
 from common.data import download as module
-from common.data.download import download, file_hash, new_session
+from common.data.connections import Failed, new_session
+from common.data.download import download, file_hash
 from common.errors import ConfigError, CourseError, DataError
+from common.files import hold
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 OTHER = CONTENT[::-1]
@@ -634,7 +636,7 @@ def test_no_way_from_https_to_http():
     first.url, second.url = "https://a/x", "http://b/x"
     second.history = [first]
     job = module._Download(Path("x"), "", print, 1, 1, 1, 1, 1, 1, False, None, None)
-    with pytest.raises(module._Failed, match="leads from https to http"):
+    with pytest.raises(Failed, match="leads from https to http"):
         job._check_way(second)
     job.sha256 = SHA256
     job._check_way(second)
@@ -679,7 +681,7 @@ def test_waiting_is_told(server, tmp_path, caplog):
     ready, done = threading.Event(), threading.Event()
 
     def other():
-        with module.hold(path.with_name(f".{path.name}.lock"), "downloads file.bin"):
+        with hold(path.with_name(f".{path.name}.lock"), "downloads file.bin"):
             ready.set()
             done.wait(20)
 
