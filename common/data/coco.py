@@ -5,9 +5,8 @@ Captions" (2015). The split that papers report on is that of Karpathy and Fei-Fe
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -38,19 +37,6 @@ _CONNECTIONS = 8
 _LONGEST_PHOTO = 50 * 10**6
 # Web pages that an earlier version kept as photos are short, and so are few photos.
 _SHORT_PHOTO = 1 << 16
-
-
-@dataclass(frozen=True)
-class _Image:
-    """A captioned image: its file is `part/name`."""
-
-    part: str
-    name: str
-    captions: tuple[str, ...]
-
-    @property
-    def file(self) -> str:
-        return f"{self.part}/{self.name}"
 
 
 def load_coco(
@@ -89,13 +75,13 @@ def load_coco(
     folder = data_dir() / "coco" if folder is None else Path(folder)
     report = CaptionReport()
     parts = {part: _annotations(folder, part, report) for part in PARTS}
+    captions = {file: texts for part in parts.values() for file, texts in part.items()}
     if karpathy:
-        everything = {image.name: image for part in parts.values() for image in part}
-        pool = _karpathy_pool(folder, split, everything)
+        pool = _karpathy_pool(folder, split, captions)
     elif split == "train":
-        pool = parts["train2017"]
+        pool = [*parts["train2017"]]
     else:
-        pool = parts["val2017"]
+        pool = [*parts["val2017"]]
         order = np.random.default_rng([seed, 1]).permutation(len(pool))
         half = len(pool) // 2
         chosen = order[:half] if split == "dev" else order[half:]
@@ -103,15 +89,14 @@ def load_coco(
     if images < len(pool):
         drawn = np.random.default_rng([seed, 0]).choice(len(pool), images, replace=False)
         pool = [pool[i] for i in sorted(drawn)]
-    _fetch([image.file for image in pool], folder, progress)
-    report.few_captions = [i.file for i in pool if len(i.captions) < REFERENCES]
+    _fetch(pool, folder, progress)
+    report.few_captions = [file for file in pool if len(captions[file]) < REFERENCES]
     report.log("coco")
-    names = tuple(image.file for image in pool)
-    return CaptionData(names, tuple(image.captions for image in pool), "coco", split, folder)
+    return CaptionData(tuple(pool), tuple(map(captions.get, pool)), "coco", split, folder)
 
 
-def _annotations(folder: Path, part: str, report: CaptionReport) -> list[_Image]:
-    """The captioned images of a file of annotations, by number."""
+def _annotations(folder: Path, part: str, report: CaptionReport) -> dict[str, tuple[str, ...]]:
+    """The captions in a file of annotations, by `part/name` of the image, in order of numbers."""
     path = _find_annotations(folder, f"captions_{part}.json")
     content = read_json(path, dict)
     for key in ("images", "annotations"):
@@ -141,7 +126,6 @@ def _annotations(folder: Path, part: str, report: CaptionReport) -> list[_Image]
             "file."
         )
     captions: dict[str, list[str]] = {}
-    file = path.name
     for i, annotation in enumerate(content["annotations"]):
         if not isinstance(annotation, dict) or not {"image_id", "caption"} <= annotation.keys():
             raise wrong("annotations", i, "`image_id` or `caption` is missing")
@@ -151,19 +135,17 @@ def _annotations(folder: Path, part: str, report: CaptionReport) -> list[_Image]
                 f"{path}, annotations[{i}] is of the image {short(number)}, which is not among "
                 "`images`. Restore the original file."
             )
-        add_caption(captions, names[number], caption, f"{file}:annotations[{i}]", report)
+        add_caption(captions, names[number], caption, f"{path.name}:annotations[{i}]", report)
     told = {name: found for name, found in captions.items() if found}
     report.images_without_captions += sorted(set(names.values()) - told.keys())
     if not told:
         raise DataError(f"{path} has no caption.")
-    return [
-        _Image(part, names[number], tuple(told[names[number]][:REFERENCES]))
-        for number in sorted(names)
-        if names[number] in told
-    ]
+    in_order = [names[number] for number in sorted(names) if names[number] in told]
+    return {f"{part}/{name}": tuple(told[name][:REFERENCES]) for name in in_order}
 
 
-def _karpathy_pool(folder: Path, split: str, everything: dict[str, _Image]) -> list[_Image]:
+def _karpathy_pool(folder: Path, split: str, files: Iterable[str]) -> list[str]:
+    """Those of the files that are in a part of Karpathy's split, in the order of their names."""
     places = (folder / JSON, folder / "caption_datasets" / JSON, folder / "annotations" / JSON)
     path = first_file(places)
     if path is None:
@@ -174,14 +156,14 @@ def _karpathy_pool(folder: Path, split: str, everything: dict[str, _Image]) -> l
         path = extract(archive, folder / archive.stem) / JSON
     _, lists, numbers = read_karpathy(path, CaptionReport())
     # The files of 2014 and 2017 have other names, and the same numbers.
+    by_name = {file.partition("/")[2]: file for file in files}
     wanted = [f"{numbers.get(name, -1):012d}.jpg" for name in lists[split]]
-    absent = [name for name in wanted if name not in everything]
-    if absent:
+    if absent := [name for name in wanted if name not in by_name]:
         raise DataError(
             f"{len(absent):,} images of {path} are not in the annotations of 2017 "
             f"({some(absent)}). Restore the original files."
         )
-    return sorted((everything[name] for name in wanted), key=lambda image: image.name)
+    return [by_name[name] for name in sorted(wanted)]
 
 
 def _find_annotations(folder: Path, name: str) -> Path:

@@ -240,7 +240,7 @@ class _Download:
                     raise
                 # A line that is cut every few megabytes still gets there, one that brings a few
                 # bytes at a time does not.
-                least = min(CHUNK, (self._noted()["total"] or math.inf) / 100)
+                least = min(CHUNK, (self._noted()[2] or math.inf) / 100)
                 failures = 1 if received > longest + least else failures + 1
                 longest = max(longest, received)
                 if failures >= self.retries:
@@ -394,10 +394,11 @@ class _Download:
             self.notes.unlink(missing_ok=True)
             return
         notes = {"url": url, "validator": connections.validator_of(response), "total": total}
-        if notes != self._noted():
+        if tuple(notes.values()) != self._noted():
             write_json(self.notes, notes)
 
-    def _noted(self) -> dict:
+    def _noted(self) -> tuple[str | None, str | None, int | None]:
+        """The address, what tells versions of the file apart, and its length; `None` if unknown."""
         try:
             noted = read_json(self.notes, dict) if self.notes.exists() else {}
         except DataError:
@@ -405,24 +406,19 @@ class _Download:
         url, validator, total = (noted.get(key) for key in ("url", "validator", "total"))
         if not (isinstance(validator, str) and validator.isascii() and validator.isprintable()):
             validator = None
-        return {
-            "url": url,
-            "validator": validator,
-            "total": total if isinstance(total, int) else None,
-        }
+        return url, validator, total if isinstance(total, int) else None
 
     def _going_on(self, url: str) -> tuple[int, str | None, int | None]:
         """From which byte to go on, by what the server can tell that the file is still the same,
         and how long that was."""
-        noted = self._noted()
-        if noted["url"] != url:
-            noted = dict.fromkeys(noted)
+        known, validator, total = self._noted()
+        if known != url:
+            validator = total = None
         # Parts of two files could be joined, and nothing would tell.
-        start = self._received() if noted["validator"] or self.sha256 else 0
-        return start, noted["validator"], noted["total"]
+        return self._received() if validator or self.sha256 else 0, validator, total
 
     def _can_go_on(self) -> bool:
-        return bool(self._received() and (self.sha256 or self._noted()["validator"]))
+        return bool(self._received() and (self.sha256 or self._noted()[1]))
 
 
 def _nearly_full(folder: Path) -> bool:
