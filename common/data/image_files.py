@@ -6,7 +6,7 @@ What can be told from the header is told before anything is decoded.
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -83,9 +83,14 @@ def one_opencv_thread() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
+def cut(numbers: range, size: int) -> list[range]:
+    """Parts of so many numbers, the last with what is left."""
+    return [numbers[i : i + size] for i in range(0, len(numbers), size)]
+
+
 def read_parts(
     folder: Path,
-    parts: Iterable[range],
+    parts: Sequence[range],
     read: Callable[[range], list[str]],
     kind: str,
     threads: int | None = None,
@@ -102,7 +107,6 @@ def read_parts(
     Raises:
         DataError: if files cannot be read, once all others are; see `unreadable`.
     """
-    parts = list(parts)
     total, problems = sum(map(len, parts)), []
     with (
         one_opencv_thread(),
@@ -116,10 +120,13 @@ def read_parts(
         raise unreadable(folder, problems, total, kind)
 
 
-def read_each(names: Sequence[str], read: Callable[[int, str], object]) -> list[str]:
-    """Calls `read` with each number and name; gives a line for each file that cannot be read."""
+def read_each(
+    names: Sequence[str], read: Callable[[int, str], object], start: int = 0
+) -> list[str]:
+    """Calls `read` with the number, counted from `start`, and the name of each of some files; gives
+    a line for each that cannot be read."""
     problems = []
-    for i, name in enumerate(names):
+    for i, name in enumerate(names, start):
         try:
             read(i, name)
         except (DataError, OSError) as error:

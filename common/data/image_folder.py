@@ -10,21 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from common.data import image_files, listing
 from common.data.checks import check_split
 from common.data.folder_cache import cache_folder, holding
-from common.data.image_files import decode_rgb, empty_images, read_each, read_image_file, read_parts
+from common.data.image_files import decode_rgb, read_image_file
 from common.data.images import ImageData
-from common.data.listing import (
-    SUFFIXES,
-    FileState,
-    counted,
-    file_states,
-    holds_images,
-    in_lines,
-    look_into,
-    scan,
-    some,
-)
+from common.data.listing import SUFFIXES, counted, in_lines, some
 from common.errors import ConfigError, CourseError, DataError
 from common.files import read_json, write_atomically, write_json
 from common.paths import display, expand
@@ -107,7 +98,7 @@ def _class_names(root: Path, split: str, wanted: tuple[str, ...] | None) -> tupl
         )
     found = _subfolders(folder)
     if not found:
-        there = counted([image.name for image in scan(folder).images])
+        there = counted([image.name for image in listing.scan(folder).images])
         raise DataError(
             f"{display(folder)} has no folders{f', but {there}' if there else ''}. It needs one "
             "per class, with images in it."
@@ -150,13 +141,13 @@ def _likely_mistake(root: Path, split: str) -> str:
     for name in folders:
         if any(os.path.isdir(root / name / split) for split in SPLITS):
             return f" Did you mean {display(root / name)}?"
-    classes = [name for name in folders if holds_images(root / name)]
+    classes = [name for name in folders if listing.holds_images(root / name)]
     if classes:
         return (
             f" It has images in {some(classes)}: if these are the classes, move them into "
             f"{display(root)}/train/, and a part of each into {display(root)}/test/."
         )
-    return f" It has {scan(root).told()}."
+    return f" It has {listing.scan(root).told()}."
 
 
 def _check_equal(folder: Path, found: tuple, other: str, expected: tuple) -> None:
@@ -173,18 +164,18 @@ def _check_equal(folder: Path, found: tuple, other: str, expected: tuple) -> Non
 
 
 def _subfolders(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(look_into(folder).folders))
+    return tuple(sorted(listing.look_into(folder).folders))
 
 
-def _list_files(folder: Path, classes: tuple[str, ...]) -> dict[str, list[FileState]]:
-    above = scan(folder)
+def _list_files(folder: Path, classes: tuple[str, ...]) -> dict[str, list[listing.FileState]]:
+    above = listing.scan(folder)
     skipped = above.others + [image.name for image in above.images]
     files, empty = {}, []
     for c in classes:
-        found = look_into(folder / c)
-        files[c] = file_states(found.images, f"{c}/", skipped)
+        found = listing.look_into(folder / c)
+        files[c] = listing.file_states(found.images, f"{c}/", skipped)
         skipped += [f"{c}/{name}" for name in found.others]
-        deeper = [name for name in found.folders if holds_images(folder / c / name)]
+        deeper = [name for name in found.folders if listing.holds_images(folder / c / name)]
         skipped += [f"{c}/{name}/: a folder with images within a class" for name in deeper]
         if not files[c]:
             what = counted(found.others, len(found.folders)) or "nothing in it"
@@ -206,20 +197,17 @@ def _list_files(folder: Path, classes: tuple[str, ...]) -> dict[str, list[FileSt
 # --- the pixels ---
 
 
-def _read_all(folder: Path, files: dict[str, list[FileState]], size: int) -> np.ndarray:
+def _read_all(folder: Path, files: dict[str, list[listing.FileState]], size: int) -> np.ndarray:
     names = [os.path.join(folder.name, c, file.name) for c in files for file in files[c]]
-    images = empty_images(len(names), size)
+    images = image_files.empty_images(len(names), size)
 
-    def read(part: range) -> list[str]:
-        def into_place(i: int, name: str) -> None:
-            data = read_image_file(os.path.join(folder.parent, name))
-            images[part[i]] = decode_image(data, size)
+    def read(i: int, name: str) -> None:
+        images[i] = decode_image(read_image_file(os.path.join(folder.parent, name)), size)
 
-        return read_each(names[part.start : part.stop], into_place)
+    def read_part(part: range) -> list[str]:
+        return image_files.read_each(names[part.start : part.stop], read, part.start)
 
-    everything = range(len(names))
-    parts = [everything[start : start + _CHUNK] for start in everything[::_CHUNK]]
-    read_parts(folder, parts, read, "images")
+    image_files.read_parts(folder, image_files.cut(range(len(names)), _CHUNK), read_part, "images")
     return images
 
 
@@ -243,7 +231,7 @@ def decode_image(data: bytes, size: int) -> np.ndarray:
 # --- the cache ---
 
 
-def _read_cached(folder: Path, files: dict[str, list[FileState]], size: int) -> np.ndarray:
+def _read_cached(folder: Path, files: dict[str, list[listing.FileState]], size: int) -> np.ndarray:
     root, split = folder.parent, folder.name
     place = cache_folder(root)
     if place is None:
@@ -259,9 +247,9 @@ def _read_cached(folder: Path, files: dict[str, list[FileState]], size: int) -> 
         return images
 
 
-def _listing_hash(files: dict[str, list[FileState]]) -> str:
-    listing = repr((_CACHE_VERSION, [(c, [tuple(file) for file in files[c]]) for c in files]))
-    return hashlib.sha256(listing.encode("utf-8", "surrogatepass")).hexdigest()
+def _listing_hash(files: dict[str, list[listing.FileState]]) -> str:
+    listed = repr((_CACHE_VERSION, [(c, [tuple(file) for file in files[c]]) for c in files]))
+    return hashlib.sha256(listed.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _load_cache(path: Path, key: str, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -8,18 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data import listing
 from common.data.histopathology import NESTED, SIZE, PatchList, list_patches, pad
 from common.data.image_files import decode_rgb, empty_images, read_each
-from common.data.listing import (
-    SUFFIXES,
-    Scan,
-    counted,
-    file_states,
-    holds_images,
-    in_lines,
-    look_into,
-    some,
-)
+from common.data.listing import SUFFIXES, counted, in_lines, some
 from common.errors import DataError
 from common.paths import display, expand
 
@@ -100,8 +92,8 @@ def find_patches(root: str | Path) -> PatchList | UnlabelledPatches:
     root = expand(root)
     if not os.path.isdir(root):
         raise DataError(f"{display(root)} is not a folder. {_WANTED}")
-    top = look_into(root)
-    below = {name: look_into(root / name) for name in sorted(top.folders)}
+    top = listing.look_into(root)
+    below = {name: listing.look_into(root / name) for name in sorted(top.folders)}
     labelled = [name for name, found in below.items() if _LABELS & {*found.folders}]
     loose = [name for name, found in below.items() if found.images and name not in labelled]
     if labelled or NESTED in below:
@@ -128,7 +120,7 @@ def find_patches(root: str | Path) -> PatchList | UnlabelledPatches:
         f"{name}/{inner}/"
         for name in below
         for inner in below[name].folders
-        if holds_images(root / name / inner)
+        if listing.holds_images(root / name / inner)
     ]
     if deeper:
         what = f"{display(root)}: images lie deeper than in <patient>/:"
@@ -150,10 +142,10 @@ _WANTED = (
 )
 
 
-def _listed(root: Path, folders: dict[str, tuple[str, Scan]]) -> UnlabelledPatches:
+def _listed(root: Path, folders: dict[str, tuple[str, listing.Scan]]) -> UnlabelledPatches:
     files, rows, problems = [], [], []
     for patient, (prefix, found) in enumerate(folders.values()):
-        for name, *state in file_states(found.images, prefix, problems):
+        for name, *state in listing.file_states(found.images, prefix, problems):
             place = _PLACE.search(Path(name).stem)
             x, y = map(int, place.groups()) if place else (_NOWHERE, _NOWHERE)
             rows.append((patient, x, y, *state))

@@ -30,7 +30,7 @@ from common.data.folder_cache import cache_folder, holding
 from common.data.histopathology import tree
 from common.data.histopathology.slides import CLASSES, SIZE, tell_padded
 from common.data.histopathology.tree import PatchList
-from common.data.image_files import empty_images, read_parts
+from common.data.image_files import cut, empty_images, read_parts
 from common.data.images import ImageData
 from common.errors import CourseError
 from common.files import os_advice, require_space, write_atomically
@@ -201,9 +201,7 @@ def _chunks(patches: PatchList) -> dict[range, str]:
     bounds = np.searchsorted(patches.rows["patient"], np.arange(len(patches.patients) + 1))
     what = [name for name in tree.ROW.names if name != "patient"]  # Its index may change.
     for patient, first, last in zip(patches.patients, bounds, bounds[1:], strict=False):
-        own = range(int(first), int(last))
-        for i in range(0, len(own), _CHUNK):
-            chunk = own[i : i + _CHUNK]
+        for chunk in cut(range(int(first), int(last)), _CHUNK):
             rows = patches.rows[chunk.start : chunk.stop]
             digest = hashlib.blake2b(digest_size=16)
             for name in what:
@@ -234,7 +232,7 @@ def _read_all(
         small.extend([(chunk.start + i, *size) for i, *size in sizes])
         return []
 
-    read_parts(patches.root, chunks, read, "patches", _THREADS)
+    read_parts(patches.root, list(chunks), read, "patches", _THREADS)
     return np.array(sorted(small), _SMALL)
 
 
