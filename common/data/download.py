@@ -169,7 +169,7 @@ class _Download:
     def run(self, urls: list[str]) -> None:
         if not urls:
             raise ConfigError(f"{self.present}No address to download {self.path.name} from.")
-        reasons, done = [], False
+        reasons = []
         try:
             for url in urls:
                 try:
@@ -177,23 +177,22 @@ class _Download:
                 except Failed as failure:
                     reasons.append(f"  {url}: {failure}")
                     logger.warning("%s: %s", url, failure)
-                    continue
-                os.replace(self.part, self.path)
-                done = True
-                break
+                else:
+                    os.replace(self.part, self.path)
+                    break
+            else:
+                raise DataError(
+                    f"Could not download {self.path.name}:\n" + "\n".join(reasons) + "\n"
+                    f"{self.present}Check the network and run the same again, or fetch the file by "
+                    f"hand and put it at {self.path}."
+                )
         except OSError as error:
             raise DataError(
                 f"Could not write {self.path}: {error.strerror or error}. {os_advice(error)}"
             ) from error
         finally:
-            if done or not self._can_go_on():
+            if not self._can_go_on():
                 self.drop()
-        if not done:
-            raise DataError(
-                f"Could not download {self.path.name}:\n" + "\n".join(reasons) + "\n"
-                f"{self.present}Check the network and run the same again, or fetch the file by "
-                f"hand and put it at {self.path}."
-            )
         if not self.sha256 and self.session is None:
             remember_hash(self.path)
 
@@ -209,10 +208,8 @@ class _Download:
             value = file_hash(path)
             if value == self.sha256:
                 return None
-            page = web_page(path)
-            return f"has the sha256 {value} instead of {self.sha256}" + (
-                f" (it is {page})" if page else ""
-            )
+            told = f" (it is {page})" if (page := web_page(path)) else ""
+            return f"has the sha256 {value} instead of {self.sha256}{told}"
         try:
             self.check(path)
         except DataError as error:
@@ -304,11 +301,7 @@ class _Download:
             )
 
     def _agree(
-        self,
-        response: requests.Response,
-        start: int,
-        validator: str | None,
-        total: int | None,
+        self, response: requests.Response, start: int, validator: str | None, total: int | None
     ) -> tuple[int, int | None]:
         """Where the answer begins, and how long the whole file is if the server says so."""
         status = response.status_code

@@ -56,15 +56,9 @@ def near_duplicates(
         index_a, index_b = np.unique(ordered, axis=0).T
     distance = np.sqrt(np.mean((a[index_a] - b[index_b]) ** 2, axis=1))
     second = images if other is None else other
-    pairs = pd.DataFrame(
-        {
-            "index_a": index_a,
-            "index_b": index_b,
-            "distance": distance,
-            "class_a": np.array(images.classes)[images.labels[index_a]],
-            "class_b": np.array(second.classes)[second.labels[index_b]],
-        }
-    )
+    pairs = pd.DataFrame({"index_a": index_a, "index_b": index_b, "distance": distance})
+    pairs["class_a"] = np.array(images.classes)[images.labels[index_a]]
+    pairs["class_b"] = np.array(second.classes)[second.labels[index_b]]
     pairs["same_class"] = pairs["class_a"] == pairs["class_b"]
     pairs = pairs[pairs["distance"] <= max_distance]
     return pairs.sort_values(["distance", "index_a", "index_b"], ignore_index=True)

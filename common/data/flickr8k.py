@@ -66,9 +66,7 @@ def load_flickr8k(split: str, folder: str | Path | None = None) -> CaptionData:
     return report_split(split, lambda: read_flickr8k(folder))
 
 
-def read_flickr8k(
-    folder: str | Path | None = None,
-) -> tuple[dict[str, CaptionData], CaptionReport]:
+def read_flickr8k(folder: str | Path | None = None) -> tuple[dict[str, CaptionData], CaptionReport]:
     """All three splits, and what was left out; see `load_flickr8k`."""
     wanted = f"{' or '.join(IMAGE_FOLDERS[:2])} beside {TOKENS} or {KAGGLE}, though the archives"
     return read_splits("flickr8k", folder, _find, _download, _read, 8, f"{wanted} are")

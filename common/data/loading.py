@@ -51,7 +51,7 @@ def load_images(
         data = load_cifar10(split, size=size)
     else:
         data = read_image_folder(own_folder(dataset, DATASETS), split, size=size)
-    return data if limit is None or limit >= len(data) else data.sample(limit, seed)
+    return data.at_most(limit, seed)
 
 
 def load_splits(

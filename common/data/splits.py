@@ -196,8 +196,7 @@ def split_at_random(
     kept, held = (rest[part] for part in stratified(data.labels[rest], count, seed))
     parts = {"train": kept, "validation": held, "test": tested}
     return Splits(
-        **{part: _part(data, np.sort(indices), part) for part, indices in parts.items()},
-        leaky=True,
+        **{part: _part(data, np.sort(indices), part) for part, indices in parts.items()}, leaky=True
     )
 
 
@@ -252,16 +251,15 @@ def _read_list(path: Path) -> list[str]:
             f"Could not read {display(path)}: {cause(error)}. It should hold one patient a line, "
             "as text in UTF-8."
         ) from error
-    patients = [line.strip() for line in lines if line.strip()]
-    if not patients:
-        raise DataError(f"{path} is empty. It should hold one patient a line.")
-    seen = set()
+    patients = {}  # in the order of the lines
     for number, line in enumerate(lines, 1):
-        if (patient := line.strip()) in seen:
+        if (patient := line.strip()) in patients:
             raise DataError(f"{path}, line {number}: patient {display(patient)} is listed twice.")
         if patient:
-            seen.add(patient)
-    return patients
+            patients[patient] = None
+    if not patients:
+        raise DataError(f"{path} is empty. It should hold one patient a line.")
+    return list(patients)
 
 
 def leave_one_patient_out(data: ImageData) -> Iterator[tuple[str, ImageData, ImageData]]:

@@ -8,7 +8,7 @@ for digital pathology image analysis: a comprehensive tutorial with selected use
 Pathology Informatics 2016.
 """
 
-from common.data.histopathology.cache import PatchFacts, patch_facts, read_patches
+from common.data.histopathology.cache import patch_facts, read_patches
 from common.data.histopathology.slides import (
     CLASSES,
     SIZE,
@@ -24,7 +24,6 @@ __all__ = [
     "CLASSES",
     "NESTED",
     "SIZE",
-    "PatchFacts",
     "PatchList",
     "histopathology_dir",
     "list_patches",
