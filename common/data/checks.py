@@ -23,3 +23,16 @@ def check_count(what: str, number: int) -> None:
     """
     if number < 1:
         raise ConfigError(f"{what} must be at least 1. Received: {number}")
+
+
+def drawn_count(split: str, n: int | None, counts: dict[str, int], size: int, smallest: int) -> int:
+    """How many images to draw: `n`, or what `counts` has for the split.
+
+    Raises:
+        ConfigError: if there is no such split, `n` is below 1, or `size` below the smallest.
+    """
+    check_split(split, counts)
+    n = counts[split] if n is None else n
+    if n < 1 or size < smallest:
+        raise ConfigError(f"Wanted n >= 1 and size >= {smallest}. Received: n={n}, size={size}")
+    return n

@@ -7,10 +7,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,7 +41,6 @@ def download(
     path: str | Path,
     sha256: str | None,
     *,
-    check: Callable[[Path], object] | None = None,
     retries: int = 4,
     backoff: float = 1.0,
     timeout: float = 30.0,
@@ -64,10 +62,8 @@ def download(
         urls: one address, or mirrors of the same file in the order in which to try them.
         path: where the file goes.
         sha256: the published checksum. `None` if nobody publishes one: the file must then open
-            as what its name says, and its hash is kept in `<path>.sha256`, so that a change is
-            told.
-        check: opens a file without a checksum and raises a `DataError` if it is not the wanted
-            one; by default chosen by the suffix of `path` (archives, JSON, images).
+            as what its name says (archives, JSON, images), and its hash is kept in
+            `<path>.sha256`, so that a change is told.
         retries: attempts in a row that bring nothing new before the next mirror is tried.
         backoff: seconds before the second attempt, doubled for each one after it.
         timeout: seconds without a byte after which the line counts as cut.
@@ -91,9 +87,8 @@ def download(
     # A link stays one: what it leads to is written.
     target = Path(os.path.realpath(path) if os.path.islink(path) else path)
     job = _Download(
-        *(target, (sha256 or "").lower(), check or partial(check_content, name=target.name)),
-        *(retries, backoff, timeout, least_speed, patience, most_bytes),
-        *(progress and session is None, auth, session),
+        *(target, (sha256 or "").lower(), retries, backoff, timeout, least_speed, patience),
+        *(most_bytes, progress and session is None, auth, session),
     )
     if job.is_present() and not job.part.exists():
         return Path(path)
@@ -130,7 +125,6 @@ class _Download:
 
     path: Path
     sha256: str
-    check: Callable[[Path], object]
     retries: int
     backoff: float
     timeout: float
@@ -211,7 +205,7 @@ class _Download:
             told = f" (it is {page})" if (page := web_page(path)) else ""
             return f"has the sha256 {value} instead of {self.sha256}{told}"
         try:
-            self.check(path)
+            check_content(path, self.path.name)
         except DataError as error:
             return display(error)[:300]
         return None

@@ -4,9 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from common.data.checks import check_split
+from common.data.checks import drawn_count
 from common.data.images import ImageData
-from common.errors import ConfigError
 
 COUNTS = {"train": 20_000, "test": 4_000}
 
@@ -40,10 +39,7 @@ def synthetic_images(
     Raises:
         ConfigError: if the split is unknown, or `n` or `size` too small.
     """
-    check_split(split, COUNTS)
-    n = COUNTS[split] if n is None else n
-    if n < 1 or size < 16:
-        raise ConfigError(f"Wanted n >= 1 and size >= 16. Received: n={n}, size={size}")
+    n = drawn_count(split, n, COUNTS, size, smallest=16)
     seeds = ([seed, list(COUNTS).index(split), block] for block in range(-(-n // _BLOCK)))
     with ThreadPoolExecutor() as pool:
         blocks = list(pool.map(lambda s: _draw_block(np.random.default_rng(s), size), seeds))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from common.data.captions import CaptionData
-from common.data.checks import check_split
+from common.data.checks import drawn_count
 from common.data.scene_captions import (
     BACKGROUNDS,
     COLOURS,
@@ -18,7 +18,6 @@ from common.data.scene_captions import (
     pick,
     write_captions,
 )
-from common.errors import ConfigError
 
 HELD_OUT_EVERY = 5  # every fifth scene of the test split has one of them
 
@@ -106,10 +105,7 @@ def synthetic_scenes(
     Raises:
         ConfigError: if the split is unknown, or `n` or `size` too small.
     """
-    check_split(split, COUNTS)
-    n = COUNTS[split] if n is None else n
-    if n < 1 or size < 24:
-        raise ConfigError(f"Wanted n >= 1 and size >= 24. Received: n={n}, size={size}")
+    n = drawn_count(split, n, COUNTS, size, smallest=24)
     scenes, captions, pixels = [], [], []
     for block in range(-(-n // _BLOCK)):
         # Drawing and writing have generators of their own: other words leave the pixels alone.
