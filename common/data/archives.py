@@ -26,6 +26,7 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".
 _CHUNK = 1 << 18
 _DEEPEST = 64
 _LARGE = 10**8  # from here on a progress bar is shown
+IN_BYTES = {"unit": "B", "unit_scale": True}  # of a progress bar
 _PYTHONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 # Names that mean a device on Windows, whatever their suffix, and characters it does not allow.
@@ -137,6 +138,23 @@ def name_problem(name: str, everywhere: bool = True) -> str | None:
     return None
 
 
+def check_space(what: str, size: int, folder: Path) -> None:
+    """Makes sure that so many bytes fit into a folder.
+
+    Args:
+        what: What takes them, as in "a.zip needs".
+
+    Raises:
+        DataError: if they do not.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise DataError(
+            f"{what} {size:,} bytes, {folder} has {free:,} free. Free some space or choose "
+            "another folder (COURSE_DATA)."
+        )
+
+
 class _Member(NamedTuple):
     name: str
     size: int
@@ -164,15 +182,11 @@ def _extract(archive: Path, dest: Path) -> None:
         with _open(archive) as file:
             read = _zip_members if isinstance(file, zipfile.ZipFile) else _tar_members
             members = read(archive, dest, file)
-            size = _check_space(archive, dest, members)
+            size = _unpacked_size(archive, members)
+            check_space(f"{archive} unpacks to", size, dest.parent)
             made = {temporary}
-            with progress_bar(
-                description=f"unpacking {archive.name}",
-                total=size,
-                unit="B",
-                unit_scale=True,
-                disable=size < _LARGE,
-            ) as bar:
+            options = {"total": size, "disable": size < _LARGE} | IN_BYTES
+            with progress_bar(None, f"unpacking {archive.name}", **options) as bar:
                 for member in members:
                     _unpack(archive, member, temporary, made, bar)
             if isinstance(file, tarfile.TarFile):
@@ -257,7 +271,7 @@ def _check_name(archive: Path, name: str) -> None:
             raise _unsafe(archive, name, problem)
 
 
-def _check_space(archive: Path, dest: Path, members: list[_Member]) -> int:
+def _unpacked_size(archive: Path, members: list[_Member]) -> int:
     if any(member.size < 0 for member in members):
         raise ValueError("a member of negative size")
     size = sum(member.size for member in members)
@@ -266,12 +280,6 @@ def _check_space(archive: Path, dest: Path, members: list[_Member]) -> int:
         raise DataError(
             f"{archive} is not unpacked: from {packed:,} bytes would come {size:,}, which no data "
             "set does. Fetch it from a source you trust."
-        )
-    free = shutil.disk_usage(dest.parent).free
-    if size > free:
-        raise DataError(
-            f"{archive} unpacks to {size:,} bytes, {dest.parent} has {free:,} free. "
-            "Free some space or choose another folder (COURSE_DATA)."
         )
     return size
 

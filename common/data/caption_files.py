@@ -63,12 +63,11 @@ class CaptionReport:
         )
         told = [f"{len(items):,} {what} ({some(items)})" for items, what in kinds if items]
         text = "Left out: " + "; ".join(told) + "." if told else "Nothing was left out."
-        if self.few_captions:
-            few = f"{len(self.few_captions):,} images have fewer than {REFERENCES} captions"
-            text += f" {few} ({some(self.few_captions)}); they are kept."
-        if self.other_spellings:
-            other = f"{len(self.other_spellings):,} names are written otherwise than their files"
-            text += f" {other} ({some(self.other_spellings)}); they are kept."
+        few = f"images have fewer than {REFERENCES} captions"
+        other = "names are written otherwise than their files"
+        for items, what in ((self.few_captions, few), (self.other_spellings, other)):
+            if items:
+                text += f" {len(items):,} {what} ({some(items)}); they are kept."
         return text
 
     def log(self, name: str) -> None:

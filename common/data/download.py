@@ -17,7 +17,7 @@ import requests
 from requests.auth import AuthBase
 
 from common.data import connections
-from common.data.archives import extract, hold_until_made
+from common.data.archives import IN_BYTES, check_space, extract, hold_until_made
 from common.data.connections import CHUNK, Failed, new_session
 from common.data.downloaded import check_content, remember_hash, web_page
 from common.errors import ConfigError, DataError
@@ -333,23 +333,12 @@ class _Download:
             if total > self.most_bytes:
                 reason = f"it has {total:,} bytes, more than the {self.most_bytes:,} expected"
                 raise Failed(reason, final=True)
-            free = shutil.disk_usage(folder).free
-            if total - start > free:
-                raise DataError(
-                    f"{self.path.name} needs {total - start:,} bytes, {folder} has {free:,} "
-                    "free. Free some space or choose another folder (COURSE_DATA)."
-                )
+            check_space(f"{self.path.name} needs", total - start, folder)
         received = start
+        options = {"initial": start, "total": total, "disable": not self.progress} | IN_BYTES
         with (
             open(self.part, "ab" if start else "wb") as file,
-            progress_bar(
-                description=self.path.name,
-                initial=start,
-                total=total,
-                unit="B",
-                unit_scale=True,
-                disable=not self.progress,
-            ) as bar,
+            progress_bar(None, self.path.name, **options) as bar,
         ):
             # Only now: notes of this file beside bytes of another would join the two.
             self._note(url, response, total)

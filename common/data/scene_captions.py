@@ -145,18 +145,14 @@ def error_kind(words: Sequence[str], scene: Scene) -> str | None:
     return None if problem is None else problem[0]
 
 
-def is_true(words: Sequence[str], scene: Scene) -> bool:
-    """Whether a caption is grammatical and every claim of it holds of the scene."""
-    return check_caption(words, scene) is None
-
-
 def true_captions(captions: Iterable[Sequence[str]], scenes: Iterable[Scene]) -> float:
     """The share of captions (lists of words) that are true of their scenes, 0..1.
 
     Raises:
         DataError: if there is none.
     """
-    true = [is_true(words, scene) for words, scene in zip(captions, scenes, strict=True)]
+    pairs = zip(captions, scenes, strict=True)
+    true = [check_caption(words, scene) is None for words, scene in pairs]
     if not true:
         raise DataError("There is no caption whose truth could be told.")
     return sum(true) / len(true)

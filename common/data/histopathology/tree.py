@@ -17,7 +17,7 @@ import numpy as np
 from common.data.folder_state import folder_digests, list_folder, listing_digest
 from common.data.histopathology.slides import SIZE, pad
 from common.data.image_files import decode_rgb, empty_images, read_each, unreadable
-from common.data.listing import IGNORED, in_lines, scan
+from common.data.listing import IGNORED, Scan, in_lines, scan
 from common.errors import DataError
 from common.paths import display, expand
 
@@ -168,10 +168,8 @@ def class_folders(root: Path) -> list[ClassFolder]:
     if not (top or nested):
         raise _no_patch(root)
     return [
-        ClassFolder(*key, top[key], False, nested.get(key))
-        if key in top
-        else ClassFolder(*key, nested[key], True, None)
-        for key in sorted(top.keys() | nested.keys())
+        ClassFolder(*key, path, key not in top, nested.get(key) if key in top else None)
+        for key, path in sorted((nested | top).items())
     ]
 
 
@@ -180,22 +178,21 @@ def _find_class_folders(
 ) -> dict[tuple[str, int], str]:
     """Paths by patient and class; appends to `misplaced` what would be missed in silence."""
     found, top = {}, scan(folder)
-    misplaced += [f"{prefix}{image.name}" for image in top.images if _is_png(image.name)]
+    misplaced += [f"{prefix}{name}" for name in _pngs(top)]
     for patient in top.folders:
         if patient == NESTED and not prefix:
             continue
         inside = scan(folder / patient)
-        for name in inside.folders:
+        for name in inside.folders + _pngs(inside):
             if name in ("0", "1"):
                 found[patient, int(name)] = os.path.join(folder, patient, name)
-        others = [name for name in inside.folders if name not in ("0", "1")]
-        others += [image.name for image in inside.images if _is_png(image.name)]
-        misplaced += [f"{prefix}{patient}/{name}" for name in others]
+            else:
+                misplaced.append(f"{prefix}{patient}/{name}")
     return found
 
 
-def _is_png(name: str) -> bool:
-    return name.lower().endswith(".png")
+def _pngs(found: Scan) -> list[str]:
+    return [image.name for image in found.images if image.name.lower().endswith(".png")]
 
 
 def _no_patch(root: Path) -> DataError:
