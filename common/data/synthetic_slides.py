@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 
 from common.data.checks import check_count
+from common.data.histopathology.slides import CLASSES
+from common.data.histopathology.slides import SIZE as PATCH
 from common.data.images import ImageData
 
-CLASSES = ("benign", "malignant")
 PATIENTS = 40
-PATCH = 50  # pixels
 
 # Patches of a slide, of which those with tissue are kept: about 530 of 700.
 _ROWS, _COLUMNS = 25, 28

@@ -212,17 +212,17 @@ def _chunks(patches: PatchList) -> dict[range, str]:
 
 
 def _read_all(
-    patches: PatchList, chunks: dict[range, str], kept: dict[str, "_Kept"], put: Callable
+    patches: PatchList, chunks: dict[range, str], kept: dict[str, dict], put: Callable
 ) -> np.ndarray:
     """Hands every chunk to `put(chunk, pixels, small, path)`, with the path of the file in which
     it was kept, if it was; else it is read. Returns the small patches, `_SMALL`."""
     small = []
 
     def read(chunk: range) -> list[str]:
-        known = kept.get(chunks[chunk])
-        pixels = known and known.load()
+        note = kept.get(chunks[chunk])
+        pixels = note and _kept_pixels(note)
         if pixels is not None:
-            sizes, path = known.small, known.data
+            sizes, path = note["small"], note["data"]
         else:
             pixels, sizes, problems = tree.read_block(patches, chunk.start, chunk.stop)
             if problems:
@@ -313,37 +313,27 @@ def _fill_cache(root: Path, folder: Path) -> _Opened | None:
 # --- the pixels ---
 
 
-class _Kept(NamedTuple):
-    """A chunk in a file of pixels, perhaps a half-made one."""
-
-    data: Path
-    start: int
-    n: int
-    crc32: int
-    small: list[list[int]]
-
-    def load(self) -> np.ndarray | None:
-        """Its images, or `None` if they are not what was written."""
-        try:
-            with open(self.data, "rb") as file:
-                file.seek(self.start * _PATCH_BYTES)
-                pixels = file.read(self.n * _PATCH_BYTES)
-        except OSError:
-            return None
-        return np.frombuffer(pixels, np.uint8) if zlib.crc32(pixels) == self.crc32 else None
-
-
-def _kept_chunks(data: Path) -> dict[str, _Kept]:
-    """The chunks that are in a file of pixels, by their digests."""
+def _kept_chunks(data: Path) -> dict[str, dict]:
+    """The notes of the chunks in a file of pixels, perhaps a half-made one, by their digests."""
     kept = {}
     with suppress(OSError), open(data.with_suffix(".chunks"), "rb") as file:
         for line in file:
             check, _, text = line.rstrip().partition(b" ")
             if check == b"%08x" % zlib.crc32(text):  # The last line may be half written.
-                values = json.loads(text)
-                digest = values.pop("digest")
-                kept[digest] = _Kept(data, **values)
+                note = json.loads(text)
+                kept[note["digest"]] = note | {"data": data}
     return kept
+
+
+def _kept_pixels(note: dict) -> np.ndarray | None:
+    """The images of a chunk, or `None` if they are not what was written."""
+    try:
+        with open(note["data"], "rb") as file:
+            file.seek(note["start"] * _PATCH_BYTES)
+            pixels = file.read(note["n"] * _PATCH_BYTES)
+    except OSError:
+        return None
+    return np.frombuffer(pixels, np.uint8) if zlib.crc32(pixels) == note["crc32"] else None
 
 
 def _fill(patches: PatchList, chunks: dict[range, str], data: Path) -> np.ndarray:
