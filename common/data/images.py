@@ -186,11 +186,8 @@ def split_validation(
                 "Use more images of these classes or another validation part."
             )
         if missing:
-            logger.warning(
-                "%s: one training image only of %s: it trains, and none is left to validate.",
-                data.name,
-                some(missing),
-            )
+            told = "%s: one training image only of %s: it trains, and none is left to validate."
+            logger.warning(told, data.name, some(missing))
     return train, replace(validation, split="validation")
 
 
