@@ -50,6 +50,11 @@ NETWORK = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, Val
 
 
 def body(response: requests.Response) -> Iterator[bytes]:
+    """What an answer brings, as it comes, not unpacked.
+
+    Raises:
+        Failed: if the line breaks.
+    """
     try:
         yield from response.raw.stream(CHUNK, decode_content=False)
     except (*NETWORK, http.client.HTTPException) as error:
@@ -94,6 +99,7 @@ def reason_of(error: Exception) -> str:
 
 @cache
 def warn_of_http(scheme: str, host: str) -> None:
+    """Tells, once of each host, that anybody on the line could change what comes from there."""
     if scheme == "http":
         logger.warning(
             "What comes from http://%s has neither encryption nor a published checksum: whoever "

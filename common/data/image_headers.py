@@ -19,6 +19,8 @@ MAX_PIXELS = 250_000_000
 
 
 class Header(NamedTuple):
+    """What the header of an image file tells that decoding has to know."""
+
     width: int
     height: int
     orientation: int = 1
@@ -29,7 +31,11 @@ class Header(NamedTuple):
 
 
 def examine(data: bytes) -> tuple[str, Header]:
-    """The format, judged by content, and what its header tells."""
+    """The format of an image file, judged by content, and what its header tells.
+
+    Raises:
+        DataError: if it is no image, not a whole one, or of a format that is not read.
+    """
     if not data:
         raise DataError("empty file")
     for kind, signature, read in _FORMATS:
@@ -47,6 +53,11 @@ def examine(data: bytes) -> tuple[str, Header]:
 
 
 def check_pixels(width: int, height: int) -> None:
+    """Makes sure that an image is not too large to be decoded.
+
+    Raises:
+        DataError: if it is.
+    """
     if width * height > MAX_PIXELS:
         raise DataError(
             f"{width}x{height} pixels, more than the {MAX_PIXELS // 10**6} million that are read: "

@@ -222,7 +222,10 @@ def list_patches(root: str | Path) -> PatchList:
 
 
 def list_with_state(root: Path) -> tuple[PatchList, str]:
-    """The patches, and the state of the tree they were found in (see `state`)."""
+    """The patches, and the state of the tree they were found in (see `state`).
+
+    Args and errors: as `list_patches`.
+    """
     folders = class_folders(root)
     names = list(dict.fromkeys(folder.patient for folder in folders))
     digests, problems, parts = [], [], []
