@@ -201,10 +201,8 @@ def _fetch(files: Sequence[str], folder: Path, progress: bool) -> None:
             download(urls, folder / file, None, most_bytes=_LONGEST_PHOTO, session=session)
 
         missing = f"{len(absent):,} of {len(files):,} images are not in {folder} ({some(absent)})"
-        ways_out = (
-            "Unpack train2017.zip and val2017.zip there, or run the same again: what has arrived "
-            "is kept."
-        )
+        ways_out = "Unpack train2017.zip and val2017.zip there, or run the same again: "
+        ways_out += "what has arrived is kept."
         with or_by_hand(missing, ways_out), ThreadPoolExecutor(_CONNECTIONS) as pool:
             try:
                 arriving = pool.map(fetch, absent)

@@ -288,11 +288,8 @@ class _Download:
     def _check_way(self, response: requests.Response) -> None:
         schemes = [urlsplit(hop.url).scheme for hop in (*response.history, response)]
         if not self.sha256 and "https" in schemes and "http" in schemes[schemes.index("https") :]:
-            raise Failed(
-                f"leads from https to http ({response.url}), where anybody on the line could "
-                "change the file",
-                final=True,
-            )
+            why = "where anybody on the line could change the file"
+            raise Failed(f"leads from https to http ({response.url}), {why}", final=True)
 
     def _agree(
         self, response: requests.Response, start: int, validator: str | None, total: int | None

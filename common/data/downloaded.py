@@ -80,10 +80,8 @@ def remember_hash(path: Path) -> None:
     if known == value:
         return
     if known:
-        logger.warning(
-            "%s is not the file that was there before: its sha256 is now %s, and was %s.",
-            *(path, value, known),
-        )
+        told = "%s is not the file that was there before: its sha256 is now %s, and was %s."
+        logger.warning(told, path, value, known)
     else:
         logger.warning(
             "%s is unverified: no checksum of it is published. Its sha256 %s is kept in %s, so "

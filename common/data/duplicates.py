@@ -43,12 +43,9 @@ def near_duplicates(
     components = np.linalg.eigh(a.T @ a)[1][:, -16:]
     scale = np.sqrt(a.shape[1])
     # An image is its own nearest neighbour within a set.
-    _, found = KDTree(b @ components).query(
-        a @ components,
-        k=range(1, neighbours + 1 + (other is None)),
-        distance_upper_bound=max_distance * scale * (1 + 1e-4),
-        workers=-1,
-    )
+    k, bound = range(1, neighbours + 1 + (other is None)), max_distance * scale * (1 + 1e-4)
+    candidates = KDTree(b @ components)
+    _, found = candidates.query(a @ components, k, distance_upper_bound=bound, workers=-1)
     index_a, column = np.nonzero(found < len(b))
     index_b = found[index_a, column]
     if other is None:

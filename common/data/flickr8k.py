@@ -6,13 +6,8 @@ Hodosh, Young and Hockenmaier, "Framing Image Description as a Ranking Task" (20
 from collections import Counter
 from pathlib import Path
 
-from common.data.caption_files import (
-    CaptionReport,
-    check_overlap,
-    read_table,
-    read_tokens,
-    text_lines,
-)
+from common.data import caption_files
+from common.data.caption_files import CaptionReport, read_table, read_tokens
 from common.data.caption_splits import SPLITS, find_images, read_splits, report_split, what_is_there
 from common.data.captions import CaptionData
 from common.data.download import download, extract, or_by_hand
@@ -20,13 +15,8 @@ from common.data.listing import first_file, some
 from common.errors import DataError
 
 # The official name is misspelt; the longest is where the archive is unpacked.
-IMAGE_FOLDERS = (
-    "Images",
-    "Flicker8k_Dataset",
-    "Flickr8k_Dataset",
-    "Flickr8k_Dataset/Flicker8k_Dataset",
-    "images",
-)
+IMAGE_FOLDERS = ("Images", "Flicker8k_Dataset", "Flickr8k_Dataset")
+IMAGE_FOLDERS += ("Flickr8k_Dataset/Flicker8k_Dataset", "images")
 TEXT_FOLDERS = (".", "Flickr8k_text")
 TOKENS = "Flickr8k.token.txt"
 KAGGLE = "captions.txt"
@@ -106,10 +96,10 @@ def _read_lists(folder: Path) -> dict[str, list[str]] | None:
         raise DataError(f"{folder} lacks {', '.join(missing)}. Put all three lists there, or none.")
     lists = {}
     for split, path in paths.items():
-        names = [line.strip() for line in text_lines(path) if line.strip()]
+        names = [line.strip() for line in caption_files.text_lines(path) if line.strip()]
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise DataError(f"{path} names images twice ({some(twice)}). Delete one of each.")
         lists[split] = names
-    check_overlap(lists, {split: str(path) for split, path in paths.items()})
+    caption_files.check_overlap(lists, {split: str(path) for split, path in paths.items()})
     return lists

@@ -234,14 +234,8 @@ def _tiff(data: bytes) -> Header | None:
     # A fourth channel is alpha (1: colours are multiplied by it; 2: OpenCV does so where they have
     # eight bits) or anything (0).
     extra, deep = value(338, -1), value(258, 1) > 8
-    return Header(
-        value(256, 0),
-        value(257, 0),
-        orientation,
-        premultiplied=extra == 1 or (extra == 2 and not deep),
-        opaque=extra == 0,
-        unturned=unturned,
-    )
+    alpha = {"premultiplied": extra == 1 or (extra == 2 and not deep), "opaque": extra == 0}
+    return Header(value(256, 0), value(257, 0), orientation, unturned=unturned, **alpha)
 
 
 def _boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:

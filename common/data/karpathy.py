@@ -30,16 +30,20 @@ def read_karpathy(
     content = read_json(path, dict)
     if not isinstance(content.get("images"), list):
         raise DataError(f"{path} has no list `images`. Restore Karpathy's file.")
+
+    def wrong(i: int, problem: str) -> DataError:
+        return DataError(f"{path}, images[{i}]: {problem}. Restore Karpathy's file.")
+
     captions: dict[str, list[str]] = {}
     lists: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
     numbers: dict[str, int] = {}
     taken: set[int] = set()
     for i, image in enumerate(content["images"]):
         if problem := _problem(image):
-            raise DataError(f"{path}, images[{i}]: {problem}. Restore Karpathy's file.")
+            raise wrong(i, problem)
         name = image["filename"]
         if name in captions:
-            raise DataError(f"{path}, images[{i}]: {name} comes twice. Restore Karpathy's file.")
+            raise wrong(i, f"{name} comes twice")
         captions[name] = []
         for k, sentence in enumerate(image["sentences"]):
             where = f"{path.name}:images[{i}].sentences[{k}]"
@@ -48,10 +52,7 @@ def read_karpathy(
         if "cocoid" in image:
             number = numbers[name] = image["cocoid"]
             if number in taken:
-                raise DataError(
-                    f"{path}, images[{i}]: the `cocoid` {number} comes twice. Restore Karpathy's "
-                    "file."
-                )
+                raise wrong(i, f"the `cocoid` {number} comes twice")
             taken.add(number)
     return captions, lists, numbers
 

@@ -10,10 +10,7 @@ from common.errors import DataError
 from common.paths import display
 
 # Names of files that are read. What a file is, is judged by its content.
-SUFFIXES = (
-    *(".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg"),
-    *(".jpg", ".png", ".tif", ".tiff", ".webp"),
-)
+SUFFIXES = tuple(".avif .bmp .gif .jfif .jpe .jpeg .jpg .png .tif .tiff .webp".split())
 IGNORED = ("thumbs.db", "desktop.ini")
 
 
@@ -127,18 +124,9 @@ def holds_images(folder: str | Path, most: int = 1000) -> bool:
     return any(isinstance(found, Scan) and found.images for _, (_, found) in below)
 
 
-_CONVERT = {
-    ".heic": "HEIC",
-    ".heif": "HEIC",
-    ".jxl": "JPEG XL",
-    ".jp2": "JPEG 2000",
-    ".pdf": "PDF",
-    ".psd": "Photoshop",
-    ".svg": "SVG",
-    **dict.fromkeys(
-        ".3fr .arw .cr2 .cr3 .dng .nef .nrw .orf .pef .raf .raw .rw2 .srw".split(), "camera raw"
-    ),
-}
+_RAW = ".3fr .arw .cr2 .cr3 .dng .nef .nrw .orf .pef .raf .raw .rw2 .srw".split()
+_CONVERT = {".heic": "HEIC", ".heif": "HEIC", ".jxl": "JPEG XL", ".jp2": "JPEG 2000"}
+_CONVERT |= {".pdf": "PDF", ".psd": "Photoshop", ".svg": "SVG", **dict.fromkeys(_RAW, "camera raw")}
 
 
 def counted(names: Iterable[str], folders: int = 0) -> str:

@@ -4,15 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.choices import (
-    CAPTION_DATASETS,
-    DATASETS,
-    PATCH_DATASETS,
-    is_own,
-    own_folder,
-    takes,
-    unknown_dataset,
-)
+from common import choices
 from common.data.captions import CaptionData
 from common.data.checks import check_count
 from common.data.cifar10 import load_cifar10
@@ -50,7 +42,7 @@ def load_images(
     if dataset == "cifar10":
         data = load_cifar10(split, size=size)
     else:
-        data = read_image_folder(own_folder(dataset, DATASETS), split, size=size)
+        data = read_image_folder(choices.own_folder(dataset, choices.DATASETS), split, size=size)
     return data.at_most(limit, seed)
 
 
@@ -78,14 +70,12 @@ def load_splits(
         `(train, validation, test)`; validation is `None` if it was 0.
     """
     found, problems = {}, []
-    for split, options in (
-        ("test", {"limit": n_test}),
-        ("train", {"limit": n_train, "seed": seed}),
-    ):
+    wanted = {"test": {"limit": n_test}, "train": {"limit": n_train, "seed": seed}}
+    for split, options in wanted.items():
         try:
             found[split] = load_images(dataset, split, size=size, **options)
         except DataError as error:
-            if not is_own(dataset):
+            if not choices.is_own(dataset):
                 raise
             problems.append(str(error))
     if problems:
@@ -121,7 +111,7 @@ def load_patches(dataset: str | Path, *, patients: int | None = None, seed: int 
     if dataset == "histopathology":
         data = load_histopathology()
     else:
-        data = read_patches(own_folder(dataset, PATCH_DATASETS))
+        data = read_patches(choices.own_folder(dataset, choices.PATCH_DATASETS))
     names = np.unique(data.groups)
     if patients is None or patients >= len(names):
         return data
@@ -145,11 +135,11 @@ def load_captions(dataset: str, split: str, limit: int | None = None) -> Caption
         return synthetic_scenes(split, limit)
     readers = {"flickr8k": load_flickr8k, "flickr30k": load_flickr30k}
     name, _, count = dataset.partition(":")
-    if name in ("coco", "coco-karpathy") and takes("phase3_captioning", dataset):
+    if name in ("coco", "coco-karpathy") and choices.takes("phase3_captioning", dataset):
         images = int(count) if count else TRAIN_IMAGES
         data = load_coco(split, images=images, karpathy=name != "coco")
     elif dataset in readers:
         data = readers[dataset](split)
     else:
-        raise unknown_dataset(dataset, CAPTION_DATASETS)
+        raise choices.unknown_dataset(dataset, choices.CAPTION_DATASETS)
     return data if limit is None else data.subset(range(min(limit, len(data))))

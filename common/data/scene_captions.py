@@ -20,7 +20,6 @@ COLOURS = {  # red, green and blue, 0..255
     "purple": (190, 50, 210),
 }
 SIZES = {"small": (4.7, 5.4), "large": (6.9, 7.7)}  # half the width, the image being 48 wide
-BACKGROUNDS = {"dark": (20, 70), "light": (170, 230)}  # grey levels
 
 # Never together in train and dev: each shape lacks another colour.
 HELD_OUT = (("red", "triangle"), ("green", "circle"), ("blue", "cross"), ("yellow", "square"))
@@ -285,7 +284,7 @@ class _Parser:
 # ------------------------------------------------------------------ writing captions
 
 
-def write_captions(rng: np.random.Generator, scene: Scene) -> tuple[str, ...]:
+def write(rng: np.random.Generator, scene: Scene) -> tuple[str, ...]:
     """Five different captions of a scene, written as people write: a capital and a full stop."""
     captions = {}  # a set would lose the order
     while len(captions) < REFERENCES:

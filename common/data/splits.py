@@ -234,12 +234,8 @@ def split_by_lists(data: ImageData, folder: str | Path) -> Splits:
                 f"{folder / PUBLISHED_LISTS[part]}. Are these lists of another data set?"
             )
     listed = {part: np.array(sorted(present.intersection(p))) for part, p in lists.items()}
-    return _by_patients(
-        data,
-        listed,
-        absent=tuple(sorted(set(where) - present)),
-        unlisted=tuple(sorted(present - set(where))),
-    )
+    absent, unlisted = sorted(set(where) - present), sorted(present - set(where))
+    return _by_patients(data, listed, absent=tuple(absent), unlisted=tuple(unlisted))
 
 
 def _read_list(path: Path) -> list[str]:
@@ -273,11 +269,8 @@ def leave_one_patient_out(data: ImageData) -> Iterator[tuple[str, ImageData, Ima
         raise DataError(f"{data.name} has one patient only, which cannot be left out.")
     for patient in patients:
         left_out = data.groups == patient
-        yield (
-            str(patient),
-            _part(data, np.flatnonzero(~left_out), "train"),
-            _part(data, np.flatnonzero(left_out), "test"),
-        )
+        others = _part(data, np.flatnonzero(~left_out), "train")
+        yield str(patient), others, _part(data, np.flatnonzero(left_out), "test")
 
 
 def patient_table(data: ImageData) -> pd.DataFrame:

@@ -5,19 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from common.data import scene_captions
 from common.data.captions import CaptionData
 from common.data.checks import drawn_count
-from common.data.scene_captions import (
-    BACKGROUNDS,
-    COLOURS,
-    HELD_OUT,
-    SHAPES,
-    SIZES,
-    Scene,
-    SceneObject,
-    pick,
-    write_captions,
-)
+from common.data.scene_captions import COLOURS, HELD_OUT, SHAPES, SIZES, Scene, SceneObject, pick
 
 HELD_OUT_EVERY = 5  # every fifth scene of the test split has one of them
 
@@ -27,6 +18,7 @@ LABELS = ("presence", *SHAPES, *COLOURS, *SIZES)
 
 # Scenes are made in blocks with a seed each: a short set is the beginning of a long one.
 _BLOCK = 100
+BACKGROUNDS = {"dark": (20, 70), "light": (170, 230)}  # grey levels
 _OBJECTS = 3  # at most
 _OBJECT_SHARES = (0.2, 0.4, 0.4)  # of scenes with one, two and three objects
 _WIDTH = 48  # lengths of the drawing are in 48ths of the image
@@ -109,17 +101,14 @@ def synthetic_scenes(
     scenes, captions, pixels = [], [], []
     for block in range(-(-n // _BLOCK)):
         # Drawing and writing have generators of their own: other words leave the pixels alone.
-        compose, draw, write = (
-            np.random.default_rng([seed, list(COUNTS).index(split), block, part])
-            for part in range(3)
-        )
-        block_scenes = [
-            _compose(compose, split == "test" and i % HELD_OUT_EVERY == HELD_OUT_EVERY - 1)
-            for i in range(_BLOCK)
-        ]
+        seeds = ([seed, list(COUNTS).index(split), block, part] for part in range(3))
+        compose, draw, write = map(np.random.default_rng, seeds)
+        held_out = range(HELD_OUT_EVERY - 1, _BLOCK, HELD_OUT_EVERY) if split == "test" else ()
+        block_scenes = [_compose(compose, i in held_out) for i in range(_BLOCK)]
         scenes += block_scenes
         pixels.append(_draw_block(draw, block_scenes, size))
-        captions += [write_captions(write, scene) for scene in block_scenes[: n - block * _BLOCK]]
+        described = block_scenes[: n - block * _BLOCK]
+        captions += [scene_captions.write(write, scene) for scene in described]
     return SceneData(
         names=tuple(f"{split}-{i:05}.png" for i in range(n)),
         captions=tuple(captions),
@@ -204,11 +193,8 @@ def _background(rng: np.random.Generator, scenes: list[Scene], size: int) -> np.
     grey = rng.uniform(ranges[:, 0], ranges[:, 1])[:, None] + rng.uniform(-12, 12, (len(scenes), 3))
     slope = rng.uniform(-30, 30, (2, len(scenes), 1, 1, 1)).astype(np.float32)
     along = np.linspace(-1, 1, size, dtype=np.float32)
-    return (
-        grey.astype(np.float32)[:, :, None, None]
-        + slope[0] * along[:, None]
-        + slope[1] * along[None, :]
-    )
+    shaded = grey.astype(np.float32)[:, :, None, None] + slope[0] * along[:, None]
+    return shaded + slope[1] * along[None, :]
 
 
 def _colour(rng: np.random.Generator, name: str) -> np.ndarray:

@@ -234,12 +234,9 @@ def _table(path: Path, file: BinaryIO) -> tuple[dict[str, int], np.ndarray]:
     if not words:
         raise DataError(f"{path} has no vectors. Download it again.")
     if has_header and header != [b"%d" % (len(words) + repeated), b"%d" % size]:
-        raise _bad_line(
-            path,
-            1,
-            f"{header[0].decode()} words of {header[1].decode()} numbers are announced, and "
-            f"{len(words) + repeated} of {size} follow: the file was cut, or line 1 is wrong",
-        )
+        announced = f"{header[0].decode()} words of {header[1].decode()} numbers are announced"
+        follow = f"{len(words) + repeated} of {size} follow: the file was cut, or line 1 is wrong"
+        raise _bad_line(path, 1, f"{announced}, and {follow}")
     vectors = np.frombuffer(numbers, "float32").reshape(-1, size)
     bad = np.flatnonzero(~np.isfinite(vectors.sum(axis=1, dtype="float64")))
     if len(bad):

@@ -28,7 +28,7 @@ import pandas as pd
 
 from common.data.folder_cache import cache_folder, holding
 from common.data.histopathology import tree
-from common.data.histopathology.slides import CLASSES, SIZE, tell_padded
+from common.data.histopathology.slides import CLASSES, SIZE
 from common.data.histopathology.tree import PatchList
 from common.data.image_files import cut, empty_images, read_parts
 from common.data.images import ImageData
@@ -132,13 +132,8 @@ def patch_facts(root: str | Path, *, cache: bool = True) -> PatchFacts:
             **{what: small[what] for what in ("height", "width")},
         }
     )
-    return PatchFacts(
-        n_patches=len(patches),
-        n_patients=len(patches.patients),
-        n_copies=int(patches.rows["copied"].sum()),
-        n_nested=int(patches.rows["nested"].sum()),
-        padded=padded,
-    )
+    copies, nested = (int(patches.rows[name].sum()) for name in ("copied", "nested"))
+    return PatchFacts(len(patches), len(patches.patients), copies, nested, padded)
 
 
 class _Sources(Sequence):
@@ -241,7 +236,7 @@ def _told(opened: _Opened) -> _Opened:
     if copies := int(patches.rows["copied"].sum()):
         what = display(patches.root), copies, tree.NESTED
         logger.warning("%s repeats %d patches in %s/: each is read once.", *what)
-    tell_padded(patches.root, len(opened.small), len(patches))
+    tree.tell_padded(patches.root, len(opened.small), len(patches))
     return opened
 
 

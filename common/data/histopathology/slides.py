@@ -1,8 +1,6 @@
 """Pictures of slides: patches made whole, and put where they lie."""
 
-import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,8 +8,6 @@ import numpy as np
 from common.data.images import ImageData
 from common.errors import ConfigError, DataError
 from common.paths import display
-
-logger = logging.getLogger(__name__)
 
 CLASSES = ("benign", "malignant")
 SIZE = 50
@@ -24,15 +20,6 @@ def pad(image: np.ndarray) -> np.ndarray:
         return image
     below, right = SIZE - height, SIZE - width
     return cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT)
-
-
-def tell_padded(root: Path, padded: int, total: int) -> None:
-    """Warns of patches that were smaller, if there are any."""
-    if padded:
-        logger.warning(
-            "%s: %d of %d patches are smaller than %dx%d and were padded with their mirror image.",
-            *(display(root), padded, total, SIZE, SIZE),
-        )
 
 
 def slide_map(data: ImageData, patient: str, values: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -132,6 +132,15 @@ def _read_file(root: Path, source: str, size: int) -> bytes:
         return file.read(size + 1)
 
 
+def tell_padded(root: Path, padded: int, total: int) -> None:
+    """Warns of patches that were smaller, if there are any."""
+    if padded:
+        logger.warning(
+            "%s: %d of %d patches are smaller than %dx%d and were padded with their mirror image.",
+            *(display(root), padded, total, SIZE, SIZE),
+        )
+
+
 # --- the tree ---
 
 
