@@ -26,6 +26,7 @@ _QUOTED = re.compile('"([^"]*(?:""[^"]*)*)"')
 _MOST_LINES = 100  # of a caption in quotation marks
 # Characters that end lines, move cursors or are half a character.
 _CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+Lists = dict[str, list[str]]  # captions by image, or images by split
 IMAGE_SUFFIXES = (*SUFFIXES, ".heic", ".heif")
 
 
@@ -110,9 +111,9 @@ def _lines(text: str) -> list[str]:
     return text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def read_tokens(path: Path, report: CaptionReport) -> dict[str, list[str]]:
+def read_tokens(path: Path, report: CaptionReport) -> Lists:
     """`name#number<TAB>caption` lines: the captions of each name."""
-    captions: dict[str, list[str]] = {}
+    captions: Lists = {}
     file = path.name
     for number, line in enumerate(text_lines(path), 1):
         if not line or line.isspace():
@@ -128,9 +129,7 @@ def read_tokens(path: Path, report: CaptionReport) -> dict[str, list[str]]:
     return captions
 
 
-def read_table(
-    path: Path, report: CaptionReport
-) -> tuple[dict[str, list[str]], dict[str, list[str]] | None]:
+def read_table(path: Path, report: CaptionReport) -> tuple[Lists, Lists | None]:
     """A table of captions: its header decides what stands where.
 
     - `image,caption`, or `image_name|comment_number|comment`, between commas, bars, semicolons or
@@ -155,7 +154,7 @@ def read_table(
             f"{path}, line 1: the header must be image,caption or "
             f"image_name|comment_number|comment. Received: {lines[0][:60]!r}"
         )
-    captions: dict[str, list[str]] = {}
+    captions: Lists = {}
     lists: dict[str, dict[str, None]] = {split: {} for split in _SPLITS.values()}
     if header[-1] == caption:
         rows = _rows(lines, separator, len(header), header.index(name), captions)
@@ -193,7 +192,7 @@ def _row_problem(cells: list[str] | None, header: list[str]) -> str | None:
 
 
 def _rows(
-    lines: list[str], separator: str, size: int, name: int, captions: dict[str, list[str]]
+    lines: list[str], separator: str, size: int, name: int, captions: Lists
 ) -> Iterator[tuple[int, list[str] | None]]:
     """The number of the first line and the cells of each row; `None` for cells in doubt."""
 
@@ -281,7 +280,7 @@ def _list_of(text: str, where: str) -> list:
 
 
 def add_caption(
-    captions: dict[str, list[str]], name: object, caption: object, where: str, report: CaptionReport
+    captions: Lists, name: object, caption: object, where: str, report: CaptionReport
 ) -> None:
     """Adds a caption to those of its image; one without a word goes into the report.
 

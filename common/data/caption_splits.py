@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
-from common.data.caption_files import IMAGE_SUFFIXES, REFERENCES, CaptionReport
+from common.data.caption_files import IMAGE_SUFFIXES, REFERENCES, CaptionReport, Lists
 from common.data.captions import CaptionData
 from common.data.checks import check_split
 from common.data.listing import SUFFIXES, scan, some
@@ -14,11 +14,11 @@ from common.errors import DataError
 from common.paths import data_dir
 
 SPLITS = ("train", "dev", "test")
+# The data of each split, and what was left out.
+Read = tuple[dict[str, CaptionData], CaptionReport]
 
 
-def report_split(
-    split: str, read: Callable[[], tuple[dict[str, CaptionData], CaptionReport]]
-) -> CaptionData:
+def report_split(split: str, read: Callable[[], Read]) -> CaptionData:
     """One of the splits that `read` gives; what it left out is logged.
 
     Raises:
@@ -35,10 +35,10 @@ def read_splits(
     folder: str | Path | None,
     find: Callable[[Path], tuple[Path | None, Path | None]],
     download: Callable[[Path], None],
-    read: Callable[[Path, Path, CaptionReport], tuple[dict, dict | None]],
+    read: Callable[[Path, Path, CaptionReport], tuple[Lists, Lists | None]],
     every: int,
     wanted: str,
-) -> tuple[dict[str, CaptionData], CaptionReport]:
+) -> Read:
     """All three splits of a data set of image files and a file of captions, and what was left out.
 
     Args:
@@ -104,8 +104,8 @@ def what_is_there(folder: Path) -> str:
 
 
 def usable_captions(
-    captions: dict[str, list[str]], images: Path, report: CaptionReport, source: Path
-) -> tuple[dict[str, list[str]], set[str]]:
+    captions: Lists, images: Path, report: CaptionReport, source: Path
+) -> tuple[Lists, set[str]]:
     """Captions of the images that are on disk, the first five of each; and the files there are.
 
     Args:
@@ -176,7 +176,7 @@ def match_names(names: Iterable[str], files: set[str]) -> tuple[dict[str, str], 
     return found, sorted(told for name, told in doubtful.items() if name not in found)
 
 
-def _by(spelling, names: Iterable[str]) -> dict[str, list[str]]:
+def _by(spelling, names: Iterable[str]) -> Lists:
     groups = defaultdict(list)
     for name in sorted(names):
         groups[spelling(name)].append(name)
@@ -193,7 +193,7 @@ def _stem(name: str) -> str:
     return stem if dot + suffix in IMAGE_SUFFIXES else _spelling(name)
 
 
-def split_by_order(names: Iterable[str], every: int) -> dict[str, list[str]]:
+def split_by_order(names: Iterable[str], every: int) -> Lists:
     """Of so many names, in their order, the last but one goes to dev and the last to test.
 
     Raises:
@@ -213,11 +213,7 @@ def split_by_order(names: Iterable[str], every: int) -> dict[str, list[str]]:
 
 
 def make_splits(
-    name: str,
-    lists: dict[str, list[str]],
-    images: Path,
-    usable: dict[str, list[str]],
-    files: set[str],
+    name: str, lists: Lists, images: Path, usable: Lists, files: set[str]
 ) -> dict[str, CaptionData]:
     """The data of each split.
 

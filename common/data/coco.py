@@ -173,10 +173,8 @@ def _find_annotations(folder: Path, name: str) -> Path:
     places = (folder / "annotations" / name, unpacked / "annotations" / name)
     path = first_file(places)
     if path is None:
-        with or_by_hand(
-            f"{places[0]} does not exist",
-            "Put captions_train2017.json and captions_val2017.json into that folder.",
-        ):
+        ways_out = "Put captions_train2017.json and captions_val2017.json into that folder."
+        with or_by_hand(f"{places[0]} does not exist", ways_out):
             download([f"{host}/{ANNOTATIONS}" for host in HOSTS], archive, None)
             extract(archive, unpacked)
         path = places[1]

@@ -7,8 +7,8 @@ and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions"
 import logging
 from pathlib import Path
 
-from common.data.caption_files import CaptionReport, read_table, read_tokens
-from common.data.caption_splits import find_images, read_splits, report_split, what_is_there
+from common.data.caption_files import CaptionReport, Lists, read_table, read_tokens
+from common.data.caption_splits import Read, find_images, read_splits, report_split, what_is_there
 from common.data.captions import CaptionData
 from common.data.download import download, extract, or_by_hand
 from common.data.kaggle import HOW_TO_AUTHENTICATE, kaggle_auth
@@ -50,15 +50,13 @@ def load_flickr30k(split: str, folder: str | Path | None = None) -> CaptionData:
     return report_split(split, lambda: read_flickr30k(folder))
 
 
-def read_flickr30k(
-    folder: str | Path | None = None,
-) -> tuple[dict[str, CaptionData], CaptionReport]:
+def read_flickr30k(folder: str | Path | None = None) -> Read:
     """All three splits, and what was left out; see `load_flickr30k`."""
     wanted = f"{' or '.join(IMAGE_FOLDERS[:3])} with {CSV}, {TOKENS} or {JSON}, though the archive"
     return read_splits("flickr30k", folder, _find, _download, _read, 30, f"{wanted} is")
 
 
-def _read(text: Path, folder: Path, report: CaptionReport) -> tuple[dict, dict | None]:
+def _read(text: Path, folder: Path, report: CaptionReport) -> tuple[Lists, Lists | None]:
     if text.name in TABLES:
         captions, lists = read_table(text, report)
     elif text.name == TOKENS:

@@ -6,8 +6,8 @@ Hodosh, Young and Hockenmaier, "Framing Image Description as a Ranking Task" (20
 from collections import Counter
 from pathlib import Path
 
-from common.data import caption_files
-from common.data.caption_files import CaptionReport, read_table, read_tokens
+from common.data import caption_files, caption_splits
+from common.data.caption_files import CaptionReport, Lists, read_table, read_tokens
 from common.data.caption_splits import SPLITS, find_images, read_splits, report_split, what_is_there
 from common.data.captions import CaptionData
 from common.data.download import download, extract, or_by_hand
@@ -56,13 +56,13 @@ def load_flickr8k(split: str, folder: str | Path | None = None) -> CaptionData:
     return report_split(split, lambda: read_flickr8k(folder))
 
 
-def read_flickr8k(folder: str | Path | None = None) -> tuple[dict[str, CaptionData], CaptionReport]:
+def read_flickr8k(folder: str | Path | None = None) -> caption_splits.Read:
     """All three splits, and what was left out; see `load_flickr8k`."""
     wanted = f"{' or '.join(IMAGE_FOLDERS[:2])} beside {TOKENS} or {KAGGLE}, though the archives"
     return read_splits("flickr8k", folder, _find, _download, _read, 8, f"{wanted} are")
 
 
-def _read(text: Path, folder: Path, report: CaptionReport) -> tuple[dict, dict | None]:
+def _read(text: Path, folder: Path, report: CaptionReport) -> tuple[Lists, Lists | None]:
     captions = read_table(text, report)[0] if text.name == KAGGLE else read_tokens(text, report)
     return captions, _read_lists(text.parent)
 
@@ -86,7 +86,7 @@ def _download(folder: Path) -> None:
         extract(archive, folder / archive.stem)
 
 
-def _read_lists(folder: Path) -> dict[str, list[str]] | None:
+def _read_lists(folder: Path) -> Lists | None:
     """The official split lists; `None` if there is not one of them."""
     paths = {split: folder / f"Flickr_8k.{split}Images.txt" for split in SPLITS}
     missing = [path.name for path in paths.values() if not path.is_file()]

@@ -120,9 +120,7 @@ def read_parts(
         raise unreadable(folder, problems, total, kind)
 
 
-def read_each(
-    names: Sequence[str], read: Callable[[int, str], object], start: int = 0
-) -> list[str]:
+def read_each(names: Sequence[str], read: Callable[[int, str], None], start: int = 0) -> list[str]:
     """Calls `read` with the number, counted from `start`, and the name of each of some files; gives
     a line for each that cannot be read."""
     problems = []

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from common.data.archives import name_problem
-from common.data.caption_files import CaptionReport, add_caption
+from common.data.caption_files import CaptionReport, Lists, add_caption
 from common.errors import DataError
 from common.files import read_json
 from common.paths import display
@@ -15,9 +15,7 @@ KARPATHY = "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datase
 _SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
 
 
-def read_karpathy(
-    path: Path, report: CaptionReport
-) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, int]]:
+def read_karpathy(path: Path, report: CaptionReport) -> tuple[Lists, Lists, dict[str, int]]:
     """Captions by name of the image, names by split, and COCO's numbers by name.
 
     Args:
@@ -34,8 +32,8 @@ def read_karpathy(
     def wrong(i: int, problem: str) -> DataError:
         return DataError(f"{path}, images[{i}]: {problem}. Restore Karpathy's file.")
 
-    captions: dict[str, list[str]] = {}
-    lists: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
+    captions: Lists = {}
+    lists: Lists = {"train": [], "dev": [], "test": []}
     numbers: dict[str, int] = {}
     taken: set[int] = set()
     for i, image in enumerate(content["images"]):

@@ -53,15 +53,11 @@ class Splits:
 
     def summary(self) -> pd.DataFrame:
         """A row per part: patients, patches, and the share of the second class."""
-        rows = {}
-        for part in PARTS:
-            data = getattr(self, part)
-            rows[part] = {
-                "patients": len(np.unique(data.groups)),
-                "patches": len(data),
-                f"share {data.classes[1]}": data.labels.mean(),
-            }
-        return pd.DataFrame(rows).T.astype({"patients": int, "patches": int})
+        parts = [getattr(self, part) for part in PARTS]
+        table = pd.DataFrame({"patients": [len(np.unique(part.groups)) for part in parts]}, PARTS)
+        table["patches"] = [len(part) for part in parts]
+        table[f"share {self.train.classes[1]}"] = [part.labels.mean() for part in parts]
+        return table
 
 
 def check_disjoint(groups: dict[str, np.ndarray]) -> None:

@@ -148,8 +148,7 @@ class _Sources(Sequence):
 
     def __getitem__(self, i):
         if isinstance(i, slice):
-            start, stop, step = i.indices(len(self))
-            return [self[k] for k in range(start, stop, step)]
+            return [self[k] for k in range(*i.indices(len(self)))]
         i = range(len(self))[i]
         return self.patches.sources(i, i + 1)[0]
 

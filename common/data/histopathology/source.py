@@ -17,10 +17,9 @@ URLS = (
     "https://andrewjanowczyk.com/wp-static/IDC_regular_ps50_idx5.zip",
     "http://gleason.case.edu/webdata/jpi-dl-tutorial/IDC_regular_ps50_idx5.zip",
 )
-KAGGLE_URL = (
-    "https://www.kaggle.com/api/v1/datasets/download/paultimothymooney/breast-histopathology-images"
-)
-KAGGLE_PAGE = "https://www.kaggle.com/datasets/paultimothymooney/breast-histopathology-images"
+_KAGGLE_SET = "paultimothymooney/breast-histopathology-images"
+KAGGLE_URL = f"https://www.kaggle.com/api/v1/datasets/download/{_KAGGLE_SET}"
+KAGGLE_PAGE = f"https://www.kaggle.com/datasets/{_KAGGLE_SET}"
 
 _PLACES = ("histopathology", NESTED)
 _ARCHIVE, _KAGGLE_ARCHIVE = "IDC_regular_ps50_idx5.zip", "breast-histopathology-images.zip"

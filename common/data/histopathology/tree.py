@@ -182,9 +182,7 @@ def class_folders(root: Path) -> list[ClassFolder]:
     ]
 
 
-def _find_class_folders(
-    folder: Path, prefix: str, misplaced: list[str]
-) -> dict[tuple[str, int], str]:
+def _find_class_folders(folder: Path, prefix: str, misplaced: list[str]) -> dict[tuple, str]:
     """Paths by patient and class; appends to `misplaced` what would be missed in silence."""
     found, top = {}, scan(folder)
     misplaced += [f"{prefix}{name}" for name in _pngs(top)]
