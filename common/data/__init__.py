@@ -50,8 +50,7 @@ def dataset_name(dataset: str | Path) -> str:
     Args:
         dataset: As for `load_images`, `load_patches` or `load_captions`.
     """
-    name = str(dataset)
-    return expand(name.removeprefix("folder:")).resolve().name or "own" if is_own(name) else name
+    return _own(dataset).resolve().name or "own" if is_own(dataset) else str(dataset)
 
 
 def data_state(dataset: str | Path) -> str | None:
@@ -66,11 +65,12 @@ def data_state(dataset: str | Path) -> str | None:
     name = str(dataset)
     if name == "synthetic":
         return None
-    if is_own(name):
-        folder = expand(name.removeprefix("folder:"))
-    else:
-        folder = data_dir() / name.partition(":")[0]
+    folder = _own(name) if is_own(name) else data_dir() / name.partition(":")[0]
     try:
         return tree_digest(str(folder)) if folder.is_dir() else None
     except OSError:  # told by the reader, with the name
         return None
+
+
+def _own(dataset: str | Path) -> Path:
+    return expand(str(dataset).removeprefix("folder:"))

@@ -9,8 +9,9 @@ import stat
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, NamedTuple
 
@@ -25,6 +26,7 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".
 _CHUNK = 1 << 18
 _DEEPEST = 64
 _LARGE = 10**8  # from here on a progress bar is shown
+IN_BYTES = {"unit": "B", "unit_scale": True}  # of a progress bar
 _PYTHONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 # Names that mean a device on Windows, whatever their suffix, and characters it does not allow.
@@ -48,8 +50,7 @@ def extract(archive: str | Path, dest: str | Path) -> Path:
     archive, dest = Path(archive), Path(dest)
     if dest.is_dir():
         return dest
-    lock = dest.with_name(f".{dest.name}.lock")
-    with hold(lock, f"unpacks {archive.name}"):
+    with hold_until_made(dest, f"unpacks {archive.name}"):
         if not dest.is_dir():
             try:
                 _extract(archive, dest)
@@ -57,10 +58,23 @@ def extract(archive: str | Path, dest: str | Path) -> Path:
                 raise
             except Exception as error:  # nobody documents what damaged archives bring
                 raise _not_unpacked(archive, dest, error) from error
-    # Whoever holds the lock from here on finds the folder, so that it may as well be another file.
+    return dest
+
+
+@contextmanager
+def hold_until_made(path: Path, what: str) -> Iterator[None]:
+    """As `hold`, for one process at a time to make a file or folder; the lock file does not stay.
+
+    Args:
+        path: What is made.
+        what: What the other process does.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    with hold(lock, what):
+        yield
+    # Whoever holds the lock from here on finds what was made: it may as well be another file.
     with suppress(OSError):
         lock.unlink()
-    return dest
 
 
 def check_archive(path: Path) -> None:
@@ -124,6 +138,23 @@ def name_problem(name: str, everywhere: bool = True) -> str | None:
     return None
 
 
+def check_space(what: str, size: int, folder: Path) -> None:
+    """Makes sure that so many bytes fit into a folder.
+
+    Args:
+        what: What takes them, as in "a.zip needs".
+
+    Raises:
+        DataError: if they do not.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise DataError(
+            f"{what} {size:,} bytes, {folder} has {free:,} free. Free some space or choose "
+            "another folder (COURSE_DATA)."
+        )
+
+
 class _Member(NamedTuple):
     name: str
     size: int
@@ -151,15 +182,11 @@ def _extract(archive: Path, dest: Path) -> None:
         with _open(archive) as file:
             read = _zip_members if isinstance(file, zipfile.ZipFile) else _tar_members
             members = read(archive, dest, file)
-            size = _check_space(archive, dest, members)
+            size = _unpacked_size(archive, members)
+            check_space(f"{archive} unpacks to", size, dest.parent)
             made = {temporary}
-            with progress_bar(
-                description=f"unpacking {archive.name}",
-                total=size,
-                unit="B",
-                unit_scale=True,
-                disable=size < _LARGE,
-            ) as bar:
+            options = {"total": size, "disable": size < _LARGE} | IN_BYTES
+            with progress_bar(None, f"unpacking {archive.name}", **options) as bar:
                 for member in members:
                     _unpack(archive, member, temporary, made, bar)
             if isinstance(file, tarfile.TarFile):
@@ -186,8 +213,8 @@ def _zip_members(archive: Path, dest: Path, file: zipfile.ZipFile) -> list[_Memb
             method = zipfile.compressor_names.get(info.compress_type, info.compress_type)
             raise _by_hand(archive, dest, f"packed by the method {method}")
         is_folder = name.endswith("/")
-        opener = lambda info=info: file.open(info)  # noqa: E731
-        members.append(_Member(name, 0 if is_folder else info.file_size, is_folder, opener))
+        size = 0 if is_folder else info.file_size
+        members.append(_Member(name, size, is_folder, partial(file.open, info)))
     return members
 
 
@@ -198,7 +225,7 @@ def _tar_members(archive: Path, dest: Path, file: tarfile.TarFile) -> list[_Memb
         # No data set needs links, and a chain of them is hard to judge.
         if not (info.isfile() or info.isdir()):
             raise _unsafe(archive, info.name, "is a link or a device")
-        opener = lambda info=info: file.extractfile(info)  # noqa: E731
+        opener = partial(file.extractfile, info)
         members.append(_Member(info.name, info.size, info.isdir(), opener))
     return members
 
@@ -244,7 +271,7 @@ def _check_name(archive: Path, name: str) -> None:
             raise _unsafe(archive, name, problem)
 
 
-def _check_space(archive: Path, dest: Path, members: list[_Member]) -> int:
+def _unpacked_size(archive: Path, members: list[_Member]) -> int:
     if any(member.size < 0 for member in members):
         raise ValueError("a member of negative size")
     size = sum(member.size for member in members)
@@ -253,12 +280,6 @@ def _check_space(archive: Path, dest: Path, members: list[_Member]) -> int:
         raise DataError(
             f"{archive} is not unpacked: from {packed:,} bytes would come {size:,}, which no data "
             "set does. Fetch it from a source you trust."
-        )
-    free = shutil.disk_usage(dest.parent).free
-    if size > free:
-        raise DataError(
-            f"{archive} unpacks to {size:,} bytes, {dest.parent} has {free:,} free. "
-            "Free some space or choose another folder (COURSE_DATA)."
         )
     return size
 

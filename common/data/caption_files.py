@@ -1,21 +1,15 @@
-"""What readers of captions share: files of captions, and checks of what they hold."""
+"""Files of captions, in the forms that are about, and a report of what is odd in them."""
 
 import codecs
 import csv
 import json
 import logging
-import os
 import re
-import unicodedata
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote
 
-from common.data.captions import CaptionData
-from common.data.image_files import some
-from common.data.photos import SUFFIXES
+from common.data.listing import SUFFIXES, some
 from common.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -32,7 +26,8 @@ _QUOTED = re.compile('"([^"]*(?:""[^"]*)*)"')
 _MOST_LINES = 100  # of a caption in quotation marks
 # Characters that end lines, move cursors or are half a character.
 _CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-_IMAGE_SUFFIXES = (*SUFFIXES, ".avif", ".heic", ".heif", ".jfif", ".tif", ".tiff")
+Lists = dict[str, list[str]]  # captions by image, or images by split
+IMAGE_SUFFIXES = (*SUFFIXES, ".heic", ".heif")
 
 
 @dataclass
@@ -69,12 +64,11 @@ class CaptionReport:
         )
         told = [f"{len(items):,} {what} ({some(items)})" for items, what in kinds if items]
         text = "Left out: " + "; ".join(told) + "." if told else "Nothing was left out."
-        if self.few_captions:
-            few = f"{len(self.few_captions):,} images have fewer than {REFERENCES} captions"
-            text += f" {few} ({some(self.few_captions)}); they are kept."
-        if self.other_spellings:
-            other = f"{len(self.other_spellings):,} names are written otherwise than their files"
-            text += f" {other} ({some(self.other_spellings)}); they are kept."
+        few = f"images have fewer than {REFERENCES} captions"
+        other = "names are written otherwise than their files"
+        for items, what in ((self.few_captions, few), (self.other_spellings, other)):
+            if items:
+                text += f" {len(items):,} {what} ({some(items)}); they are kept."
         return text
 
     def log(self, name: str) -> None:
@@ -117,9 +111,9 @@ def _lines(text: str) -> list[str]:
     return text.replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def read_tokens(path: Path, report: CaptionReport) -> dict[str, list[str]]:
+def read_tokens(path: Path, report: CaptionReport) -> Lists:
     """`name#number<TAB>caption` lines: the captions of each name."""
-    captions: dict[str, list[str]] = {}
+    captions: Lists = {}
     file = path.name
     for number, line in enumerate(text_lines(path), 1):
         if not line or line.isspace():
@@ -135,9 +129,7 @@ def read_tokens(path: Path, report: CaptionReport) -> dict[str, list[str]]:
     return captions
 
 
-def read_table(
-    path: Path, report: CaptionReport
-) -> tuple[dict[str, list[str]], dict[str, list[str]] | None]:
+def read_table(path: Path, report: CaptionReport) -> tuple[Lists, Lists | None]:
     """A table of captions: its header decides what stands where.
 
     - `image,caption`, or `image_name|comment_number|comment`, between commas, bars, semicolons or
@@ -162,7 +154,7 @@ def read_table(
             f"{path}, line 1: the header must be image,caption or "
             f"image_name|comment_number|comment. Received: {lines[0][:60]!r}"
         )
-    captions: dict[str, list[str]] = {}
+    captions: Lists = {}
     lists: dict[str, dict[str, None]] = {split: {} for split in _SPLITS.values()}
     if header[-1] == caption:
         rows = _rows(lines, separator, len(header), header.index(name), captions)
@@ -200,7 +192,7 @@ def _row_problem(cells: list[str] | None, header: list[str]) -> str | None:
 
 
 def _rows(
-    lines: list[str], separator: str, size: int, name: int, captions: dict[str, list[str]]
+    lines: list[str], separator: str, size: int, name: int, captions: Lists
 ) -> Iterator[tuple[int, list[str] | None]]:
     """The number of the first line and the cells of each row; `None` for cells in doubt."""
 
@@ -210,10 +202,10 @@ def _rows(
         cells = _cells(line, separator, size)
         if len(cells) < size or not (first := cells[name].strip()):
             return False
-        if first.lower().endswith(_IMAGE_SUFFIXES) or first in captions or first == own:
+        if first.lower().endswith(IMAGE_SUFFIXES) or first in captions or first == own:
             return True
         # Where names have suffixes this is a part of a sentence, and so it is with a blank in it.
-        return False if own.lower().endswith(_IMAGE_SUFFIXES) or " " in first else None
+        return False if own.lower().endswith(IMAGE_SUFFIXES) or " " in first else None
 
     i = 1
     while i < len(lines):
@@ -288,7 +280,7 @@ def _list_of(text: str, where: str) -> list:
 
 
 def add_caption(
-    captions: dict[str, list[str]], name: object, caption: object, where: str, report: CaptionReport
+    captions: Lists, name: object, caption: object, where: str, report: CaptionReport
 ) -> None:
     """Adds a caption to those of its image; one without a word goes into the report.
 
@@ -296,9 +288,8 @@ def add_caption(
         DataError: if name or caption is no text, or longer than any can be; the name also if it is
             empty.
     """
-    texts = isinstance(name, str) and isinstance(caption, str)
-    if not (texts and len(name) <= _LONGEST_NAME and len(caption) <= LONGEST):
-        raise _no_caption(name, caption, where)
+    _check_text("name", name, _LONGEST_NAME, where)
+    _check_text("caption", caption, LONGEST, where)
     name = name.strip()
     if not name:
         raise DataError(f"{where}: the name of the image is missing. Correct the entry.")
@@ -310,147 +301,15 @@ def add_caption(
         report.empty_captions.append(where)
 
 
-def _no_caption(name: object, caption: object, where: str) -> DataError:
-    for what, text, longest in (("name", name, _LONGEST_NAME), ("caption", caption, LONGEST)):
-        if not isinstance(text, str):
-            kind = "null" if text is None else f"a {type(text).__name__}"
-            return DataError(f"{where}: the {what} must be a text, not {kind}. Correct the entry.")
-        if len(text) > longest:
-            return DataError(
-                f"{where}: a {what} of {len(text):,} characters ({text[:40]!r}...); at most "
-                f"{longest:,} are read. Correct the entry."
-            )
-    raise AssertionError("a caption that can be read")
-
-
-def find_images(places: Iterable[Path]) -> Path | None:
-    """The first of some folders that is there and has an image file in it.
-
-    Raises:
-        DataError: if none has, but one has images of kinds that are not read, or folders of images.
-    """
-    unread = []
-    for place in filter(Path.is_dir, places):
-        files, others = _entries(place)
-        if files:
-            return place
-        unread += [
-            place / name
-            for name in others
-            if name.lower().endswith(_IMAGE_SUFFIXES)
-            or ((place / name).is_dir() and _entries(place / name)[0])
-        ]
-    if not unread:
-        return None
-    raise DataError(
-        f"{unread[0].parent} has no image file ({', '.join(SUFFIXES)}) in it, but {len(unread):,} "
-        f"others, or folders of images: {some(path.name for path in unread)}. Move the images into "
-        "it, in a format that is read."
-    )
-
-
-def what_is_there(folder: Path) -> str:
-    """The first entries of a folder in which something was not found, for an error."""
-    if not folder.is_dir():
-        return "there is no such folder"
-    files, others = _entries(folder)
-    return f"there is {some([*others, *sorted(files)]) or 'nothing'}"
-
-
-def usable_captions(
-    captions: dict[str, list[str]], images: Path, report: CaptionReport, source: Path
-) -> tuple[dict[str, list[str]], set[str]]:
-    """Captions of the images that are on disk, the first five of each; and the files there are.
-
-    Args:
-        captions: By name.
-        images: Folder of the images.
-        report: Gets what fits no file, and the files without a caption.
-        source: Where the captions come from, for errors.
-
-    Raises:
-        DataError: if not one image has a caption: says what the names are, and what is there.
-    """
-    files, others = _entries(images)
-    found, doubtful = match_names(captions, files)
-    usable = {found[name]: texts for name, texts in captions.items() if texts and name in found}
-    report.unknown_names = sorted(captions.keys() - found)
-    report.doubtful_names = doubtful
-    report.passed_over = sorted(others) if report.unknown_names else []
-    report.other_spellings = [f"{name} for {file}" for name, file in found.items() if name != file]
-    report.images_without_captions = sorted(files - usable.keys())
-    report.few_captions = sorted(n for n, texts in usable.items() if len(texts) < REFERENCES)
-    if usable:
-        return {name: texts[:REFERENCES] for name, texts in usable.items()}, files
-    if not captions or found:
-        raise DataError(f"{source} has no caption with a word. Restore the original file.")
-    told = f" Some fit more than one file, or the same: {some(doubtful)}." if doubtful else ""
-    if others:
-        told += f" {len(others):,} entries of the folder are no image files ({some(others)})."
-    raise DataError(
-        f"0 of {len(captions):,} names in {source} are files in {images}. Names: "
-        f"{some(report.unknown_names)}. Of {len(files):,} files: {some(files)}.{told} Make them "
-        "agree: put the files there, or write their names into the table."
-    )
-
-
-def _entries(folder: Path) -> tuple[set[str], list[str]]:
-    """The names of the image files in a folder, and of what else there is, hidden files apart."""
-    files, others = set(), []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                    files.add(entry.name)
-                else:
-                    others.append(entry.name)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror or error}.") from error
-    return files, sorted(others)
-
-
-def match_names(names: Iterable[str], files: set[str]) -> tuple[dict[str, str], list[str]]:
-    """The file of each name that has one beyond doubt.
-
-    A name that is no file may have a folder before it, another case, another form of accents or
-    `%20` for a blank; failing that, another suffix or none. A file is given to one name only.
-
-    Returns:
-        Files by name, and the names in doubt, with the files that they may be.
-    """
-    names = dict.fromkeys(names)
-    found = {name: name for name in names if name in files}
-    doubtful: dict[str, str] = {}
-    for spelling in (_spelling, _stem):
-        left, free = names.keys() - found.keys(), files - set(found.values())
-        if not left:
-            break
-        of_names, of_files = _by(spelling, left), _by(spelling, free)
-        for key in of_names.keys() & of_files.keys():
-            if len(of_names[key]) == len(of_files[key]) == 1:
-                found[of_names[key][0]] = of_files[key][0]
-            else:
-                doubtful |= {n: f"{n}: {' or '.join(of_files[key][:3])}" for n in of_names[key]}
-    return found, sorted(told for name, told in doubtful.items() if name not in found)
-
-
-def _by(spelling, names: Iterable[str]) -> dict[str, list[str]]:
-    groups = defaultdict(list)
-    for name in sorted(names):
-        groups[spelling(name)].append(name)
-    return groups
-
-
-def _spelling(name: str) -> str:
-    file = unquote(name).replace("\\", "/").rsplit("/", 1)[-1].strip()
-    return unicodedata.normalize("NFC", file.casefold())
-
-
-def _stem(name: str) -> str:
-    stem, dot, suffix = _spelling(name).rpartition(".")
-    return stem if dot + suffix in _IMAGE_SUFFIXES else _spelling(name)
+def _check_text(what: str, text: object, longest: int, where: str) -> None:
+    if not isinstance(text, str):
+        kind = "null" if text is None else f"a {type(text).__name__}"
+        raise DataError(f"{where}: the {what} must be a text, not {kind}. Correct the entry.")
+    if len(text) > longest:
+        raise DataError(
+            f"{where}: a {what} of {len(text):,} characters ({text[:40]!r}...); at most "
+            f"{longest:,} are read. Correct the entry."
+        )
 
 
 def check_overlap(lists: dict[str, Iterable[str]], sources: dict[str, str]) -> None:
@@ -471,71 +330,3 @@ def check_overlap(lists: dict[str, Iterable[str]], sources: dict[str, str]) -> N
                 f"({some(common)}): scores on images that were trained on mean nothing. Delete "
                 "them from one list."
             )
-
-
-def split_by_order(names: Iterable[str], every: int) -> dict[str, list[str]]:
-    """Of so many names, in their order, the last but one goes to dev and the last to test.
-
-    Raises:
-        DataError: if there are not so many.
-    """
-    names = sorted(names)
-    if len(names) < every:
-        raise DataError(
-            f"{len(names)} images have captions, and of every {every} one is set aside for dev "
-            "and one for test: add images, or lists of the splits."
-        )
-    return {
-        "train": [name for i, name in enumerate(names) if i % every < every - 2],
-        "dev": names[every - 2 :: every],
-        "test": names[every - 1 :: every],
-    }
-
-
-def make_splits(
-    name: str,
-    lists: dict[str, list[str]],
-    images: Path,
-    usable: dict[str, list[str]],
-    files: set[str],
-) -> dict[str, CaptionData]:
-    """The data of each split.
-
-    Args:
-        name: Of the data set.
-        lists: Names of images by split.
-        images: Folder of the images.
-        usable: From `usable_captions`.
-        files: From there, too.
-
-    Raises:
-        DataError: if a split is empty, or images of it are not on disk or have no captions.
-    """
-    if not all(lists.values()):
-        counts = ", ".join(f"{split} {len(names):,}" for split, names in lists.items())
-        raise DataError(f"{name}: a split has no image ({counts}). Name some in its list.")
-    # All at once: names of two splits must not become the same file.
-    found, _ = match_names((image for names in lists.values() for image in names), files)
-    splits = {}
-    for split, names in lists.items():
-        _check_names(split, names, found, usable, images)
-        names = tuple(found[image] for image in names)
-        texts = tuple(tuple(usable[image]) for image in names)
-        splits[split] = CaptionData(names, texts, name, split, images)
-    return splits
-
-
-def _check_names(split: str, names: list[str], found, usable, images: Path) -> None:
-    """Makes sure that the images of a split are on disk and have captions."""
-    absent = [name for name in names if name not in found]
-    if absent:
-        raise DataError(
-            f"{len(absent):,} images of the {split} list are not in {images} ({some(absent)}); it "
-            f"has {some(usable)}. Unpack the images again, or delete the names from the list."
-        )
-    untold = [name for name in names if found[name] not in usable]
-    if untold:
-        raise DataError(
-            f"{len(untold):,} images of the {split} list have no caption ({some(untold)}). "
-            "Restore the file of captions, or delete the names from the list."
-        )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -34,6 +35,8 @@ class CaptionData:
     name: str
     split: str
     folder: Path | None = None
+
+    _per_image = ("names", "captions")
 
     def __post_init__(self):
         if problem := self._problem():
@@ -78,10 +81,11 @@ class CaptionData:
 
         return read_photo(self.path(i))
 
-    def subset(self, indices: Sequence[int] | np.ndarray) -> "CaptionData":
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Self:
         """The images at `indices`, in that order."""
-        return replace(
-            self,
-            names=tuple(self.names[i] for i in indices),
-            captions=tuple(self.captions[i] for i in indices),
-        )
+        indices = np.asarray(indices, dtype=np.int64)
+        parts = {name: getattr(self, name) for name in self._per_image}
+        for name, values in parts.items():
+            array = isinstance(values, np.ndarray)
+            parts[name] = values[indices] if array else tuple(values[i] for i in indices)
+        return replace(self, **parts)

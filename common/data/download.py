@@ -1,49 +1,34 @@
 """Downloads that survive a cut line, a kill, a wrong mirror, a log-in page, a second process."""
 
 import errno
-import html
-import http.client
-import io
 import logging
 import math
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import cache, partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-import urllib3
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-from common.data.archives import ARCHIVES, check_archive, extract
-from common.data.image_files import SUFFIXES, decode_rgb, read_image_file
-from common.errors import ConfigError, CourseError, DataError
-from common.files import (
-    check_output,
-    file_hash,
-    hold,
-    os_advice,
-    read_json,
-    write_json,
-    write_text,
-)
+from common.data import connections
+from common.data.archives import IN_BYTES, check_space, extract, hold_until_made
+from common.data.connections import CHUNK, Failed, new_session
+from common.data.downloaded import check_content, remember_hash, web_page
+from common.errors import ConfigError, DataError
+from common.files import check_output, file_hash, os_advice, read_json, write_json
 from common.paths import display
 from common.progress import progress_bar
 
-__all__ = ["download", "extract", "file_hash", "new_session"]
+__all__ = ["download", "extract", "file_hash", "or_by_hand"]
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 1 << 16
 # Files that come in a moment need no notes for a later process to go on from.
 _SMALL = 1 << 18
 _MUCH = 1 << 20
@@ -51,26 +36,11 @@ _MUCH = 1 << 20
 _LONGEST_WAIT = 300
 
 
-class _Failed(Exception):
-    """An attempt that came to nothing.
-
-    Attributes:
-        final: The same address is not worth another attempt.
-        drop: What has arrived is of no use.
-        wait: Seconds for which the server asks to be left alone.
-    """
-
-    def __init__(self, reason: str, *, final: bool = False, drop: bool = False, wait: float = 0):
-        super().__init__(display(" ".join(reason.split()))[:300])
-        self.final, self.drop, self.wait = final, drop, wait
-
-
 def download(
     urls: str | Sequence[str],
     path: str | Path,
     sha256: str | None,
     *,
-    check: Callable[[Path], object] | None = None,
     retries: int = 4,
     backoff: float = 1.0,
     timeout: float = 30.0,
@@ -92,10 +62,8 @@ def download(
         urls: one address, or mirrors of the same file in the order in which to try them.
         path: where the file goes.
         sha256: the published checksum. `None` if nobody publishes one: the file must then open
-            as what its name says, and its hash is kept in `<path>.sha256`, so that a change is
-            told.
-        check: opens a file without a checksum and raises a `DataError` if it is not the wanted
-            one; by default chosen by the suffix of `path` (archives, JSON, images).
+            as what its name says (archives, JSON, images), and its hash is kept in
+            `<path>.sha256`, so that a change is told.
         retries: attempts in a row that bring nothing new before the next mirror is tried.
         backoff: seconds before the second attempt, doubled for each one after it.
         timeout: seconds without a byte after which the line counts as cut.
@@ -119,9 +87,8 @@ def download(
     # A link stays one: what it leads to is written.
     target = Path(os.path.realpath(path) if os.path.islink(path) else path)
     job = _Download(
-        *(target, (sha256 or "").lower(), check or partial(_check_content, name=target.name)),
-        *(retries, backoff, timeout, least_speed, patience, most_bytes),
-        *(progress and session is None, auth, session),
+        *(target, (sha256 or "").lower(), retries, backoff, timeout, least_speed, patience),
+        *(most_bytes, progress and session is None, auth, session),
     )
     if job.is_present() and not job.part.exists():
         return Path(path)
@@ -129,23 +96,24 @@ def download(
         job.run(urls)
         return Path(path)
     check_output(target)
-    lock = target.with_name(f".{target.name}.lock")
-    with hold(lock, f"downloads {target.name}"):
+    with hold_until_made(target, f"downloads {target.name}"):
         if not job.is_present():
             job.run(urls)
         job.drop()
-    # Whoever holds the lock from here on finds the file, so that it may as well be another one.
-    with suppress(OSError):
-        lock.unlink()
     return Path(path)
 
 
-def new_session(least_speed: float = 1000.0, patience: float = 60.0) -> requests.Session:
-    """Connections that are given up when they are too slow; see `download`."""
-    session = requests.Session()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter(least_speed, patience))
-    return session
+@contextmanager
+def or_by_hand(what: str, ways_out: str) -> Iterator[None]:
+    """Adds to the error of a download what is missing, and what a user can do without it.
+
+    Raises:
+        DataError: instead of the one that is raised inside.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{what} and could not be downloaded.\n{error}\n{ways_out}") from error
 
 
 # --- one file ---
@@ -157,7 +125,6 @@ class _Download:
 
     path: Path
     sha256: str
-    check: Callable[[Path], object]
     retries: int
     backoff: float
     timeout: float
@@ -186,7 +153,7 @@ class _Download:
             ) from error
         if problem is None:
             if not self.sha256 and self.session is None:
-                _remember_hash(self.path)
+                remember_hash(self.path)
             return True
         if not self.present:
             logger.warning("%s %s: downloading it anew.", self.path, problem)
@@ -196,33 +163,32 @@ class _Download:
     def run(self, urls: list[str]) -> None:
         if not urls:
             raise ConfigError(f"{self.present}No address to download {self.path.name} from.")
-        reasons, done = [], False
+        reasons = []
         try:
             for url in urls:
                 try:
                     self._from_mirror(url)
-                except _Failed as failure:
+                except Failed as failure:
                     reasons.append(f"  {url}: {failure}")
                     logger.warning("%s: %s", url, failure)
-                    continue
-                os.replace(self.part, self.path)
-                done = True
-                break
+                else:
+                    os.replace(self.part, self.path)
+                    break
+            else:
+                raise DataError(
+                    f"Could not download {self.path.name}:\n" + "\n".join(reasons) + "\n"
+                    f"{self.present}Check the network and run the same again, or fetch the file by "
+                    f"hand and put it at {self.path}."
+                )
         except OSError as error:
             raise DataError(
                 f"Could not write {self.path}: {error.strerror or error}. {os_advice(error)}"
             ) from error
         finally:
-            if done or not self._can_go_on():
+            if not self._can_go_on():
                 self.drop()
-        if not done:
-            raise DataError(
-                f"Could not download {self.path.name}:\n" + "\n".join(reasons) + "\n"
-                f"{self.present}Check the network and run the same again, or fetch the file by "
-                f"hand and put it at {self.path}."
-            )
         if not self.sha256 and self.session is None:
-            _remember_hash(self.path)
+            remember_hash(self.path)
 
     def drop(self) -> None:
         """Removes what has arrived; what cannot be removed does no harm."""
@@ -236,20 +202,18 @@ class _Download:
             value = file_hash(path)
             if value == self.sha256:
                 return None
-            page = _web_page(path)
-            return f"has the sha256 {value} instead of {self.sha256}" + (
-                f" (it is {page})" if page else ""
-            )
+            told = f" (it is {page})" if (page := web_page(path)) else ""
+            return f"has the sha256 {value} instead of {self.sha256}{told}"
         try:
-            self.check(path)
+            check_content(path, self.path.name)
         except DataError as error:
             return display(error)[:300]
         return None
 
     def _from_mirror(self, url: str) -> None:
-        """Fills `part` with the whole, checked file, or raises `_Failed`."""
+        """Fills `part` with the whole, checked file, or raises `Failed`."""
         if not self.sha256:
-            _warn_of_http(urlsplit(url).scheme, urlsplit(url).netloc)
+            connections.warn_of_http(urlsplit(url).scheme, urlsplit(url).netloc)
         failures, longest = 0, self._received()
         while True:
             resumed = self._received() > 0
@@ -257,9 +221,9 @@ class _Download:
                 self._attempt(url)
                 if problem := self._problem(self.part):
                     # A resumed file may be wrong only because of what lay there before.
-                    raise _Failed(f"wrong file: {problem}", final=not resumed, drop=True)
+                    raise Failed(f"wrong file: {problem}", final=not resumed, drop=True)
                 return
-            except _Failed as failure:
+            except Failed as failure:
                 received = self._received()
                 if failure.drop:
                     self.drop()
@@ -267,7 +231,7 @@ class _Download:
                     raise
                 # A line that is cut every few megabytes still gets there, one that brings a few
                 # bytes at a time does not.
-                least = min(_CHUNK, (self._noted()["total"] or math.inf) / 100)
+                least = min(CHUNK, (self._noted()[2] or math.inf) / 100)
                 failures = 1 if received > longest + least else failures + 1
                 longest = max(longest, received)
                 if failures >= self.retries:
@@ -300,42 +264,35 @@ class _Download:
             if response.status_code == 416:
                 if self.sha256 and response.headers.get("Content-Range") == f"bytes */{start}":
                     return  # The part is whole already; if not, its hash tells.
-                raise _Failed("what was there is no beginning of the file (416)", drop=True)
+                raise Failed("what was there is no beginning of the file (416)", drop=True)
             start, total = self._agree(response, start, validator, total)
             self._receive(url, response, start, total)
         received = self._received()
         if total is not None and received != total:
-            raise _Failed(f"cut after {received:,} of {total:,} bytes")
+            raise Failed(f"cut after {received:,} of {total:,} bytes")
         if not received:
-            raise _Failed("an empty answer")
+            raise Failed("an empty answer")
 
     def _ask(self, session: requests.Session, url: str, headers: dict) -> requests.Response:
         try:
             return session.get(
                 url, headers=headers, stream=True, timeout=self.timeout, auth=self.auth
             )
-        except _NETWORK as error:
+        except connections.NETWORK as error:
             # Of no use to try again: an address that cannot be parsed, a circle of addresses, a
             # file of certificates that is not there (a bare OSError of requests).
             final = isinstance(error, (ValueError, requests.TooManyRedirects))
             final = final or type(error) is OSError
-            raise _Failed(_reason(error), final=final) from error
+            raise Failed(connections.reason_of(error), final=final) from error
 
     def _check_way(self, response: requests.Response) -> None:
         schemes = [urlsplit(hop.url).scheme for hop in (*response.history, response)]
         if not self.sha256 and "https" in schemes and "http" in schemes[schemes.index("https") :]:
-            raise _Failed(
-                f"leads from https to http ({response.url}), where anybody on the line could "
-                "change the file",
-                final=True,
-            )
+            why = "where anybody on the line could change the file"
+            raise Failed(f"leads from https to http ({response.url}), {why}", final=True)
 
     def _agree(
-        self,
-        response: requests.Response,
-        start: int,
-        validator: str | None,
-        total: int | None,
+        self, response: requests.Response, start: int, validator: str | None, total: int | None
     ) -> tuple[int, int | None]:
         """Where the answer begins, and how long the whole file is if the server says so."""
         status = response.status_code
@@ -348,60 +305,49 @@ class _Download:
             span = response.headers.get("Content-Range", "").strip()
             match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", span, re.ASCII)
             if not (start and match and int(match[1]) == start):
-                raise _Failed(f"asked from byte {start}, answered {span!r}", drop=True)
+                raise Failed(f"asked from byte {start}, answered {span!r}", drop=True)
             length = int(match[2]) + 1 if match[3] == "*" else int(match[3])
             # Some servers know ranges but not `If-Range`.
-            same = _validator(response)
+            same = connections.validator_of(response)
             kept = same == validator or (self.sha256 and not (same and validator))
             if not kept or total not in (None, length):
-                raise _Failed("the file has changed on the server", drop=True)
+                raise Failed("the file has changed on the server", drop=True)
             return start, length
-        wait = _retry_after(response)
+        wait = connections.retry_after(response)
         reason = f"{status} {response.reason or ''}".strip()
         if wait > _LONGEST_WAIT:
-            raise _Failed(f"{reason}: asks to come back in {wait / 60:,.0f} minutes", final=True)
+            raise Failed(f"{reason}: asks to come back in {wait / 60:,.0f} minutes", final=True)
         transient = status >= 500 or status in (408, 425, 429) or wait > 0
-        raise _Failed(reason, final=not transient, wait=wait)
+        raise Failed(reason, final=not transient, wait=wait)
 
     def _receive(
         self, url: str, response: requests.Response, start: int, total: int | None
     ) -> None:
         if total == 0:
-            raise _Failed("an empty answer")
+            raise Failed("an empty answer")
         folder = self.path.parent
         if total is not None:
             if total > self.most_bytes:
                 reason = f"it has {total:,} bytes, more than the {self.most_bytes:,} expected"
-                raise _Failed(reason, final=True)
-            free = shutil.disk_usage(folder).free
-            if total - start > free:
-                raise DataError(
-                    f"{self.path.name} needs {total - start:,} bytes, {folder} has {free:,} "
-                    "free. Free some space or choose another folder (COURSE_DATA)."
-                )
+                raise Failed(reason, final=True)
+            check_space(f"{self.path.name} needs", total - start, folder)
         received = start
+        options = {"initial": start, "total": total, "disable": not self.progress} | IN_BYTES
         with (
             open(self.part, "ab" if start else "wb") as file,
-            progress_bar(
-                description=self.path.name,
-                initial=start,
-                total=total,
-                unit="B",
-                unit_scale=True,
-                disable=not self.progress,
-            ) as bar,
+            progress_bar(None, self.path.name, **options) as bar,
         ):
             # Only now: notes of this file beside bytes of another would join the two.
             self._note(url, response, total)
-            for chunk in _body(response):
+            for chunk in connections.body(response):
                 received += len(chunk)
                 if received > self.most_bytes:
                     reason = f"no end after the {self.most_bytes:,} bytes expected"
-                    raise _Failed(reason, final=True, drop=True)
+                    raise Failed(reason, final=True, drop=True)
                 if total is None and received > _MUCH and _nearly_full(folder):
                     reason = f"no end after {received:,} bytes, and the disk is nearly full: "
                     reason += "free some space if the file is that long"
-                    raise _Failed(reason, final=True, drop=True)
+                    raise Failed(reason, final=True, drop=True)
                 file.write(chunk)
                 bar.update(len(chunk))
             file.flush()
@@ -420,11 +366,12 @@ class _Download:
         if total is not None and total <= _SMALL:
             self.notes.unlink(missing_ok=True)
             return
-        notes = {"url": url, "validator": _validator(response), "total": total}
-        if notes != self._noted():
+        notes = {"url": url, "validator": connections.validator_of(response), "total": total}
+        if tuple(notes.values()) != self._noted():
             write_json(self.notes, notes)
 
-    def _noted(self) -> dict:
+    def _noted(self) -> tuple[str | None, str | None, int | None]:
+        """The address, what tells versions of the file apart, and its length; `None` if unknown."""
         try:
             noted = read_json(self.notes, dict) if self.notes.exists() else {}
         except DataError:
@@ -432,234 +379,21 @@ class _Download:
         url, validator, total = (noted.get(key) for key in ("url", "validator", "total"))
         if not (isinstance(validator, str) and validator.isascii() and validator.isprintable()):
             validator = None
-        return {
-            "url": url,
-            "validator": validator,
-            "total": total if isinstance(total, int) else None,
-        }
+        return url, validator, total if isinstance(total, int) else None
 
     def _going_on(self, url: str) -> tuple[int, str | None, int | None]:
         """From which byte to go on, by what the server can tell that the file is still the same,
         and how long that was."""
-        noted = self._noted()
-        if noted["url"] != url:
-            noted = dict.fromkeys(noted)
+        known, validator, total = self._noted()
+        if known != url:
+            validator = total = None
         # Parts of two files could be joined, and nothing would tell.
-        start = self._received() if noted["validator"] or self.sha256 else 0
-        return start, noted["validator"], noted["total"]
+        return self._received() if validator or self.sha256 else 0, validator, total
 
     def _can_go_on(self) -> bool:
-        return bool(self._received() and (self.sha256 or self._noted()["validator"]))
-
-
-# --- what a server says ---
-
-_NETWORK = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
-
-
-def _body(response: requests.Response) -> Iterator[bytes]:
-    try:
-        yield from response.raw.stream(_CHUNK, decode_content=False)
-    except (*_NETWORK, http.client.HTTPException) as error:
-        raise _Failed(_reason(error)) from error
-
-
-def _validator(response: requests.Response) -> str | None:
-    """What tells versions of a file apart, byte by byte: an ETag, else the time of its change."""
-    tag = response.headers.get("ETag", "").strip()
-    if tag.startswith('"'):  # W/"..." may stand for files that differ
-        return tag
-    modified, date = (response.headers.get(name) for name in ("Last-Modified", "Date"))
-    try:
-        age = parsedate_to_datetime(date) - parsedate_to_datetime(modified)
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-    # A file may change twice within a second; RFC 7232 (2.2.2) wants a minute.
-    return modified if age.total_seconds() >= 60 else None
-
-
-def _retry_after(response: requests.Response) -> float:
-    """The seconds after which to come back, 0 if the server does not say."""
-    value = response.headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d{1,9}", value, re.ASCII):
-        return float(value)
-    try:
-        date = parsedate_to_datetime(value)
-        return max(0.0, (date.astimezone(UTC) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return 0.0
-
-
-def _reason(error: Exception) -> str:
-    """The innermost reason: requests and urllib3 wrap the telling part several times."""
-    reason = error
-    while isinstance(
-        inner := getattr(reason, "reason", None) or (reason.args or [None])[0], Exception
-    ):
-        reason = inner
-    return f"{type(error).__name__}: {reason}"
-
-
-@cache
-def _warn_of_http(scheme: str, host: str) -> None:
-    if scheme == "http":
-        logger.warning(
-            "What comes from http://%s has neither encryption nor a published checksum: whoever "
-            "is on the line can change it.",
-            host,
-        )
+        return bool(self._received() and (self.sha256 or self._noted()[1]))
 
 
 def _nearly_full(folder: Path) -> bool:
     usage = shutil.disk_usage(folder)
     return usage.free < min(10**9, usage.total // 20)
-
-
-# --- what has arrived ---
-
-
-def _check_content(path: Path, name: str) -> None:
-    """Opens a file as what its name says.
-
-    Raises:
-        DataError: if it is something else, or a web page; tells what.
-    """
-    name = name.lower()
-    page = _web_page(path) if not name.endswith((".html", ".htm")) else None
-    kind, check = next(
-        (
-            (kind, check)
-            for suffixes, kind, check in (
-                (ARCHIVES[:1], "zip archive", check_archive),
-                (ARCHIVES[1:], "tar archive", check_archive),
-                ((".json",), "JSON file", _check_json),
-                (SUFFIXES, "image", lambda path: decode_rgb(read_image_file(path))),
-            )
-            if name.endswith(suffixes)
-        ),
-        ("such file", lambda path: None),
-    )
-    if page:
-        raise DataError(f"is no {kind} but {page}")
-    if not path.stat().st_size:
-        raise DataError("is empty")
-    try:
-        check(path)
-    except DataError as error:
-        raise DataError(f"is no {kind}, or not a whole one: {error}") from error
-
-
-def _check_json(path: Path) -> None:
-    try:
-        read_json(path)
-    except DataError as error:
-        raise DataError("it cannot be parsed") from error
-
-
-def _web_page(path: Path) -> str | None:
-    """That a file is a web page, as of a log-in, and its title; `None` if it is none."""
-    with open(path, "rb") as file:
-        text = file.read(4096).decode("latin-1").lstrip("ï»¿ \t\r\n\0")
-    # Other tags, comments and XML's declaration may stand before.
-    if not text.startswith("<") or not re.search(_HTML, text[:1024], re.IGNORECASE):
-        return None
-    title = re.search(r"<title[^<>]*>([^<]*)", text, re.IGNORECASE)
-    words = " ".join(html.unescape(title[1]).split()) if title else ""
-    return f"a web page, {display(words)[:80]!r}" if words else "a web page"
-
-
-_HTML = r"<(!doctype\s+html|html|head|body|title)\b"
-
-
-def _remember_hash(path: Path) -> None:
-    """Keeps the hash of a file that nobody publishes; tells of a change, which may be right."""
-    file = path.with_name(path.name + ".sha256")
-    value = file_hash(path)
-    try:
-        match = re.match(rb"[0-9a-f]{64}\b", file.read_bytes()[:100])
-        known = match[0].decode() if match else None
-    except OSError:
-        known = None
-    if known == value:
-        return
-    if known:
-        logger.warning(
-            "%s is not the file that was there before: its sha256 is now %s, and was %s.",
-            *(path, value, known),
-        )
-    else:
-        logger.warning(
-            "%s is unverified: no checksum of it is published. Its sha256 %s is kept in %s, so "
-            "that a change is told.",
-            *(path, value, file.name),
-        )
-    try:
-        write_text(file, f"{value}  {path.name}\n")
-    except CourseError as error:
-        logger.warning("%s", error)
-
-
-# --- lines that are too slow ---
-
-
-class _Adapter(HTTPAdapter):
-    """Gives up connections that bring less than `least_speed` bytes per second over `patience`
-    seconds; a timeout alone is put off by every single byte."""
-
-    def __init__(self, least_speed: float, patience: float):
-        self.response_class = partial(_Response, least_speed=least_speed, patience=patience)
-        super().__init__()
-
-    def get_connection_with_tls_context(self, *args, **kwargs):
-        pool = super().get_connection_with_tls_context(*args, **kwargs)
-        if not isinstance(pool.ConnectionCls, partial):
-            pool.ConnectionCls = partial(self._connection, pool.ConnectionCls)
-        return pool
-
-    def _connection(self, kind, *args, **kwargs):
-        connection = kind(*args, **kwargs)
-        connection.response_class = self.response_class
-        return connection
-
-
-class _Response(http.client.HTTPResponse):
-    def __init__(self, sock, *args, least_speed: float, patience: float, **kwargs):
-        super().__init__(sock, *args, **kwargs)
-        self._watched = _Watched(self.fp.detach(), least_speed, patience)
-        self.fp = io.BufferedReader(self._watched)
-
-    def begin(self):
-        super().begin()
-        # What a server says beside sending one on is of no use, but is read.
-        self._watched.headers_are_read(10**6 if 300 <= self.status < 400 else math.inf)
-
-
-class _Watched(io.RawIOBase):
-    def __init__(self, raw: io.RawIOBase, least_speed: float, patience: float):
-        self.raw, self.least_speed, self.patience = raw, least_speed, patience
-        self.least, self.most = math.inf, math.inf  # headers have to come within `patience`
-        self.since, self.bytes = time.monotonic(), 0
-
-    def headers_are_read(self, most: float) -> None:
-        self.least, self.most = self.least_speed * self.patience, most
-        self.since, self.bytes = time.monotonic(), 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        count = self.raw.readinto(buffer)
-        self.bytes += count or 0
-        if self.bytes > self.most:
-            raise ConnectionError("an answer without an end")
-        now = time.monotonic()
-        if now - self.since >= self.patience:
-            if self.bytes < self.least:
-                seconds = now - self.since
-                raise ConnectionError(f"too slow: {self.bytes:,} bytes in {seconds:.0f} s")
-            self.since, self.bytes = now, 0
-        return count
-
-    def close(self) -> None:
-        self.raw.close()
-        super().close()

@@ -43,12 +43,9 @@ def near_duplicates(
     components = np.linalg.eigh(a.T @ a)[1][:, -16:]
     scale = np.sqrt(a.shape[1])
     # An image is its own nearest neighbour within a set.
-    _, found = KDTree(b @ components).query(
-        a @ components,
-        k=range(1, neighbours + 1 + (other is None)),
-        distance_upper_bound=max_distance * scale * (1 + 1e-4),
-        workers=-1,
-    )
+    k, bound = range(1, neighbours + 1 + (other is None)), max_distance * scale * (1 + 1e-4)
+    candidates = KDTree(b @ components)
+    _, found = candidates.query(a @ components, k, distance_upper_bound=bound, workers=-1)
     index_a, column = np.nonzero(found < len(b))
     index_b = found[index_a, column]
     if other is None:
@@ -56,15 +53,9 @@ def near_duplicates(
         index_a, index_b = np.unique(ordered, axis=0).T
     distance = np.sqrt(np.mean((a[index_a] - b[index_b]) ** 2, axis=1))
     second = images if other is None else other
-    pairs = pd.DataFrame(
-        {
-            "index_a": index_a,
-            "index_b": index_b,
-            "distance": distance,
-            "class_a": np.array(images.classes)[images.labels[index_a]],
-            "class_b": np.array(second.classes)[second.labels[index_b]],
-        }
-    )
+    pairs = pd.DataFrame({"index_a": index_a, "index_b": index_b, "distance": distance})
+    pairs["class_a"] = np.array(images.classes)[images.labels[index_a]]
+    pairs["class_b"] = np.array(second.classes)[second.labels[index_b]]
     pairs["same_class"] = pairs["class_a"] == pairs["class_b"]
     pairs = pairs[pairs["distance"] <= max_distance]
     return pairs.sort_values(["distance", "index_a", "index_b"], ignore_index=True)

@@ -7,27 +7,17 @@ and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions"
 import logging
 from pathlib import Path
 
-from common.data.caption_files import (
-    CaptionReport,
-    check_overlap,
-    find_images,
-    make_splits,
-    read_table,
-    read_tokens,
-    split_by_order,
-    usable_captions,
-    what_is_there,
-)
+from common.data.caption_files import CaptionReport, Lists, read_table, read_tokens
+from common.data.caption_splits import Read, find_images, read_splits, report_split, what_is_there
 from common.data.captions import CaptionData
-from common.data.download import download, extract
+from common.data.download import download, extract, or_by_hand
 from common.data.kaggle import HOW_TO_AUTHENTICATE, kaggle_auth
 from common.data.karpathy import KARPATHY, read_karpathy
-from common.errors import ConfigError, DataError
-from common.paths import data_dir
+from common.data.listing import first_file
+from common.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "dev", "test")
 IMAGE_FOLDERS = ("flickr30k_images", "flickr30k-images", "Images", "images")
 # Tables with a header: of Kaggle's three copies, and of Hugging Face's.
 CSV = "results.csv"
@@ -57,38 +47,25 @@ def load_flickr30k(split: str, folder: str | Path | None = None) -> CaptionData:
         ConfigError: for an unknown split.
         DataError: if files are missing or damaged (says which, and the line or entry).
     """
-    if split not in SPLITS:
-        raise ConfigError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
-    splits, report = read_flickr30k(folder)
-    report.log("flickr30k")
-    return splits[split]
+    return report_split(split, lambda: read_flickr30k(folder))
 
 
-def read_flickr30k(
-    folder: str | Path | None = None,
-) -> tuple[dict[str, CaptionData], CaptionReport]:
+def read_flickr30k(folder: str | Path | None = None) -> Read:
     """All three splits, and what was left out; see `load_flickr30k`."""
-    folder = data_dir() / "flickr30k" if folder is None else Path(folder)
-    images, text = _find(folder)
-    if images is None or text is None:
-        _download(folder)
-        images, text = _find(folder)
-        if images is None or text is None:
-            raise DataError(
-                f"{folder} has no {' or '.join(IMAGE_FOLDERS[:3])} with {CSV}, {TOKENS} or {JSON}, "
-                "though the archive is unpacked. Delete the folder and run the same again."
-            )
-    report = CaptionReport()
-    lists = None
+    wanted = f"{' or '.join(IMAGE_FOLDERS[:3])} with {CSV}, {TOKENS} or {JSON}, though the archive"
+    return read_splits("flickr30k", folder, _find, _download, _read, 30, f"{wanted} is")
+
+
+def _read(text: Path, folder: Path, report: CaptionReport) -> tuple[Lists, Lists | None]:
     if text.name in TABLES:
         captions, lists = read_table(text, report)
     elif text.name == TOKENS:
-        captions = read_tokens(text, report)
+        captions, lists = read_tokens(text, report), None
     else:
-        captions = read_karpathy(text, report)[0]
-    usable, files = usable_captions(captions, images, report, text)
-    lists = _lists(text.parent, folder) or lists or split_by_order(usable, every=30)
-    return make_splits("flickr30k", lists, images, usable, files), report
+        captions, lists, _ = read_karpathy(text, report)
+    names = (JSON, f"caption_datasets/{JSON}")
+    path = first_file(place / name for place in (text.parent, folder) for name in names)
+    return captions, read_karpathy(path, CaptionReport())[1] if path else lists
 
 
 def _find(folder: Path) -> tuple[Path | None, Path | None]:
@@ -102,20 +79,17 @@ def _find(folder: Path) -> tuple[Path | None, Path | None]:
     images = find_images(places)
     parents = [folder] if images is None else [folder, images.parent, images]
     texts = [place / name for name in (*TABLES, TOKENS, JSON) for place in parents]
-    return images, next((path for path in texts if path.is_file()), None)
+    return images, first_file(texts)
 
 
 def _download(folder: Path) -> None:
     archive = folder / "flickr-image-dataset.zip"
-    try:
+    with or_by_hand(
+        f"Flickr30k is not in {folder} ({what_is_there(folder)})",
+        f"Kaggle gives it to those who have an account: {HOW_TO_AUTHENTICATE}. Or put the images "
+        f"into {folder / IMAGE_FOLDERS[0]}, and {CSV} or {TOKENS} beside that folder.",
+    ):
         download([ARCHIVE], archive, None, auth=kaggle_auth())
-    except DataError as error:
-        raise DataError(
-            f"Flickr30k is not in {folder} ({what_is_there(folder)}) and could not be "
-            f"downloaded.\n{error}\n"
-            f"Kaggle gives it to those who have an account: {HOW_TO_AUTHENTICATE}. Or put the "
-            f"images into {folder / IMAGE_FOLDERS[0]}, and {CSV} or {TOKENS} beside that folder."
-        ) from error
     extract(archive, folder / archive.stem)
     karpathy = folder / KARPATHY.rsplit("/", 1)[-1]
     try:
@@ -124,13 +98,3 @@ def _download(folder: Path) -> None:
     except DataError as error:
         # The split by order does as well, but is another one.
         logger.warning("Flickr30k is without Karpathy's split.\n%s", error)
-
-
-def _lists(*folders: Path) -> dict[str, list[str]] | None:
-    places = [f / name for f in folders for name in (JSON, f"caption_datasets/{JSON}")]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        return None
-    lists = read_karpathy(path, CaptionReport())[1]
-    check_overlap(lists, {split: f"the {split} part of {path}" for split in lists})
-    return lists

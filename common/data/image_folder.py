@@ -5,31 +5,20 @@ import logging
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from common.data.image_files import (
-    SUFFIXES,
-    counted,
-    decode_rgb,
-    holds_images,
-    in_lines,
-    one_opencv_thread,
-    read_image_file,
-    scan,
-    some,
-)
+from common.data import image_files, listing
+from common.data.checks import check_split
+from common.data.folder_cache import cache_folder, holding
+from common.data.image_files import decode_rgb, read_image_file
 from common.data.images import ImageData
+from common.data.listing import SUFFIXES, counted, in_lines, some
 from common.errors import ConfigError, CourseError, DataError
-from common.files import hold, read_json, write_atomically, write_json
-from common.paths import display, expand, home_dir
-from common.progress import progress_bar
+from common.files import read_json, write_atomically, write_json
+from common.paths import display, expand
 
 logger = logging.getLogger(__name__)
 
@@ -75,18 +64,14 @@ def read_image_folder(
         CourseError: if so many pixels do not fit into memory.
     """
     root = expand(root)
-    if split not in SPLITS:
-        raise ConfigError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+    check_split(split, SPLITS)
     if size < 1:
         raise ConfigError(f"size must be at least 1 pixel. Received: {size}")
     classes = _class_names(root, split, classes)
     files = _list_files(root / split, classes)
-    if cache:
-        images = _read_cached(root, split, size, files)
-    else:
-        images = _read_all(root / split, files, size)
+    read = _read_cached if cache else _read_all
     return ImageData(
-        images=images,
+        images=read(root / split, files, size),
         labels=np.repeat(np.arange(len(classes), dtype=np.int32), [len(files[c]) for c in classes]),
         classes=classes,
         name=name or root.resolve().name,
@@ -104,13 +89,6 @@ _OTHER_NAMES = {
 }
 
 
-class _File(NamedTuple):
-    name: str
-    bytes: int
-    mtime_ns: int
-    ctime_ns: int  # cannot be set back
-
-
 def _class_names(root: Path, split: str, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
     folder = root / split
     if not os.path.isdir(folder):
@@ -120,7 +98,7 @@ def _class_names(root: Path, split: str, wanted: tuple[str, ...] | None) -> tupl
         )
     found = _subfolders(folder)
     if not found:
-        there = counted([image.name for image in scan(folder).images])
+        there = counted([image.name for image in listing.scan(folder).images])
         raise DataError(
             f"{display(folder)} has no folders{f', but {there}' if there else ''}. It needs one "
             "per class, with images in it."
@@ -163,15 +141,13 @@ def _likely_mistake(root: Path, split: str) -> str:
     for name in folders:
         if any(os.path.isdir(root / name / split) for split in SPLITS):
             return f" Did you mean {display(root / name)}?"
-    classes = [name for name in folders if holds_images(root / name)]
+    classes = [name for name in folders if listing.holds_images(root / name)]
     if classes:
         return (
             f" It has images in {some(classes)}: if these are the classes, move them into "
             f"{display(root)}/train/, and a part of each into {display(root)}/test/."
         )
-    there = scan(root)
-    what = counted([image.name for image in there.images] + there.others, len(folders))
-    return f" It has {what or 'nothing in it'}."
+    return f" It has {listing.scan(root).told()}."
 
 
 def _check_equal(folder: Path, found: tuple, other: str, expected: tuple) -> None:
@@ -188,40 +164,18 @@ def _check_equal(folder: Path, found: tuple, other: str, expected: tuple) -> Non
 
 
 def _subfolders(folder: Path) -> tuple[str, ...]:
-    try:
-        return tuple(sorted(scan(folder).folders))
-    except OSError as error:
-        raise _closed(folder, error) from error
+    return tuple(sorted(listing.look_into(folder).folders))
 
 
-def _closed(folder: str | Path, error: OSError) -> DataError:
-    return DataError(
-        f"{display(folder)} cannot be looked into: {error.strerror or error}. Allow it, or move it "
-        "away."
-    )
-
-
-def _list_files(folder: Path, classes: tuple[str, ...]) -> dict[str, list[_File]]:
-    files, skipped, empty = {}, [], []
-    above = scan(folder)
-    skipped += above.others + [image.name for image in above.images]
+def _list_files(folder: Path, classes: tuple[str, ...]) -> dict[str, list[listing.FileState]]:
+    above = listing.scan(folder)
+    skipped = above.others + [image.name for image in above.images]
+    files, empty = {}, []
     for c in classes:
-        try:
-            found = scan(folder / c)
-        except OSError as error:
-            raise _closed(folder / c, error) from error
-        files[c] = []
-        for entry in found.images:
-            try:
-                status = entry.stat()
-            except OSError as error:
-                skipped.append(f"{c}/{entry.name}: {error.strerror}")
-                continue
-            times = status.st_mtime_ns, status.st_ctime_ns
-            files[c].append(_File(entry.name, status.st_size, *times))
-        files[c].sort()
+        found = listing.look_into(folder / c)
+        files[c] = listing.file_states(found.images, f"{c}/", skipped)
         skipped += [f"{c}/{name}" for name in found.others]
-        deeper = [name for name in found.folders if holds_images(folder / c / name)]
+        deeper = [name for name in found.folders if listing.holds_images(folder / c / name)]
         skipped += [f"{c}/{name}/: a folder with images within a class" for name in deeper]
         if not files[c]:
             what = counted(found.others, len(found.folders)) or "nothing in it"
@@ -243,48 +197,18 @@ def _list_files(folder: Path, classes: tuple[str, ...]) -> dict[str, list[_File]
 # --- the pixels ---
 
 
-def _read_all(folder: Path, files: dict[str, list[_File]], size: int) -> np.ndarray:
-    paths = [f"{folder}{os.sep}{c}{os.sep}{file.name}" for c in files for file in files[c]]
-    images = empty_images(len(paths), size)
-    bad = []
+def _read_all(folder: Path, files: dict[str, list[listing.FileState]], size: int) -> np.ndarray:
+    names = [os.path.join(folder.name, c, file.name) for c in files for file in files[c]]
+    images = image_files.empty_images(len(names), size)
 
-    def read(start: int) -> list[str]:
-        problems = []
-        for i in range(start, min(start + _CHUNK, len(paths))):
-            try:
-                images[i] = decode_image(read_image_file(paths[i]), size)
-            except (DataError, OSError) as error:
-                why = getattr(error, "strerror", None) or error
-                problems.append(f"{os.path.relpath(paths[i], folder.parent)}: {why}")
-        return problems
+    def read(i: int, name: str) -> None:
+        images[i] = decode_image(read_image_file(os.path.join(folder.parent, name)), size)
 
-    with (
-        one_opencv_thread(),
-        ThreadPoolExecutor() as pool,
-        progress_bar(None, f"reading {display(folder)}", total=len(paths), unit=" images") as bar,
-    ):
-        for problems in pool.map(read, range(0, len(paths), _CHUNK)):
-            bad += problems
-            bar.update(min(_CHUNK, len(paths) - bar.n))
-    if bad:
-        what = f"{display(folder)}: {len(bad)} of {len(paths)} files cannot be read as images:"
-        raise DataError(in_lines(what, bad) + "\nReplace or delete them and run the same again.")
+    def read_part(part: range) -> list[str]:
+        return image_files.read_each(names[part.start : part.stop], read, part.start)
+
+    image_files.read_parts(folder, image_files.cut(range(len(names)), _CHUNK), read_part, "images")
     return images
-
-
-def empty_images(n: int, size: int) -> np.ndarray:
-    """Room for n images.
-
-    Raises:
-        CourseError: if there is too little memory.
-    """
-    try:
-        return np.empty((n, size, size, 3), np.uint8)
-    except (MemoryError, ValueError) as error:
-        raise CourseError(
-            f"{n} images of {size}x{size} pixels take {n * size * size * 3 / 1e9:.1f} GB, more "
-            "memory than there is. Use fewer or smaller ones."
-        ) from error
 
 
 def decode_image(data: bytes, size: int) -> np.ndarray:
@@ -307,58 +231,25 @@ def decode_image(data: bytes, size: int) -> np.ndarray:
 # --- the cache ---
 
 
-def _read_cached(root: Path, split: str, size: int, files: dict[str, list[_File]]) -> np.ndarray:
-    folder = cache_folder(root)
-    if folder is None:
-        return _read_all(root / split, files, size)
-    path = folder / f"{split}-{size}.npy"
-    key = _listing_hash(files)
+def _read_cached(folder: Path, files: dict[str, list[listing.FileState]], size: int) -> np.ndarray:
+    root, split = folder.parent, folder.name
+    place = cache_folder(root)
+    if place is None:
+        return _read_all(folder, files, size)
+    path, key = place / f"{split}-{size}.npy", _listing_hash(files)
     shape = (sum(map(len, files.values())), size, size, 3)
-    with holding(path.with_name(f"{path.name}.lock"), root) as held:
+    with holding(place / f"{path.name}.lock", root) as held:
         images = _load_cache(path, key, shape) if held else None
         if images is None:
-            images = _read_all(root / split, files, size)
+            images = _read_all(folder, files, size)
             if held:
                 _save_cache(path, key, images)
         return images
 
 
-@contextmanager
-def holding(path: Path, root: Path) -> Iterator[bool]:
-    """Lets one process at a time read `root`; gives whether it holds the lock file `path`.
-
-    A cache only saves time: where no lock can be had, this is told and work goes on without one.
-    """
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(hold(path, f"reads {root}"))
-        except CourseError as error:
-            logger.warning("Nothing of %s is kept for the next time: %s", display(root), error)
-            yield False
-            return
-        yield True
-
-
-def cache_folder(root: Path) -> Path | None:
-    """The first of two folders that can be written to."""
-    places = [root / ".course-cache"]
-    home = home_dir()
-    if user := os.environ.get("XDG_CACHE_HOME") or (home and home / ".cache"):
-        digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-        places.append(Path(user) / "keras-course" / digest)
-    for folder in places:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK):
-            return folder
-    return None
-
-
-def _listing_hash(files: dict[str, list[_File]]) -> str:
-    listing = repr((_CACHE_VERSION, [(c, [tuple(file) for file in files[c]]) for c in files]))
-    return hashlib.sha256(listing.encode("utf-8", "surrogatepass")).hexdigest()
+def _listing_hash(files: dict[str, list[listing.FileState]]) -> str:
+    listed = repr((_CACHE_VERSION, [(c, [tuple(file) for file in files[c]]) for c in files]))
+    return hashlib.sha256(listed.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _load_cache(path: Path, key: str, shape: tuple[int, ...]) -> np.ndarray | None:

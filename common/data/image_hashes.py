@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 
 from common.data.captions import CaptionData
-from common.data.image_folder import cache_folder
+from common.data.folder_cache import cache_folder
 from common.errors import CourseError, DataError
 from common.files import read_json, write_json
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from common.data.image_files import some
+from common.data.listing import some
 from common.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -63,13 +63,12 @@ class ImageData:
             return (
                 f"classes must be a tuple of distinct names. Received: {repr(self.classes)[:200]}"
             )
-        for what in ("labels", "groups", "sources"):
+        n = len(images)
+        shapes = {"labels": (n,), "groups": (n,), "sources": (n,), "positions": (n, 2)}
+        for what, shape in shapes.items():
             value = getattr(self, what)
-            if value is not None and np.shape(value) != (len(images),):
-                return f"{len(images)} images, but {what} of shape {np.shape(value)}"
-        positions = self.positions
-        if positions is not None and np.shape(positions) != (len(images), 2):
-            return f"{len(images)} images, but positions of shape {np.shape(positions)}"
+            if value is not None and np.shape(value) != shape:
+                return f"{n} images, but {what} of shape {np.shape(value)}"
         if labels.min() < 0 or labels.max() >= len(self.classes):
             return (
                 f"labels must lie in 0..{len(self.classes) - 1}, one number per class. "
@@ -155,8 +154,9 @@ def split_validation(
     count, pairs = fraction_or_count, int((counts > 1).sum())
     if isinstance(fraction_or_count, float):
         # Neither infinity nor what is no number can be rounded.
-        count = round(fraction_or_count * len(data)) if 0 < fraction_or_count < 1 else 0
-        if 0 < fraction_or_count < 1 and data.groups is None:
+        fraction = fraction_or_count if 0 < fraction_or_count < 1 else 0
+        count = round(fraction * len(data))
+        if fraction and data.groups is None:
             count = min(max(count, pairs), len(data) - len(counts))
             if not pairs:
                 raise DataError(
@@ -186,11 +186,8 @@ def split_validation(
                 "Use more images of these classes or another validation part."
             )
         if missing:
-            logger.warning(
-                "%s: one training image only of %s: it trains, and none is left to validate.",
-                data.name,
-                some(missing),
-            )
+            told = "%s: one training image only of %s: it trains, and none is left to validate."
+            logger.warning(told, data.name, some(missing))
     return train, replace(validation, split="validation")
 
 

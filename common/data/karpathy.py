@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from common.data.archives import name_problem
-from common.data.caption_files import CaptionReport, add_caption
+from common.data.caption_files import CaptionReport, Lists, add_caption
 from common.errors import DataError
 from common.files import read_json
 from common.paths import display
@@ -15,9 +15,7 @@ KARPATHY = "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datase
 _SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
 
 
-def read_karpathy(
-    path: Path, report: CaptionReport
-) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, int]]:
+def read_karpathy(path: Path, report: CaptionReport) -> tuple[Lists, Lists, dict[str, int]]:
     """Captions by name of the image, names by split, and COCO's numbers by name.
 
     Args:
@@ -30,16 +28,20 @@ def read_karpathy(
     content = read_json(path, dict)
     if not isinstance(content.get("images"), list):
         raise DataError(f"{path} has no list `images`. Restore Karpathy's file.")
-    captions: dict[str, list[str]] = {}
-    lists: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
+
+    def wrong(i: int, problem: str) -> DataError:
+        return DataError(f"{path}, images[{i}]: {problem}. Restore Karpathy's file.")
+
+    captions: Lists = {}
+    lists: Lists = {"train": [], "dev": [], "test": []}
     numbers: dict[str, int] = {}
     taken: set[int] = set()
     for i, image in enumerate(content["images"]):
         if problem := _problem(image):
-            raise DataError(f"{path}, images[{i}]: {problem}. Restore Karpathy's file.")
+            raise wrong(i, problem)
         name = image["filename"]
         if name in captions:
-            raise DataError(f"{path}, images[{i}]: {name} comes twice. Restore Karpathy's file.")
+            raise wrong(i, f"{name} comes twice")
         captions[name] = []
         for k, sentence in enumerate(image["sentences"]):
             where = f"{path.name}:images[{i}].sentences[{k}]"
@@ -48,10 +50,7 @@ def read_karpathy(
         if "cocoid" in image:
             number = numbers[name] = image["cocoid"]
             if number in taken:
-                raise DataError(
-                    f"{path}, images[{i}]: the `cocoid` {number} comes twice. Restore Karpathy's "
-                    "file."
-                )
+                raise wrong(i, f"the `cocoid` {number} comes twice")
             taken.add(number)
     return captions, lists, numbers
 

@@ -4,27 +4,20 @@ from pathlib import Path
 
 import numpy as np
 
-from common.choices import (
-    CAPTION_DATASETS,
-    DATASETS,
-    PATCH_DATASETS,
-    is_own,
-    own_folder,
-    takes,
-    unknown_dataset,
-)
+from common import choices
 from common.data.captions import CaptionData
+from common.data.checks import check_count
 from common.data.cifar10 import load_cifar10
 from common.data.coco import TRAIN_IMAGES, load_coco
 from common.data.flickr8k import load_flickr8k
 from common.data.flickr30k import load_flickr30k
 from common.data.histopathology import load_histopathology, read_patches
-from common.data.image_folder import SPLITS, read_image_folder
+from common.data.image_folder import read_image_folder
 from common.data.images import ImageData, split_validation
 from common.data.synthetic import synthetic_images
 from common.data.synthetic_scenes import synthetic_scenes
 from common.data.synthetic_slides import PATIENTS, synthetic_slides
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 
 
 def load_images(
@@ -44,15 +37,13 @@ def load_images(
         ConfigError: if the data set or split is unknown.
         DataError: if the data set's files are missing or cannot be used.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
     if dataset == "synthetic":
         return synthetic_images(split, limit, size=size)
     if dataset == "cifar10":
         data = load_cifar10(split, size=size)
     else:
-        data = read_image_folder(own_folder(dataset, DATASETS), split, size=size)
-    return data if limit is None or limit >= len(data) else data.sample(limit, seed)
+        data = read_image_folder(choices.own_folder(dataset, choices.DATASETS), split, size=size)
+    return data.at_most(limit, seed)
 
 
 def load_splits(
@@ -79,14 +70,12 @@ def load_splits(
         `(train, validation, test)`; validation is `None` if it was 0.
     """
     found, problems = {}, []
-    for split, options in (
-        ("test", {"limit": n_test}),
-        ("train", {"limit": n_train, "seed": seed}),
-    ):
+    wanted = {"test": {"limit": n_test}, "train": {"limit": n_train, "seed": seed}}
+    for split, options in wanted.items():
         try:
             found[split] = load_images(dataset, split, size=size, **options)
         except DataError as error:
-            if not is_own(dataset):
+            if not choices.is_own(dataset):
                 raise
             problems.append(str(error))
     if problems:
@@ -115,14 +104,14 @@ def load_patches(dataset: str | Path, *, patients: int | None = None, seed: int 
         ConfigError: if the data set is unknown.
         DataError: if its files are missing or cannot be used.
     """
-    if patients is not None and patients < 1:
-        raise ConfigError(f"patients must be at least 1. Received: {patients}")
+    if patients is not None:
+        check_count("patients", patients)
     if dataset == "synthetic":
         return synthetic_slides(min(patients or PATIENTS, PATIENTS))
     if dataset == "histopathology":
         data = load_histopathology()
     else:
-        data = read_patches(own_folder(dataset, PATCH_DATASETS))
+        data = read_patches(choices.own_folder(dataset, choices.PATCH_DATASETS))
     names = np.unique(data.groups)
     if patients is None or patients >= len(names):
         return data
@@ -146,11 +135,11 @@ def load_captions(dataset: str, split: str, limit: int | None = None) -> Caption
         return synthetic_scenes(split, limit)
     readers = {"flickr8k": load_flickr8k, "flickr30k": load_flickr30k}
     name, _, count = dataset.partition(":")
-    if name in ("coco", "coco-karpathy") and takes("phase3_captioning", dataset):
+    if name in ("coco", "coco-karpathy") and choices.takes("phase3_captioning", dataset):
         images = int(count) if count else TRAIN_IMAGES
         data = load_coco(split, images=images, karpathy=name != "coco")
     elif dataset in readers:
         data = readers[dataset](split)
     else:
-        raise unknown_dataset(dataset, CAPTION_DATASETS)
+        raise choices.unknown_dataset(dataset, choices.CAPTION_DATASETS)
     return data if limit is None else data.subset(range(min(limit, len(data))))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.image_files import SUFFIXES as SUFFIXES
-from common.data.image_files import counted, decode_rgb, holds_images, read_image_file, walk
+from common.data.image_files import cause, decode_rgb, read_image_file
+from common.data.listing import SUFFIXES, counted, holds_images, walk
 from common.errors import DataError
 from common.paths import display
 
@@ -29,8 +29,7 @@ def read_photo(path: str | Path) -> np.ndarray:
     try:
         return decode_rgb(read_image_file(path))
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise DataError(f"{display(path)} cannot be read: {why}.") from error
+        raise DataError(f"{display(path)} cannot be read: {cause(error)}.") from error
     except DataError as error:
         raise DataError(f"{display(path)}: {error}.") from error
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.data.image_files import some
+from common.data.image_files import cause
 from common.data.images import ImageData, stratified
+from common.data.listing import some
 from common.errors import ConfigError, DataError
 from common.paths import display, expand
 
@@ -52,15 +53,11 @@ class Splits:
 
     def summary(self) -> pd.DataFrame:
         """A row per part: patients, patches, and the share of the second class."""
-        rows = {}
-        for part in PARTS:
-            data = getattr(self, part)
-            rows[part] = {
-                "patients": len(np.unique(data.groups)),
-                "patches": len(data),
-                f"share {data.classes[1]}": data.labels.mean(),
-            }
-        return pd.DataFrame(rows).T.astype({"patients": int, "patches": int})
+        parts = [getattr(self, part) for part in PARTS]
+        table = pd.DataFrame({"patients": [len(np.unique(part.groups)) for part in parts]}, PARTS)
+        table["patches"] = [len(part) for part in parts]
+        table[f"share {self.train.classes[1]}"] = [part.labels.mean() for part in parts]
+        return table
 
 
 def check_disjoint(groups: dict[str, np.ndarray]) -> None:
@@ -195,8 +192,7 @@ def split_at_random(
     kept, held = (rest[part] for part in stratified(data.labels[rest], count, seed))
     parts = {"train": kept, "validation": held, "test": tested}
     return Splits(
-        **{part: _part(data, np.sort(indices), part) for part, indices in parts.items()},
-        leaky=True,
+        **{part: _part(data, np.sort(indices), part) for part, indices in parts.items()}, leaky=True
     )
 
 
@@ -234,12 +230,8 @@ def split_by_lists(data: ImageData, folder: str | Path) -> Splits:
                 f"{folder / PUBLISHED_LISTS[part]}. Are these lists of another data set?"
             )
     listed = {part: np.array(sorted(present.intersection(p))) for part, p in lists.items()}
-    return _by_patients(
-        data,
-        listed,
-        absent=tuple(sorted(set(where) - present)),
-        unlisted=tuple(sorted(present - set(where))),
-    )
+    absent, unlisted = sorted(set(where) - present), sorted(present - set(where))
+    return _by_patients(data, listed, absent=tuple(absent), unlisted=tuple(unlisted))
 
 
 def _read_list(path: Path) -> list[str]:
@@ -248,19 +240,18 @@ def _read_list(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"Could not read {display(path)}: {getattr(error, 'strerror', None) or error}. It "
-            "should hold one patient a line, as text in UTF-8."
+            f"Could not read {display(path)}: {cause(error)}. It should hold one patient a line, "
+            "as text in UTF-8."
         ) from error
-    patients = [line.strip() for line in lines if line.strip()]
-    if not patients:
-        raise DataError(f"{path} is empty. It should hold one patient a line.")
-    seen = set()
+    patients = {}  # in the order of the lines
     for number, line in enumerate(lines, 1):
-        if (patient := line.strip()) in seen:
+        if (patient := line.strip()) in patients:
             raise DataError(f"{path}, line {number}: patient {display(patient)} is listed twice.")
         if patient:
-            seen.add(patient)
-    return patients
+            patients[patient] = None
+    if not patients:
+        raise DataError(f"{path} is empty. It should hold one patient a line.")
+    return list(patients)
 
 
 def leave_one_patient_out(data: ImageData) -> Iterator[tuple[str, ImageData, ImageData]]:
@@ -274,11 +265,8 @@ def leave_one_patient_out(data: ImageData) -> Iterator[tuple[str, ImageData, Ima
         raise DataError(f"{data.name} has one patient only, which cannot be left out.")
     for patient in patients:
         left_out = data.groups == patient
-        yield (
-            str(patient),
-            _part(data, np.flatnonzero(~left_out), "train"),
-            _part(data, np.flatnonzero(left_out), "test"),
-        )
+        others = _part(data, np.flatnonzero(~left_out), "train")
+        yield str(patient), others, _part(data, np.flatnonzero(left_out), "test")
 
 
 def patient_table(data: ImageData) -> pd.DataFrame:

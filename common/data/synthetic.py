@@ -4,21 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from common.data.checks import drawn_count
 from common.data.images import ImageData
-from common.errors import ConfigError
 
-CLASSES = (
-    "bars",
-    "checks",
-    "crescent",
-    "cross",
-    "disc",
-    "dots",
-    "ring",
-    "square",
-    "star",
-    "triangle",
-)
 COUNTS = {"train": 20_000, "test": 4_000}
 
 # Images are drawn in blocks with a seed each: a short set is the beginning of a long one.
@@ -51,11 +39,7 @@ def synthetic_images(
     Raises:
         ConfigError: if the split is unknown, or `n` or `size` too small.
     """
-    if split not in COUNTS:
-        raise ConfigError(f"split must be one of {', '.join(COUNTS)}. Received: {split!r}")
-    n = COUNTS[split] if n is None else n
-    if n < 1 or size < 16:
-        raise ConfigError(f"Wanted n >= 1 and size >= 16. Received: n={n}, size={size}")
+    n = drawn_count(split, n, COUNTS, size, smallest=16)
     seeds = ([seed, list(COUNTS).index(split), block] for block in range(-(-n // _BLOCK)))
     with ThreadPoolExecutor() as pool:
         blocks = list(pool.map(lambda s: _draw_block(np.random.default_rng(s), size), seeds))
@@ -207,3 +191,5 @@ _DISTANCES = {
     "star": lambda x, y: np.minimum(_triangle(x, y), _triangle(x, -y)),
     "triangle": _triangle,
 }
+
+CLASSES = tuple(_DISTANCES)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from common.data.checks import check_count
+from common.data.histopathology.slides import CLASSES
+from common.data.histopathology.slides import SIZE as PATCH
 from common.data.images import ImageData
-from common.errors import ConfigError
 
-CLASSES = ("benign", "malignant")
 PATIENTS = 40
-PATCH = 50  # pixels
 
 # Patches of a slide, of which those with tissue are kept: about 530 of 700.
 _ROWS, _COLUMNS = 25, 28
@@ -64,8 +64,7 @@ def synthetic_slides(patients: int = PATIENTS, *, seed: int = 0) -> ImageData:
     Raises:
         ConfigError: if there is no patient to draw.
     """
-    if patients < 1:
-        raise ConfigError(f"patients must be at least 1. Received: {patients}")
+    check_count("patients", patients)
     with ThreadPoolExecutor() as pool:
         slides = list(pool.map(lambda i: _draw_slide(seed, i), range(patients)))
     counts = [len(labels) for _, labels, _ in slides]

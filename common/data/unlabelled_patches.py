@@ -8,18 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data import listing
 from common.data.histopathology import NESTED, SIZE, PatchList, list_patches, pad
-from common.data.image_files import (
-    SUFFIXES,
-    Scan,
-    counted,
-    decode_rgb,
-    holds_images,
-    in_lines,
-    scan,
-    some,
-)
-from common.data.image_folder import empty_images
+from common.data.image_files import decode_rgb, empty_images, read_each
+from common.data.listing import SUFFIXES, counted, in_lines, some
 from common.errors import DataError
 from common.paths import display, expand
 
@@ -68,15 +60,15 @@ class UnlabelledPatches:
         Raises:
             DataError: if files are no whole patches (names all, at most ten in full).
         """
-        images, problems = empty_images(stop - start, SIZE), []
-        for i, source in enumerate(self.files[start:stop]):
-            try:
-                image = decode_rgb((self.root / source).read_bytes(), side=SIZE)
-                images[i] = pad(image)
-                if padded is not None and image.shape != images[i].shape:
-                    padded.append(start + i)
-            except (DataError, OSError) as error:
-                problems.append(f"{source}: {getattr(error, 'strerror', None) or error}")
+        images = empty_images(stop - start, SIZE)
+
+        def read(i: int, source: str) -> None:
+            image = decode_rgb((self.root / source).read_bytes(), side=SIZE)
+            images[i] = pad(image)
+            if padded is not None and image.shape != images[i].shape:
+                padded.append(start + i)
+
+        problems = read_each(self.files[start:stop], read)
         if problems:
             what = f"{display(self.root)}: {len(problems)} files cannot be read as patches:"
             raise DataError(
@@ -100,8 +92,8 @@ def find_patches(root: str | Path) -> PatchList | UnlabelledPatches:
     root = expand(root)
     if not os.path.isdir(root):
         raise DataError(f"{display(root)} is not a folder. {_WANTED}")
-    top = _scan(root)
-    below = {name: _scan(root / name) for name in sorted(top.folders)}
+    top = listing.look_into(root)
+    below = {name: listing.look_into(root / name) for name in sorted(top.folders)}
     labelled = [name for name, found in below.items() if _LABELS & {*found.folders}]
     loose = [name for name, found in below.items() if found.images and name not in labelled]
     if labelled or NESTED in below:
@@ -128,7 +120,7 @@ def find_patches(root: str | Path) -> PatchList | UnlabelledPatches:
         f"{name}/{inner}/"
         for name in below
         for inner in below[name].folders
-        if holds_images(root / name / inner)
+        if listing.holds_images(root / name / inner)
     ]
     if deeper:
         what = f"{display(root)}: images lie deeper than in <patient>/:"
@@ -137,8 +129,7 @@ def find_patches(root: str | Path) -> PatchList | UnlabelledPatches:
     if top.images:
         folders = {root.resolve().name or "patient": ("", top)}
     if not folders:
-        there = counted(top.others, len(top.folders)) or "nothing in it"
-        raise DataError(f"{display(root)} has no patch; it has {there}. {_WANTED}")
+        raise DataError(f"{display(root)} has no patch; it has {top.told()}. {_WANTED}")
     others = top.others + [name for found in below.values() for name in found.others]
     if others:
         logger.warning("%s: passed over %s.", display(root), counted(others))
@@ -151,30 +142,14 @@ _WANTED = (
 )
 
 
-def _scan(folder: Path) -> Scan:
-    try:
-        return scan(folder)
-    except OSError as error:
-        raise DataError(
-            f"{display(folder)} cannot be looked into: {error.strerror or error}. Allow it, or "
-            "move it away."
-        ) from error
-
-
-def _listed(root: Path, folders: dict[str, tuple[str, Scan]]) -> UnlabelledPatches:
+def _listed(root: Path, folders: dict[str, tuple[str, listing.Scan]]) -> UnlabelledPatches:
     files, rows, problems = [], [], []
     for patient, (prefix, found) in enumerate(folders.values()):
-        for entry in sorted(found.images, key=lambda entry: entry.name):
-            try:
-                status = entry.stat()
-            except OSError as error:
-                problems.append(f"{prefix}{entry.name}: {error.strerror or error}")
-                continue
-            place = _PLACE.search(Path(entry.name).stem)
+        for name, *state in listing.file_states(found.images, prefix, problems):
+            place = _PLACE.search(Path(name).stem)
             x, y = map(int, place.groups()) if place else (_NOWHERE, _NOWHERE)
-            times = status.st_mtime_ns, status.st_ctime_ns
-            rows.append((patient, x, y, status.st_size, *times))
-            files.append(f"{prefix}{entry.name}")
+            rows.append((patient, x, y, *state))
+            files.append(f"{prefix}{name}")
     if problems:
         what = f"{display(root)}: {len(problems)} files cannot be looked at:"
         raise DataError(in_lines(what, problems) + "\nRepair or delete them.")

@@ -27,14 +27,9 @@ BAD_ENDINGS = frozenset(
 # Combining marks: the vowels of Hindi, Thai or Arabic, accents without a letter of their own. All
 # lie below the emoji; what frames a character (the key in U+20E3) is no part of a word.
 _CODES = {c for c in range(0x300, 0x1F000) if unicodedata.category(chr(c)) in ("Mn", "Mc")}
-_MARKS = "".join(
-    f"{chr(first)}-{chr(last)}"
-    for first, last in zip(
-        sorted(c for c in _CODES if c - 1 not in _CODES),
-        sorted(c for c in _CODES if c + 1 not in _CODES),
-        strict=True,
-    )
-)
+_FIRST = sorted(c for c in _CODES if c - 1 not in _CODES)
+_LAST = sorted(c for c in _CODES if c + 1 not in _CODES)
+_MARKS = "".join(f"{chr(a)}-{chr(b)}" for a, b in zip(_FIRST, _LAST, strict=True))
 # Joiners say how Indic and Persian letters are tied together.
 _JOINERS = "\u200c\u200d"
 # A word: letters or digits with their marks, and with apostrophes inside, as in "dog's". Letter by

@@ -12,7 +12,7 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -162,25 +162,23 @@ def _downloaded(name: str, path: Path):
 def _opened(path: Path, member: str | None) -> Iterator[BinaryIO]:
     """The bytes of a file, unpacked; errors of reading become `DataError`."""
     try:
-        with path.open("rb") as file:
+        with ExitStack() as stack:
+            file = stack.enter_context(path.open("rb"))
             start = file.read(4)
             file.seek(0)
             if start[:2] == b"\x1f\x8b":
-                with gzip.open(file) as unpacked:
-                    yield unpacked
+                file = stack.enter_context(gzip.open(file))
             elif start == b"PK\3\4":
-                with zipfile.ZipFile(file) as archive:
-                    names = [info.filename for info in archive.infolist() if not info.is_dir()]
-                    if member is None and len(names) == 1:
-                        member = names[0]
-                    if member not in names:
-                        raise DataError(
-                            f"{path} holds {', '.join(names)[:200]}. Unpack it and name one file."
-                        )
-                    with archive.open(member) as unpacked:
-                        yield unpacked
-            else:
-                yield file
+                archive = stack.enter_context(zipfile.ZipFile(file))
+                names = [info.filename for info in archive.infolist() if not info.is_dir()]
+                if member is None and len(names) == 1:
+                    member = names[0]
+                if member not in names:
+                    raise DataError(
+                        f"{path} holds {', '.join(names)[:200]}. Unpack it and name one file."
+                    )
+                file = stack.enter_context(archive.open(member))
+            yield file
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     except _DAMAGE as error:
@@ -236,12 +234,9 @@ def _table(path: Path, file: BinaryIO) -> tuple[dict[str, int], np.ndarray]:
     if not words:
         raise DataError(f"{path} has no vectors. Download it again.")
     if has_header and header != [b"%d" % (len(words) + repeated), b"%d" % size]:
-        raise _bad_line(
-            path,
-            1,
-            f"{header[0].decode()} words of {header[1].decode()} numbers are announced, and "
-            f"{len(words) + repeated} of {size} follow: the file was cut, or line 1 is wrong",
-        )
+        announced = f"{header[0].decode()} words of {header[1].decode()} numbers are announced"
+        follow = f"{len(words) + repeated} of {size} follow: the file was cut, or line 1 is wrong"
+        raise _bad_line(path, 1, f"{announced}, and {follow}")
     vectors = np.frombuffer(numbers, "float32").reshape(-1, size)
     bad = np.flatnonzero(~np.isfinite(vectors.sum(axis=1, dtype="float64")))
     if len(bad):

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 
-from common.data.synthetic_scenes import SceneData, error_kind, true_captions
+from common.data.scene_captions import error_kind, true_captions
+from common.data.synthetic_scenes import SceneData
 from common.data.vocabulary import BAD_ENDINGS
 from common.evaluation.captions import CiderD, bleu, caption_scores
 from common.evaluation.rewards import CaptionReward

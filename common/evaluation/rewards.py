@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from common.data.captions import CaptionData
-from common.data.synthetic_scenes import SceneData, check_caption
+from common.data.scene_captions import check_caption
+from common.data.synthetic_scenes import SceneData
 from common.data.vocabulary import END, SPECIAL
 from common.errors import ConfigError
 from common.evaluation.captions import CiderD, References, SentenceBleu

@@ -13,8 +13,9 @@ import keras
 import numpy as np
 
 from common.data.captions import CaptionData
-from common.data.image_folder import in_lines, one_opencv_thread
+from common.data.image_files import one_opencv_thread
 from common.data.image_hashes import image_hashes
+from common.data.listing import in_lines
 from common.errors import DataError
 from common.files import (
     hold,

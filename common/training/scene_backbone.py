@@ -9,7 +9,8 @@ import pandas as pd
 from keras import ops
 
 from common.data.images import ImageData
-from common.data.synthetic_scenes import COLOURS, LABELS, scene_labels, synthetic_scenes
+from common.data.scene_captions import COLOURS
+from common.data.synthetic_scenes import LABELS, scene_labels, synthetic_scenes
 from common.errors import DataError
 from common.files import read_json
 from common.models.resnet import resnet, with_pixel_statistics

@@ -24,8 +24,10 @@ import requests
 from requests.auth import HTTPBasicAuth
 
 from common.data import download as module
-from common.data.download import download, file_hash, new_session
+from common.data.connections import Failed, new_session
+from common.data.download import download, file_hash
 from common.errors import ConfigError, CourseError, DataError
+from common.files import hold
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 OTHER = CONTENT[::-1]
@@ -529,16 +531,6 @@ def test_body_that_was_cut_where_nothing_else_tells(server, tmp_path, name, cont
     assert names(tmp_path) == [f".{name}.lock"]
 
 
-def test_check_of_ones_own(server, tmp_path):
-    def check(path):
-        if path.read_bytes() != CONTENT:
-            raise DataError("is another one")
-
-    server.state = b"other"
-    path = fetch(server, "body good", tmp_path / "file.bin", None, check=check)
-    assert path.read_bytes() == CONTENT
-
-
 def test_page_in_place_of_the_published_file(server, tmp_path):
     server.state = PAGE
     with pytest.raises(DataError, match="wrong file: has the sha256 .*a web page, 'Sign & in'"):
@@ -633,8 +625,8 @@ def test_no_way_from_https_to_http():
     first, second = requests.Response(), requests.Response()
     first.url, second.url = "https://a/x", "http://b/x"
     second.history = [first]
-    job = module._Download(Path("x"), "", print, 1, 1, 1, 1, 1, 1, False, None, None)
-    with pytest.raises(module._Failed, match="leads from https to http"):
+    job = module._Download(Path("x"), "", 1, 1, 1, 1, 1, 1, False, None, None)
+    with pytest.raises(Failed, match="leads from https to http"):
         job._check_way(second)
     job.sha256 = SHA256
     job._check_way(second)
@@ -679,7 +671,7 @@ def test_waiting_is_told(server, tmp_path, caplog):
     ready, done = threading.Event(), threading.Event()
 
     def other():
-        with module.hold(path.with_name(f".{path.name}.lock"), "downloads file.bin"):
+        with hold(path.with_name(f".{path.name}.lock"), "downloads file.bin"):
             ready.set()
             done.wait(20)
 

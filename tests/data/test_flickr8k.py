@@ -11,13 +11,8 @@ import pandas as pd
 import pytest
 
 from common.data import Vocabulary, flickr8k, load_captions
-from common.data.caption_files import (
-    CaptionReport,
-    add_caption,
-    match_names,
-    read_table,
-    text_lines,
-)
+from common.data.caption_files import CaptionReport, add_caption, read_table, text_lines
+from common.data.caption_splits import match_names
 from common.data.captions import CaptionData
 from common.data.flickr8k import load_flickr8k, read_flickr8k
 from common.errors import ConfigError, DataError

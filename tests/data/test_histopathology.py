@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 from small_slides import add, png, tissue
 
-from common.data import histopathology, image_folder
+from common.data import folder_cache
+from common.data.histopathology import cache as patch_cache
 from common.data.histopathology import (
     histopathology_dir,
     list_patches,
@@ -30,6 +31,8 @@ from common.data.histopathology import (
     slide_image,
     slide_map,
 )
+from common.data.histopathology import source as patch_source
+from common.data.histopathology import tree as patch_tree
 from common.data.image_files import decode_rgb
 from common.data.images import ImageData
 from common.errors import ConfigError, CourseError, DataError
@@ -335,13 +338,13 @@ def test_whole_set_in_the_nested_folder(tree):
 def reads(monkeypatch):
     """The file names of the patches decoded since the list was last cleared."""
     names = []
-    original = histopathology._read_block
+    original = patch_tree.read_block
 
     def read_block(patches, start, stop, *rest):
         names.extend(patches.sources(start, stop))
         return original(patches, start, stop, *rest)
 
-    monkeypatch.setattr(histopathology, "_read_block", read_block)
+    monkeypatch.setattr(patch_tree, "read_block", read_block)
     return names
 
 
@@ -372,7 +375,7 @@ def rename(tree):
 )
 def test_changes_are_read_and_nothing_else(tree, reads, change, helpers, monkeypatch):
     if helpers:
-        monkeypatch.setattr(histopathology, "_MANY_FILES", 0)
+        monkeypatch.setattr(patch_tree, "_MANY_FILES", 0)
     first = read_patches(tree)
     assert sorted(reads) == sorted(IN_ORDER)
     reads.clear()
@@ -408,7 +411,7 @@ def test_small_patches_of_a_kept_chunk_are_still_known(tree):
 
 
 def test_patients_of_several_chunks(tree, reads, monkeypatch):
-    monkeypatch.setattr(histopathology, "_CHUNK", 2)
+    monkeypatch.setattr(patch_cache, "_CHUNK", 2)
     assert read_patches(tree).fingerprint() == read_patches(tree, cache=False).fingerprint()
     reads.clear()
     add(tree, "8863", 1, 151, 1)  # The last of its patient: into the second chunk.
@@ -461,7 +464,7 @@ EVERYTHING = {"10253", "8863", "9"}
         (lambda tree: edit(the(tree, "*.npz"), lambda d: d[:-500]), set()),
         (lambda tree: edit(the(tree, "*.npz"), lambda d: b""), set()),
         (lambda tree: edit(the(tree, "*.npz"), lambda d: b"garbage" * 99), set()),
-        (lambda tree: np.savez(the(tree, "*.npz"), version=histopathology._CACHE_VERSION), set()),
+        (lambda tree: np.savez(the(tree, "*.npz"), version=patch_tree.CACHE_VERSION), set()),
         (
             lambda tree: (
                 edit(the(tree, "*.npz"), lambda d: b""),
@@ -476,7 +479,7 @@ EVERYTHING = {"10253", "8863", "9"}
     ).split(),
 )
 def test_damaged_cache_is_repaired(tree, reads, damage, read_anew, caplog, monkeypatch):
-    monkeypatch.setattr(histopathology, "_THREADS", 1)  # Which chunk is last in the log.
+    monkeypatch.setattr(patch_cache, "_THREADS", 1)  # Which chunk is last in the log.
     fingerprint = read_patches(tree).fingerprint()
     reads.clear()
     damage(tree)
@@ -534,7 +537,7 @@ def test_no_lock_no_cache(tree, monkeypatch, caplog):
     def refused(path, what):
         raise CourseError("Could not write patches.lock: No space left on device.")
 
-    monkeypatch.setattr(image_folder, "hold", refused)
+    monkeypatch.setattr(folder_cache, "hold", refused)
     with caplog.at_level(logging.WARNING):
         data = read_patches(tree)
     assert len(data) == 7 and not isinstance(data.images, np.memmap)
@@ -545,7 +548,7 @@ def test_cache_of_somebody_else(tree, monkeypatch, caplog):
     def refused(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(histopathology, "_fill", refused)
+    monkeypatch.setattr(patch_cache, "_fill", refused)
     with caplog.at_level(logging.WARNING):
         assert len(read_patches(tree)) == 7
     assert "its pixels go into memory" in caplog.text
@@ -610,11 +613,11 @@ def test_goes_on_after_a_kill(tree, reads):
     reads.clear()
     script = [
         "import sys, time",
-        "from common.data import histopathology as h",
+        "from common.data.histopathology import cache as h",
         "h._THREADS = 1",
-        "read = h._read_block",
+        "read = h.tree.read_block",
         "left = [0.0] * 6 + [600.0]",  # Stuck in the middle until it is killed.
-        "h._read_block = lambda *a: time.sleep(left.pop(0)) or read(*a)",
+        "h.tree.read_block = lambda *a: time.sleep(left.pop(0)) or read(*a)",
         "h.read_patches(sys.argv[1])",
     ]
     process = subprocess.Popen(
@@ -644,7 +647,7 @@ def test_goes_on_after_a_kill(tree, reads):
 def test_disk_that_fills_up_in_the_middle(tree, reads, monkeypatch):
     import resource
 
-    monkeypatch.setattr(histopathology, "_THREADS", 1)
+    monkeypatch.setattr(patch_cache, "_THREADS", 1)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))  # All but the last patient's.
     try:
@@ -692,13 +695,13 @@ def server(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     for name in ("API_TOKEN", "USERNAME", "KEY", "CONFIG_DIR"):
         monkeypatch.delenv(f"KAGGLE_{name}", raising=False)
-    patient = partial(histopathology.download, backoff=0, retries=1, progress=False)
-    monkeypatch.setattr(histopathology, "download", patient)
+    patient = partial(patch_source.download, backoff=0, retries=1, progress=False)
+    monkeypatch.setattr(patch_source, "download", patient)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as httpd:
         httpd.seen, httpd.answers = [], {}
         url = f"http://127.0.0.1:{httpd.server_port}"
-        monkeypatch.setattr(histopathology, "URLS", (f"{url}/first", f"{url}/second"))
-        monkeypatch.setattr(histopathology, "KAGGLE_URL", f"{url}/kaggle")
+        monkeypatch.setattr(patch_source, "URLS", (f"{url}/first", f"{url}/second"))
+        monkeypatch.setattr(patch_source, "KAGGLE_URL", f"{url}/kaggle")
         threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
         yield httpd
         httpd.shutdown()

@@ -12,15 +12,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from common.data import image_files
-from common.data.image_files import (
-    MAX_PIXELS,
-    counted,
-    decode_rgb,
-    in_lines,
-    on_white,
-    read_image_file,
-    some,
-)
+from common.data.image_files import decode_rgb, on_white, read_image_file
+from common.data.image_headers import MAX_PIXELS
+from common.data.listing import counted, in_lines, some
 from common.errors import DataError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data import image_folder
+from common.data import folder_cache, image_folder
 from common.data.image_folder import decode_image, read_image_folder
 from common.errors import ConfigError, CourseError, DataError
 
@@ -355,20 +355,20 @@ def test_no_lock_only_costs_the_cache(tree, monkeypatch, caplog):
         raise CourseError("Could not write it: No space left on device.")
         yield
 
-    monkeypatch.setattr(image_folder, "hold", refused)
+    monkeypatch.setattr(folder_cache, "hold", refused)
     with caplog.at_level(logging.WARNING):
         assert len(read_image_folder(tree, "train")) == 6
     assert len(caplog.messages) == 1 and "No space left" in caplog.text
 
 
 def test_no_home(tree, monkeypatch):
-    monkeypatch.setattr(image_folder, "home_dir", lambda: None)
+    monkeypatch.setattr(folder_cache, "home_dir", lambda: None)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert len(read_image_folder(tree, "train")) == 6
     assert (tree / ".course-cache/train-32.npy").exists()
     (tree / "b").mkdir()
     (tree / "b/.course-cache").write_text("in the way")
-    assert image_folder.cache_folder(tree / "b") is None
+    assert folder_cache.cache_folder(tree / "b") is None
 
 
 def test_every_byte_of_the_cache_counts(tree, reads):

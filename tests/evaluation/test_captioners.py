@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from common.data.synthetic_scenes import synthetic_scenes, true_captions
+from common.data.scene_captions import true_captions
+from common.data.synthetic_scenes import synthetic_scenes
 from common.data.vocabulary import Vocabulary
 from common.evaluation.captioners import (
     choose_decoding,

@@ -25,7 +25,8 @@ from hypothesis import example
 from hypothesis import strategies as st
 
 from common.data import caption_files, coco, flickr8k, flickr30k
-from common.data.caption_files import CaptionReport, match_names, read_table, read_tokens
+from common.data.caption_files import CaptionReport, read_table, read_tokens
+from common.data.caption_splits import match_names
 from common.data.images import ImageData
 from common.data.karpathy import read_karpathy
 from common.data.splits import PARTS, PUBLISHED_LISTS, split_by_lists

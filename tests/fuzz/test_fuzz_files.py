@@ -32,6 +32,7 @@ from common.data import download as downloads
 from common.data import kaggle
 from common.data.archives import check_archive, extract, name_problem
 from common.data.captions import CaptionData
+from common.data.downloaded import check_content
 from common.data.image_hashes import image_hashes
 from common.files import (
     check_output,
@@ -271,7 +272,7 @@ pages = st.sampled_from([b"<!DOCTYPE html><title>Log in", b"<title", b"<", b"\xe
 def test_what_arrives_is_opened(name, start, damage, times):
     with folder() as root:
         (root / name).write_bytes(damage(start) * times)
-        told(downloads._check_content, root / name, name)
+        told(check_content, root / name, name)
 
 
 @fuzz(50, value=objects(username=texts, key=texts), token=st.text(max_size=8), damage=damages)

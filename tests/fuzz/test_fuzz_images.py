@@ -24,8 +24,9 @@ from PIL import Image
 from small_slides import add, png, tissue
 
 from common.data.histopathology import NESTED, list_patches, pad, read_patches
-from common.data.image_files import _examine, decode_rgb
+from common.data.image_files import decode_rgb
 from common.data.image_folder import read_image_folder
+from common.data.image_headers import examine
 from common.data.photos import list_photos, read_photo
 
 
@@ -72,7 +73,7 @@ SMALL = png(np.full((3, 4, 3), 7, np.uint8))
 
 
 def _check_size(image, data):
-    header = _examine(data)[1]
+    header = examine(data)[1]
     size = header.height, header.width
     assert image.dtype == np.uint8
     assert image.shape == (*(size if header.orientation < 5 else size[::-1]), 3)
