@@ -289,14 +289,14 @@ def run(
         assigned = lessons.assign_parameters(found, given, extra)
         check_output(outputs_dir() / "index.html")
 
-        from common.course import overview, report, runner
+        from common.course import overview, runner, tables
         from common.course.side_by_side import default_jobs, run_lessons
 
         chosen = profile or os.environ.get("COURSE_PROFILE") or "laptop"
         jobs = jobs or default_jobs(chosen)
         _say(runner.expectation(assigned, chosen, jobs), err=True)
         results = run_lessons(assigned, jobs)
-        _say(report.to_text(runner.summary(results)))
+        _say(tables.to_text(runner.summary(results)))
         for warning in dict.fromkeys(text for result in results for text in result.warnings):
             _say(f"\n{warning}", err=True)
         _say(f"\nOpen {overview.write_index()} in a browser: all lessons and runs.")
@@ -385,13 +385,13 @@ def sweep(
     fixed |= _given(dataset=dataset, profile=profile and profile.value)
     lessons.check_grid(chosen, values, fixed)
 
-    from common.course import overview, report, sweep
+    from common.course import overview, sweep, tables
 
     with _settings(backend, output, kernels=True):
         name = name or sweep.default_name(chosen, values)
         table, folder = sweep.run_sweep(chosen, name, values, fixed, numbers, test)
         overview.write_index()
-    _say(report.to_text(sweep.average(table, list(values), test)))
+    _say(tables.to_text(sweep.average(table, list(values), test)))
     _say(f"\nSee {folder / 'table.html'}")
     if (table["state"] != "ok").any():
         raise typer.Exit(1)
@@ -449,15 +449,15 @@ def report(
     with _settings(output=output, keras=False):
         for run in compare or ():
             check_run(run)
-        from common.course import overview, report
+        from common.course import overview, report, tables
 
         if compare:
             from common.course.compare import write_comparison
 
-            tables, path = write_comparison(*compare)
-            for title, table in tables.items():
+            compared, path = write_comparison(*compare)
+            for title, table in compared.items():
                 if len(table):
-                    _say(f"{title}\n{report.to_text(table)}\n")
+                    _say(f"{title}\n{tables.to_text(table)}\n")
             _say(f"See {path}", err=True)
             return
         table, problems = report.read_runs(folders or [outputs_dir() / "runs"])
@@ -474,9 +474,9 @@ def report(
         if columns is not None:
             table = report.keep(table, columns)
         if markdown:
-            _say(report.to_markdown(table))
+            _say(tables.to_markdown(table))
         else:
-            _say(report.to_narrow_text(table) if columns is None else report.to_text(table))
+            _say(tables.to_narrow_text(table) if columns is None else tables.to_text(table))
         index = overview.write_index(tell=False)
     _say(f"See {index}", err=True)
 

@@ -11,9 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from common.course import overview, report, runner
+from common.course import runner
 from common.course.environment import BACKENDS, backend
 from common.course.lessons import Lesson, assign_parameters, lesson_parameters, parse_value
+from common.course.report import mean_and_deviation
+from common.course.sweep_page import sweep_page
+from common.course.tables import to_markdown
 from common.data import data_state
 from common.errors import ConfigError, CourseError, DataError
 from common.files import check_output, hold, read_json, write_json, write_text
@@ -216,8 +219,8 @@ def write_table(table: pd.DataFrame, folder: Path, keys: list[str], test: bool =
     """The table as CSV with every run; as Markdown and HTML with the seeds averaged."""
     write_text(folder / "table.csv", table.to_csv(index=False))
     averaged = average(table, keys, test)
-    write_text(folder / "table.md", report.to_markdown(averaged) + "\n")
-    write_text(folder / "table.html", overview.sweep_page(folder, table, averaged, keys))
+    write_text(folder / "table.md", to_markdown(averaged) + "\n")
+    write_text(folder / "table.html", sweep_page(folder, table, averaged, keys))
 
 
 def average(table: pd.DataFrame, keys: list[str], test: bool = False) -> pd.DataFrame:
@@ -236,8 +239,8 @@ def average(table: pd.DataFrame, keys: list[str], test: bool = False) -> pd.Data
     for _, group in table.groupby(cells, sort=False):
         good = group[group["state"] == "ok"]
         row = {key: group[key].iloc[0] for key in keys} | {"n": len(good)}
-        for name in table.columns.difference([*keys, "seed", "state", "error"], sort=False):
-            row[name] = report.mean_and_deviation(name, good[name])
+        names = table.columns.difference([*keys, "seed", "state", "error"], sort=False)
+        row |= {name: mean_and_deviation(name, good[name]) for name in names}
         row["error"] = "; ".join(group["error"].dropna().unique()) or None
         rows.append(row)
     return pd.DataFrame(rows)

@@ -28,7 +28,17 @@ from fuzzing import (
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from common.course import compare, lessons, overview, pages, predict, report, sweep
+from common.course import (
+    compare,
+    lessons,
+    overview,
+    pages,
+    predict,
+    report,
+    run_page,
+    sweep,
+    tables,
+)
 from common.course.caption import _Kept, figure_names
 from common.course.lessons import KINDS, Lesson, assign_parameters, parse_value
 from common.course.parts import kept_parts
@@ -211,11 +221,11 @@ def _write_runs(root, runs):
 
 
 def _check_tables(table):
-    assert _Tags(overview.to_html(table)).found <= TABLE
-    report.to_text(table)
-    lines = report.to_narrow_text(table).split("\n") if "phase" in table else []
-    assert all(len(line) <= report.WIDTH for line in lines)
-    lines = report.to_markdown(table).split("\n") if len(table) else []
+    assert _Tags(tables.to_html(table)).found <= TABLE
+    tables.to_text(table)
+    lines = tables.to_narrow_text(table).split("\n") if "phase" in table else []
+    assert all(len(line) <= tables.WIDTH for line in lines)
+    lines = tables.to_markdown(table).split("\n") if len(table) else []
     assert len({len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines}) <= 1
     assert not lines or len(lines) == len(table) + 2
     assert not re.search("<(?!br>)", "".join(lines))
@@ -245,9 +255,9 @@ def test_comparisons_of_any_records(runs, history):
         _write_runs(root, runs)
         tables = told(compare.compare, root / "run0", root / "run1")
         for table in (tables or {}).values():
-            assert _Tags(overview.to_html(table)).found <= TABLE
+            assert _Tags(tables.to_html(table)).found <= TABLE
         (root / "run0/history.csv").write_bytes(history(b"epoch,loss,seconds\n1,0.5,2\n2,0.25,2\n"))
-        "".join(overview._curves(root / "run0"))
+        "".join(run_page.curves(root / "run0"))
 
 
 results = objects(
