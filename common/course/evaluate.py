@@ -116,11 +116,11 @@ def _release_captioner(run: str) -> tuple[Path, dict]:
     return folder, record
 
 
-def check(phase: str, data: Path, run: str | None, batch_size: int) -> None:
+def check(phase: str, data: Path, run: str | None) -> None:
     """What of `evaluate` can be told before anything heavy is imported.
 
     Raises:
-        ConfigError: for an unknown phase or run, or a batch size below 1.
+        ConfigError: for an unknown phase or run.
         DataError: if the images do not lie as they should, or not in the network's classes.
     """
     if phase_name(phase) != "phase1_cifar":
@@ -128,8 +128,6 @@ def check(phase: str, data: Path, run: str | None, batch_size: int) -> None:
             f"There is nothing to evaluate for {phase!r}. Choose phase1; `predict phase2` scores "
             "patches."
         )
-    if batch_size < 1:
-        raise ConfigError(f"--batch-size must be 1 or more. Received: {batch_size}")
     released = (repository_root() or Path()) / "phase1_cifar" / "weights"
     record = (released if run is None else run_folder(run, "phase1_cifar")) / "record.json"
     check_images(Path(data), ("test",))
