@@ -1,8 +1,5 @@
 """Captions for photos, with a trained captioner."""
 
-import hashlib
-import json
-import logging
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -12,13 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from common.course.names import figure_names, spare
-from common.course.parts import is_special, kept_parts, part_name
+from common.course.parts import check_suffix, kept_parts, part_name, tell_damaged, weights_hash
 from common.errors import ConfigError, DataError
 from common.files import check_output, file_hash, read_json, write_json
-from common.paths import display
 from common.progress import progress_bar
-
-logger = logging.getLogger(__name__)
 
 MAX_BEAM = 50  # Photos are computed by 32: the memory for one grows by 5 MB with each beam.
 _BLOCK = 256  # photos in memory at a time
@@ -55,9 +49,7 @@ def check(
     files = list_photos(photos, recursive=recursive)
     if output is not None:
         spare(files, [output], "--output")
-        if output.suffix.lower() != ".json" and not is_special(output):
-            raise ConfigError(f"--output must name a file that ends in .json. Received: {output}")
-        check_output(output)
+        check_suffix(output, ".json")
     figures = [None] * len(files)
     if attention is not None:
         figures = [attention / name for name in figure_names(files)]
@@ -170,7 +162,7 @@ class _Kept:
                     self.scores |= {name: float(part["scores"][name]) for name in captions}
                     self.captions |= captions
             except (DataError, KeyError, AttributeError, TypeError, ValueError) as error:
-                logger.warning("%s is damaged (%s): made again.", display(path), display(error))
+                tell_damaged(path, error)
 
     def take(self, photo: Photo) -> None:
         """Gives the photo its caption if it has been captioned, and drawn, before."""
@@ -191,10 +183,7 @@ class _Kept:
 def _key(captioner, beams: int | None, options: dict) -> str:
     record = captioner.record
     told = [record.get("decoding"), record.get("backbone"), beams, options]
-    digest = hashlib.sha256(json.dumps([*told, list(captioner.vocabulary.words)]).encode())
-    for weight in captioner.decoder.get_weights():
-        digest.update(np.ascontiguousarray(weight))
-    return digest.hexdigest()
+    return weights_hash(captioner.decoder, *told, list(captioner.vocabulary.words)).hex()
 
 
 def _caption_block(captioner, photos: list[Photo], beams, options, kept) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 import small_course
 
 from common.course import overview, report, tables
+from common.course.words import in_words
 from common.errors import ConfigError
 
 RECORD = small_course.RECORD | {"phase": "phase1", "metrics": {"accuracy": 0.5}}

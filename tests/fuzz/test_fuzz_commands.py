@@ -41,7 +41,7 @@ from common.course import (
 )
 from common.course.caption import _Kept, figure_names
 from common.course.lessons import KINDS, Lesson, assign_parameters, parse_value
-from common.course.parts import kept_parts
+from common.course.parts import kept_parts, load_part, save_part
 
 # --- parameters ---
 
@@ -253,8 +253,8 @@ def test_reports_of_any_records(runs, value):
 def test_comparisons_of_any_records(runs, history):
     with folder() as root:
         _write_runs(root, runs)
-        tables = told(compare.compare, root / "run0", root / "run1")
-        for table in (tables or {}).values():
+        compared = told(compare.compare, root / "run0", root / "run1")
+        for table in (compared or {}).values():
             assert _Tags(tables.to_html(table)).found <= TABLE
         (root / "run0/history.csv").write_bytes(history(b"epoch,loss,seconds\n1,0.5,2\n2,0.25,2\n"))
         "".join(run_page.curves(root / "run0"))
@@ -320,25 +320,34 @@ def test_parts_of_captions_of_any_form(value, damage):
         assert all(isinstance(text, str) for pair in captions.items() for text in pair)
 
 
+PROBABILITY = np.linspace(0, 1, 40, dtype="float32")
+
+
 @pytest.fixture(scope="module")
-def part(tmp_path_factory):
+def table(tmp_path_factory):
     rows = np.zeros(40, [(name, "i4") for name in ("patient", "x", "y", "label")])
     rows["x"] = np.arange(40) * 50
     patches = SimpleNamespace(rows=rows, patients=np.array(["p1"]))
-    path = tmp_path_factory.mktemp("parts") / "0123456789.parquet"
-    predict._write_part(path, patches, 0, 40, np.linspace(0, 1, 40, dtype="float32"))
+    path = tmp_path_factory.mktemp("parts") / "table.parquet"
+    predict.write_table(path, patches, PROBABILITY, [(0, 10), (10, 40)], "key")
+    save_part(path.with_suffix(".npz"), probability=PROBABILITY)
     return path
 
 
 @pytest.mark.parametrize("kind", [overwritings, damages], ids=["overwritten", "damaged"])
 @fuzz(60, data=st.data())
-def test_a_damaged_part_of_predictions(part, kind, data):
-    content = part.read_bytes()
+def test_damaged_predictions(table, kind, data):
+    part = table.with_suffix(".npz")
     with folder() as root:
-        path = root / part.name
-        path.write_bytes(data.draw(kind)(content))
-        if predict._is_whole(path, 40, part.stem):
-            pd.testing.assert_frame_equal(pd.read_parquet(path), pd.read_parquet(part))
+        for file in (table, part):
+            (root / file.name).write_bytes(data.draw(kind)(file.read_bytes()))
+        found = predict.read_table(root / table.name, 40, "key", True)
+        if found is not None:
+            whole = pd.read_parquet(root / table.name)
+            pd.testing.assert_frame_equal(whole, pd.read_parquet(table))
+            np.testing.assert_array_equal(found, PROBABILITY)
+        found = load_part(root / part.name, 40)
+        assert found is None or (found["probability"] == PROBABILITY).all()
 
 
 @fuzz(50, name=plain_texts | st.integers(1, 300).map("a".__mul__) | st.text("./~\0", max_size=3))
