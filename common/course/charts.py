@@ -11,15 +11,12 @@ _RIGHT, _TOP, _BOTTOM = 12, 10, 40
 _MOST_MARKED = 20  # points of a line, each with a marker
 
 
-def line_chart(
-    title: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str = "epoch"
-) -> str:
-    """Lines over a common axis, as HTML with the chart in SVG; a single point is a marker.
+def line_chart(title: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
+    """Lines over the epochs, as HTML with the chart in SVG; a single point is a marker.
 
     Args:
         title: What is drawn, above the chart.
         lines: The x and y of each line by its name. What is not a number is left out.
-        xlabel: Below the chart.
 
     Returns:
         The chart; nothing if there is no number in it.
@@ -59,7 +56,7 @@ def line_chart(
             )
     drawn.append(
         f'<text x="{(margin + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 5}" '
-        f'text-anchor="middle">{escape(xlabel)}</text>'
+        'text-anchor="middle">epoch</text>'
     )
     key = []
     for number, (name, line) in enumerate(points.items()):

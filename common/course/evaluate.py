@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.choices import PHASES, check_images, subfolders
+from common.choices import check_images, subfolders
 from common.course.checks import check_run
-from common.course.lessons import phase_name
-from common.errors import ConfigError, DataError, did_you_mean
+from common.course.lessons import known_phase, phase_name
+from common.errors import ConfigError, DataError
 from common.files import read_json
 from common.paths import repository_root
 from common.training.run_folders import run_folder
@@ -144,10 +144,7 @@ def check_release(phase: str, run: str) -> None:
     Raises:
         ConfigError: for an unknown phase or run, or a run of another phase.
     """
-    name = phase_name(phase)
-    if name not in PHASES:
-        near = did_you_mean(phase, [*PHASES, *(known.split("_")[0] for known in PHASES)])
-        raise ConfigError(f"There is no phase {phase!r}.{near} Choose one of: {', '.join(PHASES)}.")
+    name = known_phase(phase)
     if run != "scenes" or name != "phase3_captioning":
         check_run(run, name)
 

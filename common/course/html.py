@@ -125,7 +125,7 @@ def _prepare(lesson: nbformat.NotebookNode) -> None:
             headings = re.findall(pages.HEADING, cell.source, re.MULTILINE)
             section = headings[-1] if headings else section
         elif cell.cell_type == "code":
-            cell.outputs = _merged(cell.outputs)
+            cell.outputs = merged(cell.outputs)
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
                 output.text = settle(output.text)
@@ -136,7 +136,7 @@ def _prepare(lesson: nbformat.NotebookNode) -> None:
                     about.setdefault("alt", f"Figure {figures}, section {section!r}")
 
 
-def _merged(outputs: list) -> list:
+def merged(outputs: list) -> list:
     """Pieces of a stream that follow each other as one."""
     merged = []
     for output in outputs:

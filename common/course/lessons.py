@@ -14,7 +14,7 @@ from common.choices import CHOICES, PHASES, check_dataset, check_value, is_own, 
 from common.choices import KINDS as KNOWN_KINDS
 from common.course.checks import check_run
 from common.course.environment import PROFILES
-from common.errors import ConfigError, DataError, did_you_mean
+from common.errors import ConfigError, DataError, did_you_mean, unknown
 from common.paths import repository_root
 from common.training.run_folders import check_run_name
 
@@ -54,6 +54,19 @@ def phase_name(phase: str, phases: Iterable[str] = PHASES) -> str:
     return phase
 
 
+def known_phase(phase: str, phases: Iterable[str] = PHASES) -> str:
+    """The same of a phase that there is.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    name = phase_name(phase, phases)
+    if name not in phases:
+        short = (known.split("_")[0] for known in phases)
+        raise unknown(f"There is no phase {phase!r}.", phase, phases, short)
+    return name
+
+
 def find_lessons(phase: str | None = None, lesson: str | None = None) -> list[Lesson]:
     """The lessons in reading order.
 
@@ -73,23 +86,14 @@ def find_lessons(phase: str | None = None, lesson: str | None = None) -> list[Le
     if not found:
         raise ConfigError(f"There are no lessons in {root}. Run this in the course's repository.")
     if phase is not None:
-        phases = list(dict.fromkeys(item.phase for item in found))
-        wanted = phase_name(phase, phases)
-        if wanted not in phases:
-            near = did_you_mean(phase, [*phases, *(name.split("_")[0] for name in phases)])
-            raise ConfigError(
-                f"There is no phase {phase!r}.{near} Choose one of: {', '.join(phases)}."
-            )
+        wanted = known_phase(phase, list(dict.fromkeys(item.phase for item in found)))
         found = [item for item in found if item.phase == wanted]
     if lesson is not None:
         wanted = lesson.zfill(2) if lesson.isdigit() else lesson
         matching = [i for i in found if wanted in (i.name, *i.name.split("_", 1))]
         if not matching:
-            known = list(dict.fromkeys(item.name for item in found))
-            near = did_you_mean(lesson, known)
-            raise ConfigError(
-                f"There is no lesson {lesson!r}.{near} Choose one of: {', '.join(known)}."
-            )
+            known = dict.fromkeys(item.name for item in found)
+            raise unknown(f"There is no lesson {lesson!r}.", lesson, known)
         found = matching
     return found
 
@@ -101,10 +105,9 @@ def parse_value(text: str) -> Any:
     and `none` a text: some parameters have a choice of that name. What no parameter can be (sets,
     bytes, infinity, numbers beyond 64 bits) is a text, too.
     """
-    words = {"None": None, "True": True, "true": True, "False": False, "false": False}
-    words |= {"TRUE": True, "FALSE": False}
-    if text in words:
-        return words[text]
+    truths = {"true": True, "TRUE": True, "false": False, "FALSE": False}
+    if text in truths:
+        return truths[text]
     if len(text) > _LONGEST:
         return text
     try:
@@ -128,11 +131,9 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {key: _plain(item) for key, item in value.items()}
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    if isinstance(value, int) and abs(value) < 2**63:
+    fits = value is None or isinstance(value, str)
+    fits = fits or (isinstance(value, float) and math.isfinite(value))
+    if fits or (isinstance(value, int) and abs(value) < 2**63):
         return value
     raise ValueError(value)
 
@@ -398,10 +399,7 @@ def check_profile(value: Any) -> None:
         ConfigError: if not.
     """
     if value not in PROFILES:
-        near = did_you_mean(value, PROFILES)
-        raise ConfigError(
-            f"profile={_cut(value)} is unknown.{near} Choose one of: {', '.join(PROFILES)}."
-        )
+        raise unknown(f"profile={_cut(value)} is unknown.", value, PROFILES)
 
 
 def check_seed(value: Any) -> int:

@@ -71,6 +71,18 @@ def part_name(content: bytes, suffix: str = ".npz") -> str:
     return hashlib.sha256(content).hexdigest()[:24] + suffix
 
 
+def files_part_name(content: bytes, files: Iterable[Path]) -> str:
+    """The same of a part that depends on files besides: on their names and states."""
+    told = []
+    for file in files:
+        try:
+            status = file.stat()
+            told.append((str(file), status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        except OSError as error:
+            told.append((str(file), str(error)))
+    return part_name(content + repr(told).encode("utf-8", "surrogatepass"))
+
+
 def save_part(path: Path, **arrays: np.ndarray) -> None:
     """Writes arrays as a part."""
     with write_atomically(path) as temporary:

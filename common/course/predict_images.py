@@ -13,10 +13,10 @@ import numpy as np
 from common.course.names import spare, utf8
 from common.course.parts import (
     check_suffix,
+    files_part_name,
     kept_parts,
     load_part,
     one_ahead,
-    part_name,
     save_part,
     weights_hash,
 )
@@ -129,7 +129,7 @@ def predict_images(
 
     with kept_parts(output) as folder:
         weights = weights_hash(model, side)
-        parts = {folder / _part_name(weights, block): block for block in blocks}
+        parts = {folder / files_part_name(weights, block): block for block in blocks}
         missing = {path: block for path, block in parts.items() if not load_part(path, len(block))}
         computed = _computed(list(missing.values()), model, side, batch_size)
         for path, (_, reasons, logits) in zip(missing, computed, strict=True):
@@ -199,18 +199,6 @@ def _read(file: Path, side: int) -> np.ndarray | str:
         return f"{display(file)}: {getattr(error, 'strerror', None) or error}."
     except MemoryError:
         return f"{display(file)}: there is not enough memory for so large an image."
-
-
-def _part_name(weights: bytes, block: list[Path]) -> str:
-    """By all that decides a part: the network, and the names and states of the files."""
-    told = []
-    for file in block:
-        try:
-            status = file.stat()
-            told.append((str(file), status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-        except OSError as error:
-            told.append((str(file), str(error)))
-    return part_name(weights + repr(told).encode("utf-8", "surrogatepass"))
 
 
 @contextmanager

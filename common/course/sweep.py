@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from common.course import runner
+from common.course import kernel
 from common.course.environment import BACKENDS, backend
 from common.course.lessons import Lesson, assign_parameters, lesson_parameters, parse_value
 from common.course.report import mean_and_deviation
@@ -53,11 +53,7 @@ def default_name(lesson: Lesson, grid: dict[str, list[Any]]) -> str:
 
 
 def combinations(
-    lesson: Lesson,
-    name: str,
-    grid: dict[str, list[Any]],
-    fixed: dict[str, Any],
-    seeds: list[int],
+    lesson: Lesson, name: str, grid: dict[str, list[Any]], fixed: dict[str, Any], seeds: list[int]
 ) -> list[Combination]:
     """The grid times the seeds, each once, checked against the lesson's `parameters` cell.
 
@@ -145,7 +141,7 @@ def _run_all(lesson, todo: list[Combination], folder: Path, keys: list[str], tes
             if result is None:
                 result = _run(lesson, folder, combination)
                 if result["failure"]:
-                    failure = runner.Failure(**result["failure"])
+                    failure = kernel.Failure(**result["failure"])
                     told = display(f"{combination.label}: FAILED in {failure}", lines=True)
                     bar.write(told, file=bar.fp)
             rows.append(_row(combination, result))
@@ -187,13 +183,13 @@ def _run(lesson: Lesson, folder: Path, combination: Combination) -> dict:
     record = {}
     try:
         notebook = folder / f"{combination.label}.ipynb"
-        failure = runner.execute(lesson.path, notebook, combination.parameters)
+        failure = kernel.execute(lesson.path, notebook, combination.parameters)
         if failure is None and path.exists():
             record = read_json(path, dict)
         elif failure is None:
-            failure = runner.Failure(0, "its end", "NoRecord", f"the notebook wrote no {path}")
+            failure = kernel.Failure(0, "its end", "NoRecord", f"the notebook wrote no {path}")
     except (CourseError, OSError) as error:  # The others are still run.
-        failure = runner.Failure(0, "its files", type(error).__name__, str(error))
+        failure = kernel.Failure(0, "its files", type(error).__name__, str(error))
     result = {
         "parameters": combination.parameters,
         **combination.made_of,

@@ -39,8 +39,8 @@ from common.course import (
     sweep,
     tables,
 )
-from common.course.caption import _Kept, figure_names
 from common.course.lessons import KINDS, Lesson, assign_parameters, parse_value
+from common.course.names import figure_names
 from common.course.parts import kept_parts, load_part, save_part
 
 # --- parameters ---
@@ -309,15 +309,6 @@ def test_results_of_a_sweep_of_any_form(result):
 
 
 # --- parts ---
-
-
-@fuzz(50, value=objects(key=st.just("k"), captions=st.dictionaries(texts, texts)), damage=damages)
-def test_parts_of_captions_of_any_form(value, damage):
-    with folder() as root:
-        (root / "a.json").write_text(json.dumps(value))
-        (root / "b.json").write_bytes(damage(b'{"key": "k", "captions": {"x": "a dog"}}'))
-        captions = _Kept(root, "k").captions
-        assert all(isinstance(text, str) for pair in captions.items() for text in pair)
 
 
 PROBABILITY = np.linspace(0, 1, 40, dtype="float32")

@@ -162,9 +162,7 @@ def caption(
     output: Annotated[
         Path | None,
         Option(
-            metavar="CAPTIONS.json",
-            help="Write all captions there, too.",
-            parser=check_file_output,
+            metavar="CAPTIONS.json", help="Write all captions there, too.", parser=check_file_output
         ),
     ] = None,
     attention: Annotated[

@@ -17,9 +17,7 @@ def report(
     folders: Annotated[
         list[Path] | None,
         Argument(
-            metavar="[FOLDER]...",
-            help="Where to look. Default: outputs/runs.",
-            parser=check_path,
+            metavar="[FOLDER]...", help="Where to look. Default: outputs/runs.", parser=check_path
         ),
     ] = None,
     where: Annotated[
@@ -94,8 +92,7 @@ def report(
 def evaluate(
     phase: options.Phase,
     data: Annotated[
-        Path,
-        Option(metavar="DIR", help="Images in DIR/test/<class>/.", parser=check_path),
+        Path, Option(metavar="DIR", help="Images in DIR/test/<class>/.", parser=check_path)
     ],
     run: options.Run = None,
     figure: Annotated[
