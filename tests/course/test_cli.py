@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from common import __version__
 from common.course import environment, kernel, lessons, sweep
+from common.course.arguments import parse_grid
 from common.course.cli import app
 from common.errors import ConfigError, CourseError
 from common.files import read_json, write_json
@@ -366,7 +367,7 @@ def test_values_and_seeds_given_twice_are_one(quick, course):
 def test_no_two_values_share_a_label(course, values, n):
     path = course / "phase1_tiny/03_training.ipynb"
     write_notebook(path, "1", parameters="seed = 0\nrun_name = None\nfree = None")
-    grid = lessons.parse_grid([f"free={values}"])
+    grid = parse_grid([f"free={values}"])
     found = sweep.combinations(lessons.Lesson(path), "s", grid, {}, [0])
     labels = [c.label for c in found]
     assert len(found) == n and len({label.casefold() for label in labels} | {*labels}) >= n
