@@ -8,15 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from common.course import parts
 from common.course.names import figure_names, spare
-from common.course.parts import (
-    check_suffix,
-    files_part_name,
-    kept_parts,
-    load_part,
-    save_part,
-    weights_hash,
-)
 from common.errors import ConfigError, DataError
 from common.files import check_output, write_json
 from common.progress import progress_bar
@@ -56,7 +49,7 @@ def check(
     files = list_photos(photos, recursive=recursive)
     if output is not None:
         spare(files, [output], "--output")
-        check_suffix(output, ".json")
+        parts.check_suffix(output, ".json")
     figures = [None] * len(files)
     if attention is not None:
         figures = [attention / name for name in figure_names(files)]
@@ -107,18 +100,18 @@ def caption(
     threshold, told = sure_from(record), [record.get("decoding"), record.get("backbone"), words]
     results, problems = [], []
     with (
-        nullcontext() if output is None else kept_parts(output) as folder,
+        nullcontext() if output is None else parts.kept_parts(output) as folder,
         progress_bar(total=len(photos), unit=" photos", disable=len(photos) < _BLOCK) as bar,
     ):
-        made_by = folder and weights_hash(captioner.decoder, *told, beams, options)
+        made_by = folder and parts.weights_hash(captioner.decoder, *told, beams, options)
         for start in range(0, len(photos), _BLOCK):
             block = photos[start : start + _BLOCK]
             path = folder and folder / _part_name(made_by, block)
-            part = path and load_part(path, len(block))
+            part = path and parts.load_part(path, len(block))
             if not part or not _drawn(block, part["captions"]):
                 part = _caption_block(captioner, block, beams, options)
                 if path:
-                    save_part(path, **part)
+                    parts.save_part(path, **part)
             for photo, *answer in zip(block, *(part[name].tolist() for name in _PART), strict=True):
                 reason, photo.caption, photo.score = answer
                 if reason:
@@ -140,7 +133,7 @@ _PART = ("reasons", "captions", "scores")
 
 def _part_name(made_by: bytes, block: list["Photo"]) -> str:
     figures = [photo.figure and photo.figure.name for photo in block]
-    return files_part_name(made_by + repr(figures).encode(), [photo.file for photo in block])
+    return parts.files_part_name(made_by + repr(figures).encode(), [photo.file for photo in block])
 
 
 def _drawn(block: list["Photo"], captions: np.ndarray) -> bool:

@@ -8,18 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from common.course import pages
+from common.course import pages, report
 from common.course.pages import escape, link
-from common.course.report import (
-    NO_RUNS,
-    ODD,
-    PARTS,
-    by_phase,
-    headline,
-    headline_metrics,
-    left_out,
-    read_runs,
-)
 from common.course.run_page import PAGE, cell, run_page
 from common.course.words import duration, in_words, is_number, show
 from common.errors import CourseError
@@ -49,9 +39,9 @@ def write_index(tell: bool = True) -> Path:
             result = read_json(path, dict)
             row = _lesson_row(path, root, result)
             lessons.setdefault(str(result["phase"]), []).append(row)
-        except ODD as error:
-            problems.append(left_out(path, error))
-    runs, others = read_runs([root / "runs"])
+        except report.ODD as error:
+            problems.append(report.left_out(path, error))
+    runs, others = report.read_runs([root / "runs"])
     problems += others
     for problem in problems if tell else ():
         logger.warning("%s", problem)
@@ -117,7 +107,7 @@ def _lesson_row(path: Path, root: Path, result: dict) -> list[pages.Cell]:
         if isinstance(run, str)
     ]
     seconds = result["seconds"]
-    told = headline(str(result["phase"]), result["metrics"] or {}) or ()
+    told = report.headline(str(result["phase"]), result["metrics"] or {}) or ()
     return [
         beside(".html", text, escape(text)),
         state,
@@ -133,7 +123,7 @@ def _title(notebook: Path) -> str | None:
     try:
         cells = read_json(notebook, dict)["cells"]
         texts = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
-    except ODD:
+    except report.ODD:
         return None
     found = re.search(pages.HEADING, "\n".join(texts), re.MULTILINE)
     return re.sub(r"[*`$]|\[([^]]*)\]\([^)]*\)", r"\1", found[1]) if found else None
@@ -142,12 +132,12 @@ def _title(notebook: Path) -> str | None:
 def _runs(runs: pd.DataFrame, root: Path) -> Iterator[str]:
     """A table of the runs of each phase, the newest first; writes a page for each run."""
     if runs.empty:
-        yield f"<p>{escape(NO_RUNS)}</p>"
+        yield f"<p>{escape(report.NO_RUNS)}</p>"
         return
-    for phase, table in by_phase(runs[::-1]).items():
-        metrics = headline_metrics(phase, table)
+    for phase, table in report.by_phase(runs[::-1]).items():
+        metrics = report.headline_metrics(phase, table)
         facts, shared = [], []
-        for name in ("dataset", "profile", "seed", *PARTS, "epochs", "parameters"):
+        for name in ("dataset", "profile", "seed", *report.PARTS, "epochs", "parameters"):
             values = dict.fromkeys(cell(name, value)[0] for value in table[name].tolist())
             if len(values) == 1 and len(table) > 1:
                 shared += [f"{in_words(name)} {value}" for value in values if value]
@@ -183,6 +173,6 @@ def _write_run_page(folder: Path, root: Path) -> bool:
         path = folder / PAGE
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
-    except (CourseError, *ODD):
+    except (CourseError, *report.ODD):
         return False
     return True

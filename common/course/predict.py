@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from common.course import parts
 from common.course.names import figure_names, spare, utf8
-from common.course.parts import (
-    check_suffix,
-    kept_parts,
-    load_part,
-    one_ahead,
-    part_name,
-    save_part,
-    tell_damaged,
-    weights_hash,
-)
 from common.errors import ConfigError, DataError
 from common.files import check_output, write_atomically
 from common.paths import display
@@ -52,7 +43,7 @@ def check(data: Path, output: Path | None, maps: Path | None) -> "Patches":
     """
     if output is None:
         raise ConfigError(f"--output is missing: name the table to write, TABLE{SUFFIX}.")
-    check_suffix(output, SUFFIX)
+    parts.check_suffix(output, SUFFIX)
     from common.data.unlabelled_patches import find_patches
 
     patches = find_patches(data)
@@ -119,12 +110,13 @@ def predict(
             f"The record of {record['run_name']} has no threshold from which on a patch is called "
             f"{CLASSES[1]}: its lesson did not come to its end. Run that lesson again; it goes on."
         )
-    with kept_parts(output) as folder:
-        parts = _name_parts(patches, model, record, folder)
-        key, bounds = part_name("".join(path.name for path in parts).encode()), [*parts.values()]
+    with parts.kept_parts(output) as folder:
+        part_rows = _name_parts(patches, model, record, folder)
+        key = parts.part_name("".join(path.name for path in part_rows).encode())
+        bounds = list(part_rows.values())
         probability = read_table(output, len(patches), key, labelled)
         if probability is None:
-            probability = _predict_patients(patches, parts, model, record, batch_size)
+            probability = _predict_patients(patches, part_rows, model, record, batch_size)
             write_table(output, patches, probability, bounds, key)
         if maps is not None:
             told = _draw(patches, probability, bounds, _figures(patches, maps), threshold)
@@ -162,7 +154,7 @@ def is_labelled(patches: "Patches") -> bool:
 
 def _name_parts(patches, model, record, folder: Path) -> dict[Path, tuple[int, int]]:
     """The path of each patient's part, in order, and between which rows the patient stands."""
-    weights = weights_hash(model, record.get("tta", False))
+    weights = parts.weights_hash(model, record.get("tta", False))
     bounds = np.flatnonzero(np.diff(patches.rows["patient"], prepend=-1, append=-1)).tolist()
     return {
         folder / _part_name(weights, patches, start, stop): (start, stop)
@@ -170,7 +162,7 @@ def _name_parts(patches, model, record, folder: Path) -> dict[Path, tuple[int, i
     }
 
 
-def _predict_patients(patches, parts, model, record, batch_size: int) -> np.ndarray:
+def _predict_patients(patches, part_rows, model, record, batch_size: int) -> np.ndarray:
     """Probabilities of all patches; makes the parts that are not there yet, or are damaged."""
     from common.data.histopathology import tell_padded
 
@@ -180,18 +172,18 @@ def _predict_patients(patches, parts, model, record, batch_size: int) -> np.ndar
         def begin(first: int) -> Future:
             return reader.submit(patches.read, first, min(first + _BLOCK, stop), padded)
 
-        for path, (start, stop) in parts.items():
+        for path, (start, stop) in part_rows.items():
             bar.set_description(display(patches.patients[patches.rows["patient"][start]]))
-            part = load_part(path, stop - start)
+            part = parts.load_part(path, stop - start)
             if part is None:
                 try:
                     # The next block is read while one is computed.
                     blocks = [
                         _probability(model, record, block.result(), batch_size)
-                        for block in one_ahead(begin, range(start, stop, _BLOCK))
+                        for block in parts.one_ahead(begin, range(start, stop, _BLOCK))
                     ]
                     part = {"probability": np.concatenate(blocks)}
-                    save_part(path, **part)
+                    parts.save_part(path, **part)
                 except DataError as error:
                     problems.append(str(error))
             if part is not None:
@@ -201,7 +193,7 @@ def _predict_patients(patches, parts, model, record, batch_size: int) -> np.ndar
     if problems:
         raise DataError(
             "\n".join(problems) + "\nThe other patients are predicted and kept in "
-            f"{next(iter(parts)).parent}: run the same again when the files are repaired."
+            f"{next(iter(part_rows)).parent}: run the same again when the files are repaired."
         )
     return np.concatenate(found)
 
@@ -219,7 +211,7 @@ def _part_name(weights: bytes, patches, start: int, stop: int) -> str:
     rows["patient"] = 0
     names = "" if is_labelled(patches) else "/".join(patches.sources(start, stop))
     content = weights + f"{patient}{names}".encode("utf-8", "surrogatepass")
-    return part_name(content + np.ascontiguousarray(rows).tobytes())
+    return parts.part_name(content + np.ascontiguousarray(rows).tobytes())
 
 
 def _schema(labelled: bool, key: str):
@@ -250,7 +242,7 @@ def read_table(path: Path, n_rows: int, key: str, labelled: bool) -> np.ndarray 
                 return None
             batches = [batch["probability"].to_numpy() for batch in file.iter_batches()]
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        tell_damaged(path, error)
+        parts.tell_damaged(path, error)
         return None
     probability = np.concatenate([np.empty(0, "float32"), *batches])
     return probability if len(probability) == n_rows else None

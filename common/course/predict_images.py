@@ -10,16 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.course import parts
 from common.course.names import spare, utf8
-from common.course.parts import (
-    check_suffix,
-    files_part_name,
-    kept_parts,
-    load_part,
-    one_ahead,
-    save_part,
-    weights_hash,
-)
 from common.errors import DataError
 from common.files import write_atomically
 from common.paths import display
@@ -62,7 +54,7 @@ def check(paths: list[Path], output: Path | None, recursive: bool) -> list[Path]
         CourseError: if the output cannot be written.
     """
     if output is not None:
-        check_suffix(output, *SUFFIXES)
+        parts.check_suffix(output, *SUFFIXES)
     from common.data.photos import list_photos
 
     files = list_photos(paths, recursive=recursive)
@@ -127,16 +119,16 @@ def predict_images(
                 tell(file, classes[label], float(row[label]))
         return Labelled(dict(counts.most_common()), problems, temperature, record["run_name"])
 
-    with kept_parts(output) as folder:
-        weights = weights_hash(model, side)
-        parts = {folder / files_part_name(weights, block): block for block in blocks}
-        missing = {path: block for path, block in parts.items() if not load_part(path, len(block))}
+    with parts.kept_parts(output) as folder:
+        weights = parts.weights_hash(model, side)
+        part_files = {folder / parts.files_part_name(weights, block): block for block in blocks}
+        missing = {p: b for p, b in part_files.items() if not parts.load_part(p, len(b))}
         computed = _computed(list(missing.values()), model, side, batch_size)
         for path, (_, reasons, logits) in zip(missing, computed, strict=True):
-            save_part(path, reasons=np.array(reasons, dtype=str), logits=logits)
+            parts.save_part(path, reasons=np.array(reasons, dtype=str), logits=logits)
         with _table(output, classes) as write:
-            for path, block in parts.items():
-                write(*answers(block, **load_part(path, len(block))))
+            for path, block in part_files.items():
+                write(*answers(block, **parts.load_part(path, len(block))))
     return Labelled(dict(counts.most_common()), problems, temperature, record["run_name"])
 
 
@@ -176,7 +168,7 @@ def _computed(
             return block, [pool.submit(_read, file, side) for file in block]
 
         try:
-            for block, futures in one_ahead(begin, blocks):
+            for block, futures in parts.one_ahead(begin, blocks):
                 results = [future.result() for future in futures]
                 images = [result for result in results if isinstance(result, np.ndarray)]
                 logits = np.empty((0, model.output_shape[-1]), "float32")

@@ -6,20 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from common.course import pages
+from common.course import pages, words
 from common.course.charts import line_chart
 from common.course.pages import escape, link
 from common.course.report import read_config, samples
-from common.course.words import (
-    duration,
-    ends,
-    flat,
-    in_percent,
-    in_words,
-    interval,
-    is_number,
-    show,
-)
 from common.files import read_json
 from common.paths import visible
 
@@ -39,12 +29,12 @@ def run_page(folder: Path, index: str) -> str:
         DataError: if its record cannot be read.
     """
     record = read_json(folder / "record.json", dict)
-    facts = {"time": escape(duration(record.get("seconds")))}
+    facts = {"time": escape(words.duration(record.get("seconds")))}
     for name in ("phase", "dataset", "profile", "seed", "epochs", "parameters", "created"):
         facts[name] = cell(name, record.get(name))[0]
     hardware = record.get("hardware")
     facts["on"] = escape(
-        show("", hardware.get("processor") if isinstance(hardware, dict) else None)
+        words.show("", hardware.get("processor") if isinstance(hardware, dict) else None)
     )
     captions = [[escape(text) for text in pair] for pair in samples(record)[:MOST]]
     told = ("versions", "hardware", "device", "git_revision", "source")
@@ -67,13 +57,13 @@ def run_page(folder: Path, index: str) -> str:
 
 def cell(name: str, value: object, row: dict | None = None) -> pages.Cell:
     """A value with its interval below, if the row has one, and what it is sorted by."""
-    text = escape(show(name, value))
-    if name == "parameters" and isinstance(value, (int, float)) and is_number(value):
+    text = escape(words.show(name, value))
+    if name == "parameters" and isinstance(value, (int, float)) and words.is_number(value):
         text = f"{value:,.0f}"
-    between = interval(name, row or {})
+    between = words.interval(name, row or {})
     if text and between:
         text += f'<br><small class="quiet">{escape(between)}</small>'
-    return text, value if is_number(value) else None
+    return text, value if words.is_number(value) else None
 
 
 def _table(columns: list[str], rows: list[list[pages.Cell]]) -> Iterator[str]:
@@ -82,14 +72,14 @@ def _table(columns: list[str], rows: list[list[pages.Cell]]) -> Iterator[str]:
 
 
 def _scores(values: object) -> Iterator[str]:
-    scores = flat(values) if isinstance(values, dict) else {}
+    scores = words.flat(values) if isinstance(values, dict) else {}
     rows = []
     for name, value in scores.items():
         base = name.removesuffix("_low").removesuffix("_high")
         if (base == name or base not in scores) and value is not None:
-            words = escape(in_words(name).replace(".", ": "))
-            between = escape(" to ".join(ends(name, scores)))
-            rows.append([words, cell(name.rsplit(".", 1)[-1], value), between])
+            told = escape(words.in_words(name).replace(".", ": "))
+            between = escape(" to ".join(words.ends(name, scores)))
+            rows.append([told, cell(name.rsplit(".", 1)[-1], value), between])
     columns = ["metric", "value", *["95 % interval"] * any(row[2] for row in rows)]
     yield from _table(columns, [row[: len(columns)] for row in rows])
 
@@ -119,13 +109,13 @@ def curve_chart(name: str, curves: dict[str, pd.DataFrame]) -> str:
         name: That of the metric.
         curves: A table of two columns, epoch and value, for each line.
     """
-    factor, unit = (100, " (%)") if in_percent(name) else (1, "")
+    factor, unit = (100, " (%)") if words.in_percent(name) else (1, "")
     lines = {}
     for label, table in curves.items():
         numbers = table.apply(pd.to_numeric, errors="coerce").astype(float)
         x, y = (numbers.iloc[:, i].tolist() for i in range(2))
         lines[label] = (x, [factor * value for value in y])
-    return line_chart(in_words(name) + unit, lines)
+    return line_chart(words.in_words(name) + unit, lines)
 
 
 def read_history(folder: Path) -> pd.DataFrame:
@@ -149,8 +139,8 @@ def _figures(folder: Path) -> Iterator[str]:
 
 
 def _settings(values: dict) -> Iterator[str]:
-    told = {name: value for name, value in flat(values).items() if value is not None}
-    rows = [[escape(name), escape(show("", value)[:2000])] for name, value in told.items()]
+    told = {name: value for name, value in words.flat(values).items() if value is not None}
+    rows = [[escape(name), escape(words.show("", value)[:2000])] for name, value in told.items()]
     return _table(["name", "value"], rows)
 
 
