@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from common.course.checks import check_run
 from common.course.pages import page, section
 from common.course.report import read_config, samples
 from common.course.run_page import curve_chart, read_history
@@ -15,7 +14,8 @@ from common.course.tables import to_html
 from common.course.words import flat, in_percent, in_words, interval, is_number, show
 from common.errors import ConfigError
 from common.files import read_json, write_text
-from common.paths import expand, outputs_dir, visible
+from common.paths import outputs_dir, visible
+from common.training.run_folders import run_folder
 
 
 def compare(first: str | Path, second: str | Path) -> dict[str, pd.DataFrame]:
@@ -34,7 +34,7 @@ def compare(first: str | Path, second: str | Path) -> dict[str, pd.DataFrame]:
         ConfigError: if one is not there or has not finished, or both are the same.
         DataError: if a record or a configuration is damaged.
     """
-    runs = [_folder(run) for run in (first, second)]
+    runs = [run_folder(run) for run in (first, second)]
     if runs[0].samefile(runs[1]):
         raise ConfigError(f"Both runs are {visible(runs[0])}. Name two different ones.")
     records = [read_json(folder / "record.json", dict) for folder in runs]
@@ -67,11 +67,6 @@ def compare(first: str | Path, second: str | Path) -> dict[str, pd.DataFrame]:
     }
 
 
-def _folder(run: str | Path) -> Path:
-    check_run(run)
-    return next(f for f in (outputs_dir() / "runs" / run, expand(run)) if f.is_dir())
-
-
 def _names(folders: list[Path], records: list[dict]) -> list[str]:
     """What the columns are called: the recorded names, or the folders if those are the same."""
     names = [
@@ -102,9 +97,8 @@ def write_comparison(first: str | Path, second: str | Path) -> tuple[dict[str, p
     """
     tables = compare(first, second)
     names = list(tables["scores"])[1:3]
-    histories = {
-        name: read_history(_folder(run)) for name, run in zip(names, (first, second), strict=True)
-    }
+    folders = map(run_folder, (first, second))
+    histories = dict(zip(names, map(read_history, folders), strict=True))
     passed_over = {"epoch", "seconds"}
     if any(re.match(r"reward\b", name) for name in tables["settings"]["setting"]):
         passed_over |= {"reward", "val_score"}  # of another kind in each of them

@@ -50,21 +50,17 @@ def write_index(tell: bool = True) -> Path:
         for phase, rows in lessons.items()
         for part in (f"<h3>{_phase(phase)}</h3>", pages.table(_LESSON_COLUMNS, rows))
     ]
-    pairs = [
-        link(path.relative_to(root).as_posix(), path.stem.replace("_and_", " and "))
-        for path in _seen(root, "comparisons/*.html")
-    ]
-    sweeps = [
-        link(path.relative_to(root).as_posix(), path.parent.name)
-        for path in _seen(root, "sweeps/*/table.html")
-    ]
+    pairs = {
+        path: path.stem.replace("_and_", " and ") for path in _seen(root, "comparisons/*.html")
+    }
+    sweeps = {p: p.parent.name for p in _seen(root, "sweeps/*/table.html")}
     path = root / "index.html"
     page = pages.page(
         "Course outputs",
         *pages.section("Lessons", tables or ["<p>None has run yet.</p>"]),
         *pages.section("Runs", _runs(runs, root)),
-        *pages.section("Comparisons", pages.bullets(pairs)),
-        *pages.section("Sweeps", pages.bullets(sweeps)),
+        *pages.section("Comparisons", _links(pairs, root)),
+        *pages.section("Sweeps", _links(sweeps, root)),
         *pages.section("Left out", pages.bullets(map(escape, problems))),
     )
     write_text(path, page)
@@ -74,6 +70,11 @@ def write_index(tell: bool = True) -> Path:
 def _seen(root: Path, pattern: str) -> list[Path]:
     """The files of a pattern, without those that are being written."""
     return [path for path in sorted(root.glob(pattern)) if not path.name.startswith(".")]
+
+
+def _links(names: dict[Path, str], root: Path) -> list[str]:
+    targets = ((path.relative_to(root).as_posix(), name) for path, name in names.items())
+    return pages.bullets(link(target, name) for target, name in targets)
 
 
 def _phase(name: str) -> str:
