@@ -239,6 +239,13 @@ def test_html_of_any_text(outputs):
     assert "AUC</th>" in page and 'class="failed"' in page
 
 
+def test_the_ends_of_an_interval_are_text(outputs):
+    folder = write_run(outputs, "a", metrics={"f1": 0.5, "f1_low": "<b>", "f1_high": "<i>"})
+    index()
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt; to &lt;i&gt;" in text and "<b>" not in text
+
+
 def test_links_lead_to_the_folder_whatever_the_record_says(outputs):
     write_run(outputs, "a #1", run_name="../../elsewhere")
     assert 'href="runs/a%20%231/index.html"' in index()

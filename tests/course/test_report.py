@@ -259,6 +259,12 @@ def test_a_report_fits_into_the_terminal(outputs, monkeypatch):
         assert max(map(len, tables.to_narrow_text(table).splitlines())) <= width
 
 
+def test_a_metric_named_n_is_not_the_number_of_runs(outputs):
+    for seed in range(2):
+        write_run(outputs, f"r{seed}", seed=seed, metrics={"n": 500, "accuracy": 0.5})
+    assert report.average(report.read_runs([outputs / "runs"])[0])["n"].tolist() == [2]
+
+
 def test_numbers_that_do_not_vary_have_no_deviation(outputs):
     for seed in range(2):
         write_run(outputs, f"r{seed}", seed=seed)
