@@ -5,11 +5,12 @@ So a wrong one is told at once. A test compares the lists with the code that the
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from common.errors import ConfigError, DataError, did_you_mean
+from common.errors import ConfigError, DataError, did_you_mean, unknown
 from common.paths import data_dir, expand, visible
 
 # --- data sets ---
@@ -127,19 +128,17 @@ def takes(phase: str, dataset: str) -> bool:
 
 def subfolders(folder: str | Path) -> set[str]:
     """Names of the folders in a folder, without hidden ones; none if it cannot be read."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()}
-    except OSError:
-        return set()
+    return {name for name, is_folder in _entries(folder) if is_folder}
+
+
+def _entries(folder: str | Path) -> Iterator[tuple[str, bool]]:
+    """Names of what is not hidden, and whether each is a folder."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        yield from ((entry.name, entry.is_dir()) for entry in entries if entry.name[0] != ".")
 
 
 def _is_filled(folder: Path) -> bool:
-    try:
-        with os.scandir(folder) as entries:
-            return any(entry.name[0] != "." for entry in entries)
-    except OSError:
-        return False
+    return any(True for _ in _entries(folder))
 
 
 def _are_filled(folder: Path) -> bool:
@@ -224,10 +223,7 @@ CHOICES = {
     "reward": REWARDS,
 }
 # Of the choices in capitals.
-PATTERNS = {
-    "backbone": r"mobilenet_\d+(\.\d+)?",
-    "embedding": r"(glove|bert|keras_bert):.+",
-}
+PATTERNS = {"backbone": r"mobilenet_\d+(\.\d+)?", "embedding": r"(glove|bert|keras_bert):.+"}
 # Of parameters whose default is `None` and which have several.
 KINDS = {"validation": (int, float), "reward": (str, dict)}
 
@@ -247,15 +243,12 @@ def check_value(name: str, value: Any, default: Any = None) -> None:
         return
     if name in CHOICES and isinstance(value, str):
         if value not in CHOICES[name] and not re.fullmatch(PATTERNS.get(name, r"\0"), value):
-            there = ", ".join(dict.fromkeys([*([default] if default else []), *CHOICES[name]]))
-            near = did_you_mean(value, CHOICES[name])
-            raise ConfigError(
-                f"{name}={visible(value)[:80]!r} is unknown.{near} Choose one of: {there}."
-            )
+            there = dict.fromkeys([*([default] if default else []), *CHOICES[name]])
+            raise unknown(f"{name}={visible(value)[:80]!r} is unknown.", value, there)
     elif name == "reward" and isinstance(value, dict):
-        unknown = [score for score in value if score not in SCORES]
-        if unknown or not value:
-            near = did_you_mean(unknown[0], SCORES) if unknown else ""
+        others = [score for score in value if score not in SCORES]
+        if others or not value:
+            near = did_you_mean(others[0], SCORES) if others else ""
             raise ConfigError(f"reward={value}: give weights to some of {', '.join(SCORES)}.{near}")
     elif name == "weights":
         if value not in ("imagenet", "random"):

@@ -18,6 +18,23 @@ class DataError(CourseError):
     """A file or folder of images, labels or captions that cannot be used as it is."""
 
 
+def unknown(
+    told: str, word: object, known: Iterable[str], also: Iterable[str] = (), end: str = "."
+) -> ConfigError:
+    """The error for a name that is none of those that there are.
+
+    Args:
+        told: What is wrong, a sentence.
+        word: As it was given.
+        known: All names.
+        also: Other ways to write them.
+        end: What follows the names.
+    """
+    known = list(known)
+    near = did_you_mean(word, [*known, *also])
+    return ConfigError(f"{told}{near} Choose one of: {', '.join(known)}{end}")
+
+
 def did_you_mean(word: object, known: Iterable[object]) -> str:
     """Of names that are known the one that looks most like a word: a sentence, or nothing."""
     names = {str(name).casefold(): str(name) for name in islice(known, 2000)}

@@ -79,26 +79,26 @@ def not_written(path: str | Path, error: OSError) -> CourseError:
 
 def os_advice(error: OSError) -> str:
     """What to do about an error of the system, in a sentence."""
-    again = "then run the same again"
     number = error.errno
     if number is None:  # h5py tells it in words only
         number = next((n for n in _FULL if os.strerror(n) in str(error)), None)
-    if number in _FULL:
-        return f"Free some space or choose another folder, {again}."
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return (
-            f"Allow writing there, close programs that use it, or choose another folder, {again}."
-        )
-    if number == errno.ENAMETOOLONG:
-        return f"Choose a shorter name, {again}."
-    if number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        return f"A file stands where a folder has to be, or a folder for a file: move it, {again}."
-    if number == errno.EMFILE:
-        return f"Too many files are open: raise the limit (ulimit -n), {again}."
-    return f"Look at that folder, or choose another one, {again}."
+    told = (advice for numbers, advice in _ADVICE.items() if number in numbers)
+    advice = next(told, "Look at that folder, or choose another one")
+    return f"{advice}, then run the same again."
 
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+_ADVICE = {
+    _FULL: "Free some space or choose another folder",
+    (errno.EACCES, errno.EPERM, errno.EROFS): (
+        "Allow writing there, close programs that use it, or choose another folder"
+    ),
+    (errno.ENAMETOOLONG,): "Choose a shorter name",
+    (errno.ENOTDIR, errno.EEXIST, errno.EISDIR): (
+        "A file stands where a folder has to be, or a folder for a file: move it"
+    ),
+    (errno.EMFILE,): "Too many files are open: raise the limit (ulimit -n)",
+}
 
 
 def check_output(path: str | Path) -> None:
@@ -324,12 +324,11 @@ def hold(path: str | Path, what: str) -> Iterator[None]:
         except Timeout:
             logger.warning("Waiting for another process that %s. Ctrl-C gives up.", display(what))
             lock.acquire(poll_interval=0.2)
-    except NotImplementedError as error:
-        lock = _without_lock(path, error)
-    except OSError as error:
-        if error.errno in _CANNOT_MAKE:
+    except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", None) in {errno.ENOENT}.union(*_ADVICE):
             raise not_written(path, error) from error
-        lock = _without_lock(path, error)
+        lock = None
+        _warn_once(path.parent, str(error))
     try:
         yield
     finally:
@@ -337,21 +336,11 @@ def hold(path: str | Path, what: str) -> Iterator[None]:
             lock.release()
 
 
-_CANNOT_MAKE = (
-    *(*_FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG),
-    *(errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EMFILE),
-)
-
-
 @cache
 def _warn_once(folder: Path, why: str) -> None:
     logger.warning(
         "%s cannot lock files (%s): do not start the same thing twice at once.", folder, why
     )
-
-
-def _without_lock(path: Path, error: Exception) -> None:
-    _warn_once(path.parent, str(error))
 
 
 def output_lock(path: str | Path) -> Path:

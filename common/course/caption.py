@@ -1,8 +1,5 @@
 """Captions for photos, with a trained captioner."""
 
-import hashlib
-import json
-import logging
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,14 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from common.course import parts
 from common.course.names import figure_names, spare
-from common.course.parts import is_special, kept_parts, part_name
 from common.errors import ConfigError, DataError
-from common.files import check_output, file_hash, read_json, write_json
-from common.paths import display
+from common.files import check_output, write_json
 from common.progress import progress_bar
-
-logger = logging.getLogger(__name__)
 
 MAX_BEAM = 50  # Photos are computed by 32: the memory for one grows by 5 MB with each beam.
 _BLOCK = 256  # photos in memory at a time
@@ -55,9 +49,7 @@ def check(
     files = list_photos(photos, recursive=recursive)
     if output is not None:
         spare(files, [output], "--output")
-        if output.suffix.lower() != ".json" and not is_special(output):
-            raise ConfigError(f"--output must name a file that ends in .json. Received: {output}")
-        check_output(output)
+        parts.check_suffix(output, ".json")
     figures = [None] * len(files)
     if attention is not None:
         figures = [attention / name for name in figure_names(files)]
@@ -101,27 +93,53 @@ def caption(
     from common.training.captioner import load_captioner
 
     captioner = load_captioner(run)
-    threshold = sure_from(captioner.record)
     if photos[0].figure is not None:
         _require_attention(captioner)
     options = {"no_repeated_trigram": True} if no_repeated_trigram else {}
-    with nullcontext() if output is None else kept_parts(output) as parts:
-        kept = None if parts is None else _Kept(parts, _key(captioner, beams, options))
-        results, problems = [], []
-        with progress_bar(total=len(photos), unit=" photos", disable=len(photos) < _BLOCK) as bar:
-            for start in range(0, len(photos), _BLOCK):
-                block = photos[start : start + _BLOCK]
-                problems += _caption_block(captioner, block, beams, options, kept)
-                for photo in block:
-                    if photo.caption is not None:
-                        if threshold is not None:
-                            photo.confidence = "sure" if photo.score >= threshold else "unsure"
-                        tell(photo)
-                        results.append(photo.result())
-                bar.update(len(block))
+    record, words = captioner.record, list(captioner.vocabulary.words)
+    threshold, told = sure_from(record), [record.get("decoding"), record.get("backbone"), words]
+    results, problems = [], []
+    with (
+        nullcontext() if output is None else parts.kept_parts(output) as folder,
+        progress_bar(total=len(photos), unit=" photos", disable=len(photos) < _BLOCK) as bar,
+    ):
+        made_by = folder and parts.weights_hash(captioner.decoder, *told, beams, options)
+        for start in range(0, len(photos), _BLOCK):
+            block = photos[start : start + _BLOCK]
+            path = folder and folder / _part_name(made_by, block)
+            part = path and parts.load_part(path, len(block))
+            if not part or not _drawn(block, part["captions"]):
+                part = _caption_block(captioner, block, beams, options)
+                if path:
+                    parts.save_part(path, **part)
+            for photo, *answer in zip(block, *(part[name].tolist() for name in _PART), strict=True):
+                reason, photo.caption, photo.score = answer
+                if reason:
+                    problems.append(reason)
+                    continue
+                if threshold is not None:
+                    photo.confidence = "sure" if photo.score >= threshold else "unsure"
+                tell(photo)
+                results.append(photo.result())
+            bar.update(len(block))
         if output is not None and results:
             write_json(output, results)
     return problems
+
+
+# Of photos: why they could not be read, or what they show.
+_PART = ("reasons", "captions", "scores")
+
+
+def _part_name(made_by: bytes, block: list["Photo"]) -> str:
+    figures = [photo.figure and photo.figure.name for photo in block]
+    return parts.files_part_name(made_by + repr(figures).encode(), [photo.file for photo in block])
+
+
+def _drawn(block: list["Photo"], captions: np.ndarray) -> bool:
+    """Whether the figures of an earlier call are there."""
+    figures = (p.figure for p, caption in zip(block, captions, strict=True) if caption)
+    return all(figure is None or figure.is_file() for figure in figures)
 
 
 def sure_from(record: dict) -> float | None:
@@ -140,7 +158,6 @@ class Photo:
     caption: str | None = None
     score: float | None = None
     confidence: str | None = None
-    key: str = ""  # of its content and its figure
 
     def result(self) -> dict:
         return {
@@ -151,86 +168,38 @@ class Photo:
         }
 
 
-class _Kept:
-    """Captions of an earlier call, in files of JSON.
-
-    Args:
-        folder: Of the files.
-        key: Of captioner and options: captions of others are not taken.
-    """
-
-    def __init__(self, folder: Path, key: str):
-        self.folder, self.key = folder, key
-        self.captions, self.scores = {}, {}
-        for path in sorted(folder.glob("*.json")):
-            try:
-                part = read_json(path, dict)
-                if part["key"] == key:
-                    captions = {str(name): str(text) for name, text in part["captions"].items()}
-                    self.scores |= {name: float(part["scores"][name]) for name in captions}
-                    self.captions |= captions
-            except (DataError, KeyError, AttributeError, TypeError, ValueError) as error:
-                logger.warning("%s is damaged (%s): made again.", display(path), display(error))
-
-    def take(self, photo: Photo) -> None:
-        """Gives the photo its caption if it has been captioned, and drawn, before."""
-        figure = "" if photo.figure is None else f" {photo.figure.name}"
-        photo.key = file_hash(photo.file) + figure
-        if photo.figure is None or photo.figure.is_file():
-            photo.caption = self.captions.get(photo.key)
-            photo.score = self.scores.get(photo.key)
-
-    def add(self, photos: list[Photo]) -> None:
-        captions = {photo.key: photo.caption for photo in photos}
-        scores = {photo.key: photo.score for photo in photos}
-        name = part_name("".join([self.key, *captions]).encode(), ".json")
-        part = {"key": self.key, "captions": captions, "scores": scores}
-        write_json(self.folder / name, part)
-
-
-def _key(captioner, beams: int | None, options: dict) -> str:
-    record = captioner.record
-    told = [record.get("decoding"), record.get("backbone"), beams, options]
-    digest = hashlib.sha256(json.dumps([*told, list(captioner.vocabulary.words)]).encode())
-    for weight in captioner.decoder.get_weights():
-        digest.update(np.ascontiguousarray(weight))
-    return digest.hexdigest()
-
-
-def _caption_block(captioner, photos: list[Photo], beams, options, kept) -> list[str]:
-    """Captions photos and draws their figures; returns why some could not be read."""
+def _caption_block(captioner, photos: list[Photo], beams, options) -> dict[str, np.ndarray]:
+    """Captions photos and draws their figures."""
     from common.data.photos import read_photo
 
-    todo, images, problems = [], [], []
-    for photo in photos:
+    read, reasons = {}, [""] * len(photos)
+    for i, photo in enumerate(photos):
         try:
-            if kept is not None:
-                kept.take(photo)
-            if photo.caption is None:
-                images.append(_shrunk(read_photo(photo.file), captioner.extractor.size))
-                todo.append(photo)
+            read[i] = _shrunk(read_photo(photo.file), captioner.extractor.size)
         except DataError as error:
-            problems.append(str(error))
+            reasons[i] = str(error)
         except OSError as error:
-            problems.append(f"{photo.file} cannot be read: {error.strerror or error}.")
+            reasons[i] = f"{photo.file} cannot be read: {error.strerror or error}."
         except MemoryError:
-            problems.append(f"{photo.file}: there is not enough memory for so large an image.")
-    if not todo:
-        return problems
-    features = captioner.features(images)
-    captions, scores = captioner.scored_captions(features, beams, **options)
-    if todo[0].figure is not None:
-        from common import plots
+            reasons[i] = f"{photo.file}: there is not enough memory for so large an image."
+    captions, scores = [""] * len(photos), [0.0] * len(photos)
+    if read:
+        features = captioner.features(list(read.values()))
+        found, sure = captioner.scored_captions(features, beams, **options)
+        if photos[0].figure is not None:
+            from common import plots
 
-        maps = captioner.attention(features, captions)
-        for photo, image, words, found in zip(todo, images, captions, maps, strict=True):
-            if words:
-                plots.save_figure(plots.attention_words(image, words, found), photo.figure)
-    for photo, words, score in zip(todo, captions, scores.tolist(), strict=True):
-        photo.caption, photo.score = " ".join(words), round(score, 4)
-    if kept is not None:
-        kept.add(todo)
-    return problems
+            maps = captioner.attention(features, found)
+            for (i, image), words, seen in zip(read.items(), found, maps, strict=True):
+                if words:
+                    plots.save_figure(plots.attention_words(image, words, seen), photos[i].figure)
+        for i, words, score in zip(read, found, sure.tolist(), strict=True):
+            captions[i], scores[i] = " ".join(words), round(score, 4)
+    return {
+        "reasons": np.array(reasons, dtype=str),
+        "captions": np.array(captions, dtype=str),
+        "scores": np.array(scores),
+    }
 
 
 def _shrunk(image, size: int):

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from common.errors import DataError, did_you_mean
+from common.errors import ConfigError, DataError, did_you_mean
 from common.files import check_output
 from common.paths import display, expand
 from common.training.run_folders import run_folder
@@ -24,37 +24,39 @@ def check_run(run: str | Path | None, phase: str | None = None) -> str | Path | 
     return run
 
 
-def check_path(path: Path | None) -> Path | None:
+def check_path(path: str | Path) -> Path:
     """Gives back a file or folder that is there, with `~` replaced.
 
     Raises:
         DataError: if there is none.
     """
-    if path is None:
-        return None
     path = expand(path)
     try:
         if os.path.exists(path):
             return path
-        beside = os.listdir(path.parent) if path.parent.is_dir() else []
+        near = os.listdir(path.parent) if path.parent.is_dir() else []
     except (OSError, ValueError):  # a name that no file can have, a folder that cannot be read
-        beside = []
-    raise DataError(f"There is no file or folder {display(path)}.{did_you_mean(path.name, beside)}")
+        near = []
+    raise DataError(f"There is no file or folder {display(path)}.{did_you_mean(path.name, near)}")
 
 
-def check_paths(paths: list[Path] | None) -> list[Path] | None:
-    """The same for several."""
-    return None if paths is None else [check_path(path) for path in paths]
-
-
-def check_file_output(path: Path | None) -> Path | None:
+def check_file_output(path: str | Path) -> Path:
     """Gives back where a file can be written, with `~` replaced.
 
     Raises:
         CourseError: if it cannot.
     """
-    if path is None:
-        return None
     path = expand(path)
     check_output(path)
     return path
+
+
+def check_batch_size(size: int) -> int:
+    """Gives back how many images can be computed at once.
+
+    Raises:
+        ConfigError: if they are less than one.
+    """
+    if size < 1:
+        raise ConfigError(f"--batch-size must be 1 or more. Received: {size}")
+    return size

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from common.errors import ConfigError, did_you_mean
+from common.errors import ConfigError, unknown
 from common.paths import expand, repository_root
 
 PROFILES = ("smoke", "laptop", "full")
@@ -18,16 +18,14 @@ _CHOICES = {"COURSE_PROFILE": PROFILES, "KERAS_BACKEND": BACKENDS}
 def environment(**variables: str | None) -> Iterator[None]:
     """Sets variables, for the kernels started too, and restores them; `None` changes nothing."""
     variables = {name: value for name, value in variables.items() if value is not None}
-    before = {name: os.environ.get(name) for name in variables}
+    before = {name: os.environ[name] for name in variables if name in os.environ}
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in variables:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def backend() -> str:
@@ -46,11 +44,8 @@ def check_environment(*names: str) -> None:
         if name not in _CHOICES:
             expand(value or ".", name)
         elif value and value not in _CHOICES[name]:
-            choices = ", ".join(_CHOICES[name])
-            near = did_you_mean(value, _CHOICES[name])
-            raise ConfigError(
-                f"{name}={value!r} is unknown.{near} Choose one of: {choices}; or unset it."
-            )
+            told = f"{name}={value!r} is unknown."
+            raise unknown(told, value, _CHOICES[name], end="; or unset it.")
     if "KERAS_BACKEND" in names and not _is_installed(backend()):
         extra = "" if backend() == BACKENDS[0] else f"[{backend()}]"
         others = [f"--backend {name}" for name in BACKENDS if _is_installed(name)]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.choices import PHASES, check_images, subfolders
+from common.choices import check_images, subfolders
 from common.course.checks import check_run
-from common.course.lessons import phase_name
-from common.errors import ConfigError, DataError, did_you_mean
+from common.course.lessons import known_phase, phase_name
+from common.errors import ConfigError, DataError
 from common.files import read_json
 from common.paths import repository_root
 from common.training.run_folders import run_folder
@@ -116,11 +116,11 @@ def _release_captioner(run: str) -> tuple[Path, dict]:
     return folder, record
 
 
-def check(phase: str, data: Path, run: str | None, batch_size: int) -> None:
+def check(phase: str, data: Path, run: str | None) -> None:
     """What of `evaluate` can be told before anything heavy is imported.
 
     Raises:
-        ConfigError: for an unknown phase or run, or a batch size below 1.
+        ConfigError: for an unknown phase or run.
         DataError: if the images do not lie as they should, or not in the network's classes.
     """
     if phase_name(phase) != "phase1_cifar":
@@ -128,8 +128,6 @@ def check(phase: str, data: Path, run: str | None, batch_size: int) -> None:
             f"There is nothing to evaluate for {phase!r}. Choose phase1; `predict phase2` scores "
             "patches."
         )
-    if batch_size < 1:
-        raise ConfigError(f"--batch-size must be 1 or more. Received: {batch_size}")
     released = (repository_root() or Path()) / "phase1_cifar" / "weights"
     record = (released if run is None else run_folder(run, "phase1_cifar")) / "record.json"
     check_images(Path(data), ("test",))
@@ -146,10 +144,7 @@ def check_release(phase: str, run: str) -> None:
     Raises:
         ConfigError: for an unknown phase or run, or a run of another phase.
     """
-    name = phase_name(phase)
-    if name not in PHASES:
-        near = did_you_mean(phase, [*PHASES, *(known.split("_")[0] for known in PHASES)])
-        raise ConfigError(f"There is no phase {phase!r}.{near} Choose one of: {', '.join(PHASES)}.")
+    name = known_phase(phase)
     if run != "scenes" or name != "phase3_captioning":
         check_run(run, name)
 

@@ -20,28 +20,7 @@ from common.errors import DataError
 from common.files import write_text
 from common.paths import outputs_dir
 
-STYLE = """
-body { max-width: 60rem; }
-.cell { margin: .9rem 0; }
-.input_area .highlight { background: var(--box); border-radius: 4px; padding: .1rem .8rem; }
-pre, code, kbd, samp { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas,
-  "DejaVu Sans Mono", monospace; font-size: .86rem; }
-pre { line-height: 1.45; overflow-x: auto; overflow-wrap: normal; margin: .6rem 0; }
-.output_area { margin: .5rem 0; overflow-x: auto; }
-.output_area pre { padding-left: .8rem; border-left: 3px solid var(--line); }
-.output_error pre { border-left-color: var(--bad); }
-.text_cell table, .output_area table { margin: .4rem 0; font-size: .86rem; }
-.text_cell table { display: block; overflow-x: auto; }
-.anchor-link { visibility: hidden; text-decoration: none; margin-left: .3em; }
-:is(h1, h2, h3, h4):hover .anchor-link { visibility: visible; }
-blockquote { border-left: 3px solid var(--line); margin-left: 0; padding-left: 1rem; }
-math { font-size: 1.08em; }
-math[display=block] { overflow-x: auto; overflow-y: hidden; max-width: 100%; padding: .4rem 0; }
-.ansi-bold { font-weight: 700; }
-.ansi-red-fg { color: var(--bad); } .ansi-green-fg { color: var(--good); }
-.ansi-yellow-fg { color: var(--warn); } .ansi-blue-fg, .ansi-cyan-fg { color: var(--c0); }
-.ansi-magenta-fg { color: var(--c4); }
-"""
+STYLE = pages.beside("lesson.css")
 # What a browser is to refuse, should a page hold it all the same.
 POLICY = (
     '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
@@ -74,11 +53,10 @@ def write_html(notebook: Path) -> Path:
     title = _take_title(soup) or notebook.stem
     # Beside others under `outputs/`, as `run` leaves it.
     above = notebook.resolve().parents[2:3]
-    back = pages.link("../../index.html", "All results").html
     page = pages.page(
         title,
         str(soup),
-        above=f"<p>{back}</p>" if above == (outputs_dir().resolve(),) else "",
+        index="../../index.html" if above == (outputs_dir().resolve(),) else None,
         style=STYLE + _highlighting(),
         meta=POLICY,
     )
@@ -147,7 +125,7 @@ def _prepare(lesson: nbformat.NotebookNode) -> None:
             headings = re.findall(pages.HEADING, cell.source, re.MULTILINE)
             section = headings[-1] if headings else section
         elif cell.cell_type == "code":
-            cell.outputs = _merged(cell.outputs)
+            cell.outputs = merged(cell.outputs)
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
                 output.text = settle(output.text)
@@ -158,7 +136,7 @@ def _prepare(lesson: nbformat.NotebookNode) -> None:
                     about.setdefault("alt", f"Figure {figures}, section {section!r}")
 
 
-def _merged(outputs: list) -> list:
+def merged(outputs: list) -> list:
     """Pieces of a stream that follow each other as one."""
     merged = []
     for output in outputs:

@@ -2,15 +2,14 @@
 
 import logging
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from common.course import parts
 from common.course.names import figure_names, spare, utf8
-from common.course.parts import is_special, kept_parts, part_name, weights_hash
 from common.errors import ConfigError, DataError
 from common.files import check_output, write_atomically
 from common.paths import display
@@ -44,9 +43,7 @@ def check(data: Path, output: Path | None, maps: Path | None) -> "Patches":
     """
     if output is None:
         raise ConfigError(f"--output is missing: name the table to write, TABLE{SUFFIX}.")
-    if os.path.isdir(output) or (output.suffix != SUFFIX and not is_special(output)):
-        raise ConfigError(f"--output must name a file that ends in {SUFFIX}. Received: {output}")
-    check_output(output)
+    parts.check_suffix(output, SUFFIX)
     from common.data.unlabelled_patches import find_patches
 
     patches = find_patches(data)
@@ -88,8 +85,8 @@ def predict(
         maps: Folder for a figure of each patient's slide, or `None`.
 
     Returns:
-        Of the predictions against the labels: see `score`, or `count` where there are none; and
-        which patients could not be drawn whole, and why.
+        Of the predictions against the labels, see `_judge`; and which patients could not be drawn
+        whole, and why.
 
     Raises:
         ConfigError: for an unknown run, or one of another kind.
@@ -107,24 +104,23 @@ def predict(
             f"of {width or 'any'} x {height or 'any'} pixels; patches are {SIZE} x {SIZE} and "
             f"{' or '.join(CLASSES)}. Name a run of phase 2."
         )
-    threshold, told = record.get("threshold"), []
+    threshold, told, labelled = record.get("threshold"), [], is_labelled(patches)
     if not isinstance(threshold, (int, float)):
         raise ConfigError(
             f"The record of {record['run_name']} has no threshold from which on a patch is called "
             f"{CLASSES[1]}: its lesson did not come to its end. Run that lesson again; it goes on."
         )
-    with kept_parts(output) as parts:
-        named = _name_parts(patches, model, record, parts)
-        key = part_name("".join(path.name for path in named).encode(), "")
-        schema = _schema(patches)
-        if not _is_whole(output, len(patches), key, schema):
-            _predict_patients(patches, named, model, record, batch_size)
-            _join(list(named), output, key, schema)
-        tables = list(named) if is_special(output) else [output]
+    with parts.kept_parts(output) as folder:
+        part_rows = _name_parts(patches, model, record, folder)
+        key = parts.part_name("".join(path.name for path in part_rows).encode())
+        bounds = list(part_rows.values())
+        probability = read_table(output, len(patches), key, labelled)
+        if probability is None:
+            probability = _predict_patients(patches, part_rows, model, record, batch_size)
+            write_table(output, patches, probability, bounds, key)
         if maps is not None:
-            told = _draw(tables, list(named.values()), _figures(patches, maps), threshold)
-        judge = score if is_labelled(patches) else count
-        scores, missing = judge(tables, threshold)
+            told = _draw(patches, probability, bounds, _figures(patches, maps), threshold)
+    scores, missing = _judge(patches, probability, threshold)
     if run is None:
         logger.warning(
             "The network is the one that comes with the course: what it is good for stands in "
@@ -158,7 +154,7 @@ def is_labelled(patches: "Patches") -> bool:
 
 def _name_parts(patches, model, record, folder: Path) -> dict[Path, tuple[int, int]]:
     """The path of each patient's part, in order, and between which rows the patient stands."""
-    weights = weights_hash(model, record.get("tta", False))
+    weights = parts.weights_hash(model, record.get("tta", False))
     bounds = np.flatnonzero(np.diff(patches.rows["patient"], prepend=-1, append=-1)).tolist()
     return {
         folder / _part_name(weights, patches, start, stop): (start, stop)
@@ -166,47 +162,40 @@ def _name_parts(patches, model, record, folder: Path) -> dict[Path, tuple[int, i
     }
 
 
-def _predict_patients(patches, named, model, record, batch_size: int) -> None:
-    """Makes the parts that are not there yet, or are damaged."""
+def _predict_patients(patches, part_rows, model, record, batch_size: int) -> np.ndarray:
+    """Probabilities of all patches; makes the parts that are not there yet, or are damaged."""
     from common.data.histopathology import tell_padded
 
-    problems, padded, schema = [], [], _schema(patches)
+    found, problems, padded = [], [], []
     with progress_bar(total=len(patches), unit=" patches") as bar, ThreadPoolExecutor(1) as reader:
-        for path, (start, stop) in named.items():
+
+        def begin(first: int) -> Future:
+            return reader.submit(patches.read, first, min(first + _BLOCK, stop), padded)
+
+        for path, (start, stop) in part_rows.items():
             bar.set_description(display(patches.patients[patches.rows["patient"][start]]))
-            if not _is_whole(path, stop - start, path.stem, schema):
+            part = parts.load_part(path, stop - start)
+            if part is None:
                 try:
-                    blocks = _blocks(patches, start, stop, reader, padded)
-                    probability = [_probability(model, record, b, batch_size) for b in blocks]
+                    # The next block is read while one is computed.
+                    blocks = [
+                        _probability(model, record, block.result(), batch_size)
+                        for block in parts.one_ahead(begin, range(start, stop, _BLOCK))
+                    ]
+                    part = {"probability": np.concatenate(blocks)}
+                    parts.save_part(path, **part)
                 except DataError as error:
                     problems.append(str(error))
-                else:
-                    _write_part(path, patches, start, stop, np.concatenate(probability))
+            if part is not None:
+                found.append(part["probability"])
             bar.update(stop - start)
     tell_padded(patches.root, len(padded), len(patches))
     if problems:
-        folder = next(iter(named)).parent
         raise DataError(
-            "\n".join(problems) + f"\nThe other patients are predicted and kept in {folder}: "
-            "run the same again when the files are repaired."
+            "\n".join(problems) + "\nThe other patients are predicted and kept in "
+            f"{next(iter(part_rows)).parent}: run the same again when the files are repaired."
         )
-
-
-def _blocks(
-    patches: "Patches", start: int, stop: int, reader, padded: list[int]
-) -> Iterator[np.ndarray]:
-    """The pixels, block by block; the next one is read while this one is computed."""
-    starts = range(start, stop, _BLOCK)
-    ahead = None
-    for first in starts:
-        block = ahead or reader.submit(patches.read, first, min(first + _BLOCK, stop), padded)
-        follow = first + _BLOCK
-        ahead = (
-            reader.submit(patches.read, follow, min(follow + _BLOCK, stop), padded)
-            if follow < stop
-            else None
-        )
-        yield block.result()
+    return np.concatenate(found)
 
 
 def _probability(model, record, images: np.ndarray, batch_size: int) -> np.ndarray:
@@ -222,75 +211,68 @@ def _part_name(weights: bytes, patches, start: int, stop: int) -> str:
     rows["patient"] = 0
     names = "" if is_labelled(patches) else "/".join(patches.sources(start, stop))
     content = weights + f"{patient}{names}".encode("utf-8", "surrogatepass")
-    return part_name(content + np.ascontiguousarray(rows).tobytes(), SUFFIX)
+    return parts.part_name(content + np.ascontiguousarray(rows).tobytes())
 
 
-def _schema(patches: "Patches | None" = None, key: str | None = None):
+def _schema(labelled: bool, key: str):
     import pyarrow
 
-    labelled = patches is None or is_labelled(patches)
     fields = [("patient", pyarrow.string())]
     fields += [] if labelled else [("file", pyarrow.string())]
     fields += [("x", pyarrow.int32()), ("y", pyarrow.int32())]
     fields += [("label", pyarrow.int32())] if labelled else []
     fields += [("probability", pyarrow.float32())]
-    return pyarrow.schema(fields, None if key is None else {_KEY: key})
+    return pyarrow.schema(fields, {_KEY: key})
 
 
 _KEY = b"course"  # in a file's metadata: what it was made of
 
 
-def _is_whole(path: Path, n_rows: int, key: str, schema=None) -> bool:
-    """Whether a table is there as it was written, of just this."""
+def read_table(path: Path, n_rows: int, key: str, labelled: bool) -> np.ndarray | None:
+    """The probabilities of a table of just this as it was written; `None` if there is none."""
     import pyarrow
     from pyarrow import parquet
 
     if not path.is_file():
-        return False
+        return None
+    schema = _schema(labelled, key)
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
-            found = file.schema_arrow
-            if (found.metadata or {}).get(_KEY) != key.encode() or found != (schema or _schema()):
-                return False
-            return sum(batch.num_rows for batch in file.iter_batches()) == n_rows
+            if not file.schema_arrow.equals(schema, check_metadata=True):
+                return None
+            batches = [batch["probability"].to_numpy() for batch in file.iter_batches()]
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        logger.warning("%s is damaged (%s): made again.", display(path), display(error)[:200])
-        return False
+        parts.tell_damaged(path, error)
+        return None
+    probability = np.concatenate([np.empty(0, "float32"), *batches])
+    return probability if len(probability) == n_rows else None
 
 
-def _write_part(path: Path, patches, start: int, stop: int, probability: np.ndarray) -> None:
+def write_table(
+    path: Path, patches: "Patches", probability: np.ndarray, bounds: list[tuple[int, int]], key: str
+) -> None:
+    """Writes the table patient by patient, with the key of what it is made of."""
     import pyarrow
     from pyarrow import parquet
 
-    rows = patches.rows[start:stop]
-    columns = {"patient": np.full(len(rows), utf8(patches.patients[rows["patient"][0]]))}
-    for name in ("x", "y"):
-        # Below 0: not known.
-        columns[name] = pyarrow.array(np.ascontiguousarray(rows[name]), mask=rows[name] < 0)
-    if is_labelled(patches):
-        columns["label"] = np.ascontiguousarray(rows["label"])
-    else:
-        columns["file"] = list(map(utf8, patches.sources(start, stop)))
-    columns["probability"] = probability
-    schema = _schema(patches, path.stem)
-    arrays = [pyarrow.array(columns[field.name], field.type) for field in schema]
-    with write_atomically(path) as temporary:
-        table = pyarrow.Table.from_arrays(arrays, schema=schema)
-        parquet.write_table(table, temporary, write_page_checksum=True)
-
-
-def _join(parts: list[Path], output: Path, key: str, schema) -> None:
-    """One table of all parts, of which one at a time is in memory."""
-    from pyarrow import parquet
-
-    keyed = schema.with_metadata({_KEY: key})
+    schema = _schema(is_labelled(patches), key)
     with (
-        write_atomically(output) as temporary,
-        parquet.ParquetWriter(temporary, keyed, write_page_checksum=True) as writer,
+        write_atomically(path) as temporary,
+        parquet.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,
     ):
-        for part in parts:
-            table = parquet.read_table(part, schema=schema, partitioning=None)
-            writer.write_table(table.replace_schema_metadata(keyed.metadata))
+        for start, stop in bounds:
+            rows = patches.rows[start:stop]
+            patient = utf8(patches.patients[rows["patient"][0]])
+            columns = {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names}
+            columns |= {"patient": [patient] * len(rows), "probability": probability[start:stop]}
+            if not is_labelled(patches):
+                columns["file"] = [utf8(name) for name in patches.sources(start, stop)]
+            unknown = {name: rows[name] < 0 for name in ("x", "y")}
+            arrays = [
+                pyarrow.array(columns[name], type_, unknown.get(name))
+                for name, type_ in zip(schema.names, schema.types, strict=True)
+            ]
+            writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
 
 
 def _figures(patches: "Patches", folder: Path) -> list[Path]:
@@ -298,76 +280,54 @@ def _figures(patches: "Patches", folder: Path) -> list[Path]:
     return [folder / name for name in figure_names([Path(f"{p}.png") for p in patches.patients])]
 
 
-def _draw(tables: list[Path], bounds: list, figures: list[Path], threshold: float) -> list[str]:
+def _draw(patches, probability, bounds, figures: list[Path], threshold: float) -> list[str]:
     """A figure of each patient's slide; returns of whom patches have no known place."""
-    import pandas as pd
-
     from common import plots
     from common.data.histopathology import CLASSES
     from common.data.unlabelled_patches import slide_cells
 
-    whole = pd.concat(map(pd.read_parquet, tables))
     problems = []
     drawing = zip(bounds, figures, strict=True)
     for (start, stop), figure in progress_bar(drawing, "drawing", total=len(figures)):
-        rows = whole.iloc[start:stop]
-        patient, placed = rows["patient"].iloc[0], rows[rows["x"].notna()]
-        if len(placed) < len(rows):
+        rows, values = patches.rows[start:stop], probability[start:stop]
+        patient, known = utf8(patches.patients[rows["patient"][0]]), rows["x"] >= 0
+        if not known.all():
             problems.append(
-                f"Not drawn: {len(rows) - len(placed):,} of {len(rows):,} patches of {patient}, as "
-                "no place on the slide is known. File names tell it as in <name>_x51_y1251.png."
+                f"Not drawn: {(~known).sum():,} of {len(rows):,} patches of {patient}, as no place "
+                "on the slide is known. File names tell it as in <name>_x51_y1251.png."
             )
-        if len(placed):
-            cells = slide_cells(placed["x"], placed["y"], placed["probability"])
+        if known.any():
+            rows, values = rows[known], values[known]
             truths = None
-            if "label" in placed:
-                truths = {patient: slide_cells(placed["x"], placed["y"], placed["label"])}
-            share = (placed["probability"] >= threshold).mean()
+            if is_labelled(patches):
+                truths = {patient: slide_cells(rows["x"], rows["y"], rows["label"])}
             drawn = plots.probability_maps(
-                {patient: cells},
+                {patient: slide_cells(rows["x"], rows["y"], values)},
                 truths,
                 threshold,
                 classes=CLASSES,
-                title=f"{share:.1%} of {len(placed):,} patches are called {CLASSES[1]}",
+                title=f"{(values >= threshold).mean():.1%} of {len(rows):,} patches are called "
+                f"{CLASSES[1]}",
             )
             plots.save_figure(drawn, figure, scale=2)  # looked at alone, not in a notebook
     return problems
 
 
-def count(tables: list[Path], threshold: float) -> tuple[dict, dict[str, str]]:
-    """How many patches there are, and how many are called positive; nothing is missing."""
-    import pandas as pd
-
-    columns = pd.concat(pd.read_parquet(t, columns=["patient", "probability"]) for t in tables)
-    found = {
-        "n": len(columns),
-        "patients": int(columns["patient"].nunique()),
-        "threshold": threshold,
-        "positives": int((columns["probability"] >= threshold).sum()),
-    }
-    return found, {}
-
-
-def score(tables: list[Path], threshold: float) -> tuple[dict, dict[str, str]]:
-    """Scores of tables' predictions against their labels, and why some cannot be computed.
+def _judge(
+    patches: "Patches", probability: np.ndarray, threshold: float
+) -> tuple[dict, dict[str, str]]:
+    """What is called positive, or the scores where there are labels.
 
     Returns:
-        `n`, `patients`, `threshold` and the scores of `binary_scores`, `None` where there is none;
-        and the reason for each of those.
+        `n`, `patients`, `threshold`, and `positives` or the scores of `binary_scores`, `None` where
+        there is none; and the reason for each of those.
     """
-    import pandas as pd
-
+    about = {"n": len(patches), "patients": len(patches.patients), "threshold": threshold}
+    if not is_labelled(patches):
+        return about | {"positives": int((probability >= threshold).sum())}, {}
     from common.evaluation.binary import binary_scores, what_is_missing
 
-    columns = pd.concat(map(pd.read_parquet, tables))
-    labels, probability = columns["label"].to_numpy(), columns["probability"].to_numpy()
-    scores = binary_scores(labels, probability, threshold)
+    labels = patches.rows["label"].astype("int32")
     missing = what_is_missing(labels, probability, threshold)
-    values = {name: None if name in missing else value for name, value in scores.items()}
-    found = {
-        "n": values.pop("n"),
-        "patients": int(columns["patient"].nunique()),
-        "threshold": threshold,
-        **values,
-    }
-    return found, missing
+    scores = binary_scores(labels, probability, threshold) | dict.fromkeys(missing)
+    return about | scores, missing

@@ -1,11 +1,8 @@
 """Labels and probabilities of images that nobody has labelled, resumable."""
 
-import csv
-import logging
 import math
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,14 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.course import parts
 from common.course.names import spare, utf8
-from common.course.parts import is_special, kept_parts, part_name, weights_hash
-from common.errors import ConfigError, DataError
-from common.files import check_output, write_atomically
+from common.errors import DataError
+from common.files import write_atomically
 from common.paths import display
 from common.progress import progress_bar
-
-logger = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".parquet")
 COLUMNS = ("path", "label", "probability")
@@ -59,13 +54,7 @@ def check(paths: list[Path], output: Path | None, recursive: bool) -> list[Path]
         CourseError: if the output cannot be written.
     """
     if output is not None:
-        wrong = output.suffix.lower() not in SUFFIXES and not is_special(output)
-        if os.path.isdir(output) or wrong:
-            raise ConfigError(
-                f"--output must name a file that ends in {' or '.join(SUFFIXES)}. "
-                f"Received: {output}"
-            )
-        check_output(output)
+        parts.check_suffix(output, *SUFFIXES)
     from common.data.photos import list_photos
 
     files = list_photos(paths, recursive=recursive)
@@ -105,6 +94,8 @@ def predict_images(
         DataError: if its files are damaged.
         CourseError: if the table cannot be written.
     """
+    from scipy.special import softmax
+
     from common.training.store import load_model
 
     model, record = load_model(run, "phase1_cifar")
@@ -113,30 +104,31 @@ def predict_images(
     blocks = [files[start : start + _BLOCK] for start in range(0, len(files), _BLOCK)]
     counts, problems = Counter(), []
 
-    def rows(block: list[Path], part: _Part) -> Iterator[tuple[Path, str, np.ndarray]]:
-        problems.extend(filter(None, part.problems))
-        read = [file for file, problem in zip(block, part.problems, strict=True) if not problem]
-        probabilities = part.probabilities(temperature)
-        best = probabilities.argmax(axis=1)
-        for file, row, k in zip(read, probabilities, best, strict=True):
-            counts[classes[k]] += 1
-            yield file, k, row
+    def answers(block: list[Path], reasons: Sequence[str], logits: np.ndarray):
+        """The files that could be read, the numbers of their labels, all probabilities."""
+        problems.extend(filter(None, reasons))
+        read = [file for file, reason in zip(block, reasons, strict=True) if not reason]
+        probabilities = softmax(logits / (temperature or 1.0), axis=1)
+        labels = probabilities.argmax(axis=1).tolist()
+        counts.update(classes[label] for label in labels)
+        return read, labels, probabilities
 
     if output is None:
-        for block, part in _made(blocks, model, side, batch_size):
-            for file, k, row in rows(block, part):
-                tell(file, classes[k], float(row[k]))
-    else:
-        with kept_parts(output) as folder:
-            weights = weights_hash(model, side)
-            paths = [folder / _part_name(weights, block) for block in blocks]
-            missing = [i for i, path in enumerate(paths) if _load(path, len(blocks[i])) is None]
-            made = _made([blocks[i] for i in missing], model, side, batch_size)
-            for i, (_, part) in zip(missing, made, strict=True):
-                _save(paths[i], part)
-            with _table(output, classes) as write:
-                for block, path in zip(blocks, paths, strict=True):
-                    write(list(rows(block, _load(path, len(block)))))
+        for block, reasons, logits in _computed(blocks, model, side, batch_size):
+            for file, label, row in zip(*answers(block, reasons, logits), strict=True):
+                tell(file, classes[label], float(row[label]))
+        return Labelled(dict(counts.most_common()), problems, temperature, record["run_name"])
+
+    with parts.kept_parts(output) as folder:
+        weights = parts.weights_hash(model, side)
+        part_files = {folder / parts.files_part_name(weights, block): block for block in blocks}
+        missing = {p: b for p, b in part_files.items() if not parts.load_part(p, len(b))}
+        computed = _computed(list(missing.values()), model, side, batch_size)
+        for path, (_, reasons, logits) in zip(missing, computed, strict=True):
+            parts.save_part(path, reasons=np.array(reasons, dtype=str), logits=logits)
+        with _table(output, classes) as write:
+            for path, block in part_files.items():
+                write(*answers(block, **parts.load_part(path, len(block))))
     return Labelled(dict(counts.most_common()), problems, temperature, record["run_name"])
 
 
@@ -158,20 +150,10 @@ def temperature_of(record: dict) -> float | None:
     return float(value)
 
 
-class _Part(NamedTuple):
-    """Why images of a block could not be read ("" for those that were), and those's logits."""
-
-    problems: list[str]
-    logits: np.ndarray
-
-    def probabilities(self, temperature: float | None) -> np.ndarray:
-        from scipy.special import softmax
-
-        return softmax(self.logits / (temperature or 1.0), axis=1)
-
-
-def _made(blocks, model, side: int, batch_size: int) -> Iterator[tuple[list[Path], _Part]]:
-    """Each block and its part; the next block is read while one is computed."""
+def _computed(
+    blocks: list[list[Path]], model, side: int, batch_size: int
+) -> Iterator[tuple[list[Path], list[str], np.ndarray]]:
+    """Each block, why its images could not be read ("" of those that were), and those's logits."""
     from common.data.image_files import one_opencv_thread
     from common.evaluation.classification import predict_logits
 
@@ -181,24 +163,21 @@ def _made(blocks, model, side: int, batch_size: int) -> Iterator[tuple[list[Path
         ThreadPoolExecutor() as pool,
         progress_bar(total=total, unit=" images", disable=total <= _BLOCK) as bar,
     ):
+
+        def begin(block: list[Path]) -> tuple[list[Path], list[Future]]:
+            return block, [pool.submit(_read, file, side) for file in block]
+
         try:
-            ahead = _start(pool, blocks[0], side) if blocks else []
-            for i, block in enumerate(blocks):
-                results = [future.result() for future in ahead]
-                ahead = _start(pool, blocks[i + 1], side) if i + 1 < len(blocks) else []
+            for block, futures in parts.one_ahead(begin, blocks):
+                results = [future.result() for future in futures]
                 images = [result for result in results if isinstance(result, np.ndarray)]
                 logits = np.empty((0, model.output_shape[-1]), "float32")
                 if images:
                     logits = predict_logits(model, np.stack(images), batch_size)
-                problems = ["" if isinstance(r, np.ndarray) else r for r in results]
-                yield block, _Part(problems, logits)
+                yield block, [r if isinstance(r, str) else "" for r in results], logits
                 bar.update(len(block))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _start(pool: ThreadPoolExecutor, block: list[Path], side: int) -> list[Future]:
-    return [pool.submit(_read, file, side) for file in block]
 
 
 def _read(file: Path, side: int) -> np.ndarray | str:
@@ -214,48 +193,18 @@ def _read(file: Path, side: int) -> np.ndarray | str:
         return f"{display(file)}: there is not enough memory for so large an image."
 
 
-# --- parts ---
-
-
-def _part_name(weights: bytes, block: list[Path]) -> str:
-    """By all that decides a part: the network, and the names and states of the files."""
-    told = []
-    for file in block:
-        try:
-            status = file.stat()
-            told.append((str(file), status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-        except OSError as error:
-            told.append((str(file), str(error)))
-    return part_name(weights + repr(told).encode("utf-8", "surrogatepass"), ".npz")
-
-
-def _save(path: Path, part: _Part) -> None:
-    with write_atomically(path) as temporary:
-        np.savez(temporary, problems=np.array(part.problems, dtype=str), logits=part.logits)
-
-
-def _load(path: Path, n: int) -> _Part | None:
-    """A part as it was written; `None` if there is none, or it is damaged."""
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            part = _Part([str(text) for text in file["problems"]], file["logits"])
-        if len(part.problems) != n or len(part.logits) != part.problems.count(""):
-            raise ValueError("it is of other images")
-    except Exception as error:  # whatever NumPy and zipfile make of damaged bytes
-        logger.warning("%s is damaged (%s): made again.", display(path), display(error)[:200])
-        return None
-    return part
-
-
-# --- the table ---
-
-
 @contextmanager
 def _table(output: Path, classes: tuple[str, ...]) -> Iterator[Callable]:
-    """Gives what writes rows of (file, number of the label, probabilities) into a table."""
+    """Gives what writes files, numbers of their labels and all probabilities into a table."""
+    import pandas as pd
+
     names = [*COLUMNS, *(f"class {name}" if name in COLUMNS else name for name in classes)]
+
+    def rows(files, labels, probabilities) -> pd.DataFrame:
+        told = [list(map(utf8, files)), [classes[label] for label in labels]]
+        numbers = np.column_stack([probabilities.max(axis=1), probabilities]).astype("float32")
+        return pd.DataFrame(dict(zip(names, [*told, *numbers.T], strict=True)))
+
     with write_atomically(output) as temporary:
         if output.suffix.lower() == ".parquet":
             import pyarrow
@@ -265,23 +214,15 @@ def _table(output: Path, classes: tuple[str, ...]) -> Iterator[Callable]:
             schema = pyarrow.schema(list(zip(names, texts + numbers, strict=True)))
             with parquet.ParquetWriter(temporary, schema, write_page_checksum=True) as writer:
 
-                def write(rows):
-                    columns = [[utf8(f) for f, _, _ in rows], [classes[k] for _, k, _ in rows]]
-                    values = np.array([[row[k], *row] for _, k, row in rows], "float32")
-                    columns += [*values.reshape(len(rows), -1).T] if rows else []
-                    if rows:
-                        arrays = map(pyarrow.array, columns, schema.types)
-                        writer.write_table(pyarrow.Table.from_arrays(list(arrays), schema=schema))
+                def write(files, *answers):
+                    if files:
+                        table = pyarrow.Table.from_pandas(rows(files, *answers), schema)
+                        writer.write_table(table.replace_schema_metadata())
 
                 yield write
             return
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(names)
-
-            def write(rows):
-                for path, k, row in rows:
-                    values = [f"{value:.6g}" for value in (row[k], *row)]
-                    writer.writerow([utf8(path), classes[k], *values])
-
-            yield write
+        options = {"index": False, "lineterminator": "\n", "encoding": "utf-8"}
+        pd.DataFrame(columns=names).to_csv(temporary, **options)
+        yield lambda *answers: rows(*answers).to_csv(
+            temporary, mode="a", header=False, float_format="%.6g", **options
+        )

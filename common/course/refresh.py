@@ -6,10 +6,13 @@ from pathlib import Path
 
 import nbformat
 
-from common.course import runner
+from common.course.arguments import assign_parameters
 from common.course.bootstrap import CELL
 from common.course.environment import environment
-from common.course.lessons import Lesson, assign_parameters, course_root
+from common.course.html import merged
+from common.course.kernel import Failure
+from common.course.lessons import Lesson, course_root
+from common.course.runner import Result, executed_notebook
 from common.course.side_by_side import run_lessons
 from common.errors import CourseError
 from common.files import write_text
@@ -27,9 +30,7 @@ MAX_BYTES = 1_500_000
 MAX_FIGURE_BYTES = 1_000_000
 
 
-def refresh(
-    lessons: list[Lesson], profile: str, dataset: str | None, jobs: int = 1
-) -> list[runner.Failure]:
+def refresh(lessons: list[Lesson], profile: str, dataset: str | None) -> list[Failure]:
     """Writes the bootstrap cell and fresh outputs into each notebook.
 
     Runs the lessons as `run` does. One that fails is left as it was. The parameters handed over
@@ -37,7 +38,6 @@ def refresh(
 
     Args:
         dataset: `None` for the real data of the phase where it is unpacked, else `synthetic`.
-        jobs: How many lessons run at a time.
 
     Raises:
         CourseError: if a notebook is too large with its outputs (it is not written then).
@@ -50,16 +50,16 @@ def refresh(
         given = {"profile": profile, "dataset": dataset or default_dataset(lesson.phase)}
         assigned |= assign_parameters([lesson], given, {})
 
-    def keep(lesson: Lesson, result: runner.Result) -> None:
+    def keep(lesson: Lesson, result: Result) -> None:
         if result.ok:
             notebook = nbformat.read(lesson.path, as_version=4)
-            executed = nbformat.read(runner.executed_notebook(lesson), as_version=4)
+            executed = nbformat.read(executed_notebook(lesson), as_version=4)
             take_outputs(notebook, executed, assigned[lesson].get("dataset") not in CLOSED)
             check_size(notebook, lesson)
             save(notebook, lesson.path)
 
     with environment(COURSE_FIGURE_SCALE="1"):
-        results = run_lessons(assigned, jobs, keep)
+        results = run_lessons(assigned, then=keep)
     return [result.failure for result in results if result.failure is not None]
 
 
@@ -105,15 +105,9 @@ def take_outputs(
 
 
 def _without_noise(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    kept = []
-    for output in outputs:
-        widget = "application/vnd.jupyter.widget-view+json"
-        if output.get("name") == "stderr" or widget in output.get("data", {}):
-            continue
-        if output.get("name") == "stdout" and kept and kept[-1].get("name") == "stdout":
-            kept[-1].text += output.text  # a bar comes in pieces
-        else:
-            kept.append(output)
+    widget = "application/vnd.jupyter.widget-view+json"
+    kept = [o for o in outputs if o.get("name") != "stderr" and widget not in o.get("data", {})]
+    kept = merged(kept)  # a bar comes in pieces
     for output in kept:
         if output.get("name") == "stdout":
             output.text = re.sub(r"(\r[^\r\n]*)+\n?", "", output.text)  # bars

@@ -1,21 +1,17 @@
-"""Tables of runs, for a terminal, a README and the pages of `overview.py`."""
+"""Finished runs as a table: read, chosen, averaged over seeds, written as text."""
 
-import html
 import json
 import os
-import re
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from common.course.words import in_percent, in_words, interval, missing, show
 from common.errors import ConfigError, DataError, did_you_mean
 from common.files import read_json
-from common.paths import display, outputs_dir, visible
+from common.paths import outputs_dir, visible
 
-# Metrics told in per cent, all whose names hold one of these.
-PERCENT = ("accuracy", "f1", "precision", "recall", "specificity", "true_captions")
 # What a phase is judged by, the most important first.
 HEADLINES = {
     "phase1": ("test_accuracy", "test_accuracy_tta", "val_accuracy", "test_ece_calibrated"),
@@ -29,7 +25,6 @@ HEADLINES = {
     ),
 }
 MOST_HEADLINES, FEWEST_HEADLINES = 5, 3
-WIDTH = 100  # characters of a line in a terminal
 
 # In this order, then the metrics by name of appearance. Parts: of captioners.
 PARTS = ("decoder", "backbone", "embedding", "reward")
@@ -59,15 +54,13 @@ def read_runs(folders: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
     rows, problems = [], []
     for path in _find_records(folders):
         try:
-            beside = path.with_name("config.json")
-            config = read_json(beside, dict) if beside.exists() else {}
-            rows.append(_row(read_json(path, dict), config, path.parent))
+            rows.append(_row(read_json(path, dict), read_config(path.parent), path.parent))
         except ODD as error:
             problems.append(left_out(path, error))
     table = pd.DataFrame(rows)
     if rows:
-        metrics = [name for name in table if name not in (*FIRST, "created", *HIDDEN)]
-        table = table[[*FIRST, *metrics, "created", *HIDDEN]]
+        between = [name for name in table if name not in (*FIRST, "created", *HIDDEN)]
+        table = table[[*FIRST, *between, "created", *HIDDEN]]
         table = table.iloc[_order(table["created"], False)].reset_index(drop=True)
     return table, problems
 
@@ -93,6 +86,26 @@ def left_out(path: Path, error: Exception) -> str:
     return visible(f"{path} left out: {why[:_LONGEST]}")
 
 
+def read_config(folder: Path) -> dict:
+    """The settings of a run; none of one from elsewhere that came without.
+
+    Raises:
+        DataError: if the file is damaged.
+    """
+    path = folder / "config.json"
+    return read_json(path, dict) if path.exists() else {}
+
+
+def samples(record: dict) -> list[tuple[str, str]]:
+    """Images that a record shows and their captions; nothing of records of another form."""
+    found = record.get("samples")
+    return [
+        (visible(sample["image"]), visible(sample["caption"]))
+        for sample in (found if isinstance(found, list) else ())
+        if isinstance(sample, dict) and {"image", "caption"} <= sample.keys()
+    ]
+
+
 def _row(record: dict, config: dict, folder: Path) -> dict:
     if not isinstance(record.get("run_name"), (str, int)):
         raise DataError("it has no run_name.")
@@ -106,20 +119,20 @@ def _row(record: dict, config: dict, folder: Path) -> dict:
         **{key: _value(record.get(key)) for key in FIRST[1:-1]},
         **{key: _value(_name_of(config.get(key))) for key in PARTS},
         "minutes": seconds / 60 if isinstance(seconds, (int, float)) else None,
-        **_metrics(record, (*FIRST, "created", *HIDDEN, "FOLDER")),
+        **_metrics(record),
         "created": visible(created) if isinstance(created, str) else None,
         "settings": json.dumps(settings, sort_keys=True),
         "folder": os.fsencode(folder),  # bytes: a name need not be text
     }
 
 
-def _metrics(record: dict, taken: Iterable[str]) -> dict:
+def _metrics(record: dict) -> dict:
     """The metrics of a record as cells; one that is named as a column is already gets a prefix."""
     metrics = {} if record.get("metrics") is None else record["metrics"]
     if not isinstance(metrics, dict):
         raise DataError("its metrics are no object.")
     return {
-        f"metrics.{name}" if name in taken else visible(name): _value(value)
+        f"metrics.{name}" if name in (*FIRST, "created", *HIDDEN) else visible(name): _value(value)
         for name, value in metrics.items()
     }
 
@@ -160,35 +173,31 @@ def select(table: pd.DataFrame, where: dict[str, object], sort: str) -> pd.DataF
     for name, value in where.items():
         chosen = [_is(cell, value) for cell in table[name]]
         if not any(chosen):
-            values = dict.fromkeys("none" if _missing(cell) else str(cell) for cell in table[name])
+            values = dict.fromkeys("none" if missing(cell) else str(cell) for cell in table[name])
             near = did_you_mean(value, values)
             raise ConfigError(f"No run has {name}={value}.{near} There are: {_some(values)}.")
         table = table[chosen]
     return table.iloc[_order(table[sort.removeprefix("-")], sort.startswith("-"))]
 
 
-def _missing(cell: object) -> bool:
-    return cell is None or cell != cell
-
-
 def _is(cell: object, value: object) -> bool:
     """Whether a cell is what a user typed: 3 and 3.0 are the same, and `None` is nothing."""
-    if _missing(cell) or value is None:
-        return _missing(cell) and value is None
+    if missing(cell) or value is None:
+        return missing(cell) and value is None
     return str(cell) == str(value) or (isinstance(value, (int, float)) and bool(cell == value))
 
 
 def _order(values: pd.Series, downwards: bool) -> list[int]:
     """Places of the values in order: numbers, then texts; what is missing comes last."""
     cells = values.tolist()
-    numbers = [isinstance(cell, (int, float)) for cell in cells]
-    keys = [
-        (0, cell, "") if number else (1, 0, str(cell))
-        for cell, number in zip(cells, numbers, strict=True)
-    ]
-    there = [place for place, cell in enumerate(cells) if not _missing(cell)]
-    missing = [place for place, cell in enumerate(cells) if _missing(cell)]
-    return sorted(there, key=keys.__getitem__, reverse=downwards) + missing
+
+    def key(place: int) -> tuple:
+        number = isinstance(cells[place], (int, float))
+        return (0, cells[place], "") if number else (1, 0, str(cells[place]))
+
+    there = [place for place, cell in enumerate(cells) if not missing(cell)]
+    gaps = [place for place, cell in enumerate(cells) if missing(cell)]
+    return sorted(there, key=key, reverse=downwards) + gaps
 
 
 def _some(names: Iterable[str], most: int = 20) -> str:
@@ -229,14 +238,12 @@ def average(table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return table
     rows = []
-    skip = (*FIRST, "created", *HIDDEN)
     for _, group in table.groupby("settings", sort=False):
         first = group.iloc[0]
         row = {"run": first["run"], "n": len(group)}
         row |= {name: first[name] for name in FIRST[1:] if name not in ("seed", "minutes")}
         row["minutes"] = group["minutes"].mean()
-        for name in (column for column in table if column not in skip):
-            row[name] = mean_and_deviation(name, group[name])
+        row |= {name: mean_and_deviation(name, group[name]) for name in metric_columns(table)}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -254,29 +261,6 @@ def mean_and_deviation(name: str, values: pd.Series) -> str:
     return text
 
 
-def in_percent(name: str) -> bool:
-    """Whether a metric is a share, told in per cent."""
-    return any(part in name for part in PERCENT)
-
-
-def show(name: str, value: object) -> str:
-    """A value as a reader wants it: shares in per cent, few digits, nothing for nothing."""
-    if isinstance(value, (list, dict)):
-        try:
-            return json.dumps(value, ensure_ascii=False)
-        except RecursionError:
-            return "nested too deeply"
-    if _missing(value):
-        return ""
-    if isinstance(value, float):
-        if in_percent(name):
-            return f"{100 * value:.2f} %"
-        if value.is_integer():
-            return f"{value:.0f}"
-        return f"{value:.1f}" if name in ("minutes", "seconds") else f"{value:.4g}"
-    return str(value)
-
-
 def shown(table: pd.DataFrame, write: Callable[[str], str] = visible) -> pd.DataFrame:
     """The table as text, without columns that are empty or hidden.
 
@@ -284,112 +268,27 @@ def shown(table: pd.DataFrame, write: Callable[[str], str] = visible) -> pd.Data
         table: Values.
         write: How a text is written where it is going to be read.
     """
+    ends = {
+        f"{name}_{end}"
+        for name in table
+        if {f"{name}_low", f"{name}_high"} <= {*table}
+        for end in ("low", "high")
+    }
+    rows = table.to_dict("records")
     texts = pd.DataFrame(
         {
-            name: [write(show(name, value)) for value in table[name].tolist()]
+            name: [write(_with_interval(name, row)) for row in rows]
             for name in _columns(table)
+            if name not in ends
         }
     )
-    texts = _with_intervals(texts)
     return texts[[name for name in texts if texts[name].any()]].rename(columns=write)
 
 
-def _with_intervals(texts: pd.DataFrame) -> pd.DataFrame:
-    """`f1`, `f1_low` and `f1_high` as one column: "85.31 % (80.20 to 89.97)"."""
-    for name in list(texts):
-        low, high = f"{name}_low", f"{name}_high"
-        if low not in texts or high not in texts:
-            continue
-        ends = [
-            f" ({a.removesuffix(' %')} to {b.removesuffix(' %')})" if a and b else ""
-            for a, b in zip(texts[low], texts[high], strict=True)
-        ]
-        texts[name] = texts[name] + ends
-        texts = texts.drop(columns=[low, high])
-    return texts
-
-
-def to_markdown(table: pd.DataFrame) -> str:
-    """A GitHub table."""
-    table = shown(table, _for_markdown)
-    lines = [list(table), ["---"] * table.shape[1], *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _for_markdown(text: str) -> str:
-    text = html.escape(visible(text), quote=False)
-    return re.sub(r"[\\|`*~]|(?<!\w)_|_(?!\w)|\](?=\()", r"\\\g<0>", text)
-
-
-def to_text(table: pd.DataFrame) -> str:
-    """Columns side by side, for a terminal."""
-    table = table if table.empty else shown(table, display)
-    return "Nothing yet." if table.empty else table.to_string(index=False)
-
-
-def to_narrow_text(table: pd.DataFrame, width: int | None = None) -> str:
-    """The runs of each phase with what they are judged by, in lines of at most so many characters.
-
-    Args:
-        width: `None` for the terminal's, from 60 to `WIDTH`.
-    """
-    if width is None:
-        width = min(max(shutil.get_terminal_size((WIDTH, 24)).columns, 60), WIDTH)
-    if table.empty:
-        return "Nothing yet."
-    parts = []
-    for phase, runs in by_phase(table).items():
-        metrics = headline_metrics(phase, runs)
-        wanted = ["run", "n", *metrics, "minutes", "seed", *PARTS, "profile", "dataset", "epochs"]
-        columns = {}
-        for name in (name for name in wanted if name in runs):
-            cells = [display(show(name, value)) for value in runs[name].tolist()]
-            telling = any(cells) and (name in ("n", "minutes", *metrics) or len({*cells}) > 1)
-            if telling or name == "run":
-                columns[name] = cells
-        parts.append("\n".join([_cut(display(phase), width), *_side_by_side(columns, width)]))
-    return "\n\n".join(parts)
-
-
-def _side_by_side(columns: dict[str, list[str]], width: int) -> list[str]:
-    """As many of the columns, the first ones before others, as there is room for."""
-    blocks, room = [], width
-    longest_run = width - 30  # so that there is room for a metric or two
-    for number, (name, cells) in enumerate(columns.items()):
-        longest = max(map(len, cells))
-        if number == 0 and longest > longest_run:
-            cells, longest = [_cut(cell, longest_run) for cell in cells], longest_run
-        head = _folded(name, max(longest, 9))
-        wide = max(longest, *map(len, head))
-        if wide > room:
-            continue
-        blocks.append((wide, head, cells, number == 0))
-        room -= wide + 2
-    height = max(len(head) for _, head, _, _ in blocks)
-    lines = []
-    for row in range(-height, len(next(iter(columns.values())))):
-        words = []
-        for wide, head, cells, left in blocks:
-            above = ["", *head][max(0, row + len(head) + 1)] if row < 0 else cells[row]
-            words.append(f"{above:<{wide}}" if left else f"{above:>{wide}}")
-        lines.append("  ".join(words).rstrip())
-    return lines
-
-
-def _folded(name: str, width: int) -> list[str]:
-    """A column's name on as many lines as it needs, broken behind `_`."""
-    lines = [""]
-    for word in re.findall(r"[^_]*_|[^_]+", display(name)):
-        if lines[-1] and len(lines[-1] + word) > width:
-            lines.append("")
-        lines[-1] += word
-    return lines
-
-
-def _cut(text: str, longest: int) -> str:
-    """Without its middle: names that begin alike often end differently."""
-    kept = longest * 2 // 3
-    return text if len(text) <= longest else f"{text[:kept]}...{text[kept + 3 - longest :]}"
+def _with_interval(name: str, row: dict) -> str:
+    """`f1`, `f1_low` and `f1_high` as one: "85.31 % (80.20 to 89.97)"."""
+    ends = interval(name, row)
+    return show(name, row[name]) + (f" ({ends})" if ends else "")
 
 
 def by_phase(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -401,12 +300,11 @@ def by_phase(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def headline_metrics(phase: str, runs: pd.DataFrame) -> list[str]:
     """The columns that the runs of a phase are judged by; others where it has too few of them."""
-    there = [name for name in metric_columns(runs) if not all(map(_missing, runs[name].tolist()))]
+    there = [name for name in metric_columns(runs) if not all(map(missing, runs[name].tolist()))]
     first = [name for name in HEADLINES.get(phase.split("_")[0], ()) if name in there]
     ends = {name for name in there if name.endswith(("_low", "_high"))}
     more = [name for name in there if name not in (*first, *ends)]
-    missing = max(0, FEWEST_HEADLINES - len(first))
-    return [*first[:MOST_HEADLINES], *more[:missing]]
+    return [*first[:MOST_HEADLINES], *more[: max(0, FEWEST_HEADLINES - len(first))]]
 
 
 def headline(phase: str, metrics: dict) -> tuple[str, str] | None:
@@ -419,27 +317,3 @@ def headline(phase: str, metrics: dict) -> tuple[str, str] | None:
 def metric_columns(table: pd.DataFrame) -> list[str]:
     """The columns of metrics, in their order."""
     return [name for name in table if name not in (*FIRST, "n", "created", *HIDDEN)]
-
-
-_WORDS = {"bleu_": "BLEU-", "cider_d": "CIDEr-D", "rouge_l": "ROUGE-L", "meteor": "METEOR"}
-_WORDS |= {"roc_auc": "ROC AUC", "ece": "ECE", "f1": "F1", "tta": "with TTA", "val": "validation"}
-
-
-def in_words(name: str) -> str:
-    """The name of a column or a metric as a reader wants it: "test BLEU-4" of "test_bleu_4"."""
-    for part, word in _WORDS.items():
-        name = re.sub(rf"(?<![^\W_]){part}(?![^\W\d_])", word, name)
-    return name.replace("_", " ")
-
-
-def flat(values: dict, before: str = "", depth: int = 0) -> dict:
-    """Nested dictionaries as one, with names such as `recipe.epochs`."""
-    found = {}
-    for key, value in values.items():
-        name = f"{before}{visible(key)}"
-        deeper = isinstance(value, dict) and depth < _DEEPEST
-        found |= flat(value, f"{name}.", depth + 1) if deeper else {name: value}
-    return found
-
-
-_DEEPEST = 20  # levels of settings that are told one by one

@@ -12,9 +12,10 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from common.course.environment import environment
+from common.course.kernel import Failure, ending_by_sigterm
 from common.course.lessons import Lesson
 from common.course.quiet import has_nvidia
-from common.course.runner import Failure, Result, count_cells, ending_by_sigterm, run_lesson
+from common.course.runner import Result, count_cells, run_lesson
 from common.errors import CourseError
 from common.progress import progress_bar
 

@@ -11,9 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from common.course import overview, report, runner
+from common.course import kernel
+from common.course.arguments import assign_parameters, lesson_parameters, parse_value
 from common.course.environment import BACKENDS, backend
-from common.course.lessons import Lesson, assign_parameters, lesson_parameters, parse_value
+from common.course.lessons import Lesson
+from common.course.report import mean_and_deviation
+from common.course.sweep_page import sweep_page
+from common.course.tables import to_markdown
 from common.data import data_state
 from common.errors import ConfigError, CourseError, DataError
 from common.files import check_output, hold, read_json, write_json, write_text
@@ -50,11 +54,7 @@ def default_name(lesson: Lesson, grid: dict[str, list[Any]]) -> str:
 
 
 def combinations(
-    lesson: Lesson,
-    name: str,
-    grid: dict[str, list[Any]],
-    fixed: dict[str, Any],
-    seeds: list[int],
+    lesson: Lesson, name: str, grid: dict[str, list[Any]], fixed: dict[str, Any], seeds: list[int]
 ) -> list[Combination]:
     """The grid times the seeds, each once, checked against the lesson's `parameters` cell.
 
@@ -142,7 +142,7 @@ def _run_all(lesson, todo: list[Combination], folder: Path, keys: list[str], tes
             if result is None:
                 result = _run(lesson, folder, combination)
                 if result["failure"]:
-                    failure = runner.Failure(**result["failure"])
+                    failure = kernel.Failure(**result["failure"])
                     told = display(f"{combination.label}: FAILED in {failure}", lines=True)
                     bar.write(told, file=bar.fp)
             rows.append(_row(combination, result))
@@ -184,13 +184,13 @@ def _run(lesson: Lesson, folder: Path, combination: Combination) -> dict:
     record = {}
     try:
         notebook = folder / f"{combination.label}.ipynb"
-        failure = runner.execute(lesson.path, notebook, combination.parameters)
+        failure = kernel.execute(lesson.path, notebook, combination.parameters)
         if failure is None and path.exists():
             record = read_json(path, dict)
         elif failure is None:
-            failure = runner.Failure(0, "its end", "NoRecord", f"the notebook wrote no {path}")
+            failure = kernel.Failure(0, "its end", "NoRecord", f"the notebook wrote no {path}")
     except (CourseError, OSError) as error:  # The others are still run.
-        failure = runner.Failure(0, "its files", type(error).__name__, str(error))
+        failure = kernel.Failure(0, "its files", type(error).__name__, str(error))
     result = {
         "parameters": combination.parameters,
         **combination.made_of,
@@ -216,8 +216,8 @@ def write_table(table: pd.DataFrame, folder: Path, keys: list[str], test: bool =
     """The table as CSV with every run; as Markdown and HTML with the seeds averaged."""
     write_text(folder / "table.csv", table.to_csv(index=False))
     averaged = average(table, keys, test)
-    write_text(folder / "table.md", report.to_markdown(averaged) + "\n")
-    write_text(folder / "table.html", overview.sweep_page(folder, table, averaged, keys))
+    write_text(folder / "table.md", to_markdown(averaged) + "\n")
+    write_text(folder / "table.html", sweep_page(folder, table, averaged, keys))
 
 
 def average(table: pd.DataFrame, keys: list[str], test: bool = False) -> pd.DataFrame:
@@ -236,8 +236,8 @@ def average(table: pd.DataFrame, keys: list[str], test: bool = False) -> pd.Data
     for _, group in table.groupby(cells, sort=False):
         good = group[group["state"] == "ok"]
         row = {key: group[key].iloc[0] for key in keys} | {"n": len(good)}
-        for name in table.columns.difference([*keys, "seed", "state", "error"], sort=False):
-            row[name] = report.mean_and_deviation(name, good[name])
+        names = table.columns.difference([*keys, "seed", "state", "error"], sort=False)
+        row |= {name: mean_and_deviation(name, good[name]) for name in names}
         row["error"] = "; ".join(group["error"].dropna().unique()) or None
         rows.append(row)
     return pd.DataFrame(rows)

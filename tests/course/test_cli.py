@@ -11,7 +11,8 @@ from small_course import RECORD, write_notebook
 from typer.testing import CliRunner
 
 from common import __version__
-from common.course import environment, lessons, runner, sweep
+from common.course import environment, kernel, lessons, sweep
+from common.course.arguments import parse_grid
 from common.course.cli import app
 from common.errors import ConfigError, CourseError
 from common.files import read_json, write_json
@@ -154,7 +155,7 @@ def test_errors_of_ours_keep_their_trace(course, monkeypatch):
     ],
 )
 def test_variables_are_checked_before_a_kernel_starts(course, monkeypatch, name, value, message):
-    monkeypatch.setattr(runner, "execute", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(kernel, "execute", lambda *_: pytest.fail("started"))
     monkeypatch.setenv(name, value)
     for arguments in (["run", "1"], ["sweep", "1", "--grid", "stages=2"], ["refresh", "1"]):
         result = call(*arguments)
@@ -193,7 +194,7 @@ def test_figures_do_not_depend_on_the_users_matplotlib(course, monkeypatch):
         seen.append(os.environ["MPLBACKEND"])
 
     monkeypatch.setenv("MPLBACKEND", "nonsense")
-    monkeypatch.setattr(runner, "execute", execute)
+    monkeypatch.setattr(kernel, "execute", execute)
     assert call("run", "2").exit_code == 0
     assert seen == ["module://matplotlib_inline.backend_inline"]
     assert os.environ["MPLBACKEND"] == "nonsense"
@@ -203,7 +204,7 @@ def test_figures_do_not_depend_on_the_users_matplotlib(course, monkeypatch):
     "arguments", [["run", "1"], ["sweep", "1", "--grid", "stages=2"], ["report"]]
 )
 def test_outputs_that_are_a_file(course, monkeypatch, arguments):
-    monkeypatch.setattr(runner, "execute", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(kernel, "execute", lambda *_: pytest.fail("started"))
     (course / "file").write_text("")
     result = call(*arguments, "--output", course / "file")
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
@@ -212,7 +213,7 @@ def test_outputs_that_are_a_file(course, monkeypatch, arguments):
 
 @pytest.mark.parametrize("seed", ["-1", "2147483648", "99999999999999999999"])
 def test_seeds_are_checked_before_a_kernel_starts(course, monkeypatch, seed):
-    monkeypatch.setattr(runner, "execute", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(kernel, "execute", lambda *_: pytest.fail("started"))
     for arguments in (
         ["run", "1", f"--seed={seed}"],
         ["run", "1", "--param", f"seed={seed}"],
@@ -332,7 +333,7 @@ def quick(course, monkeypatch):
         folder = course / "outputs" / "runs" / parameters["run_name"]
         write_json(folder / "record.json", TRAINED)
 
-    monkeypatch.setattr(runner, "execute", execute)
+    monkeypatch.setattr(kernel, "execute", execute)
     return made
 
 
@@ -366,7 +367,7 @@ def test_values_and_seeds_given_twice_are_one(quick, course):
 def test_no_two_values_share_a_label(course, values, n):
     path = course / "phase1_tiny/03_training.ipynb"
     write_notebook(path, "1", parameters="seed = 0\nrun_name = None\nfree = None")
-    grid = lessons.parse_grid([f"free={values}"])
+    grid = parse_grid([f"free={values}"])
     found = sweep.combinations(lessons.Lesson(path), "s", grid, {}, [0])
     labels = [c.label for c in found]
     assert len(found) == n and len({label.casefold() for label in labels} | {*labels}) >= n

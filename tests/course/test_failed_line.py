@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.course.runner import failed_line
+from common.course.kernel import failed_line
 
 SOURCE = "import json\n\ndata = json.loads(\n    text\n)"
 TRACES = {

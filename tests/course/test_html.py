@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from common.course import runner
+from common.course import kernel, runner
 from common.course.html import settle, to_mathml, write_html
 from common.course.lessons import Lesson
 from common.errors import DataError
@@ -177,7 +177,7 @@ def test_lessons_are_run_with_sharp_figures(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
     scales = []
     monkeypatch.setattr(
-        runner, "execute", lambda *_: scales.append(os.environ["COURSE_FIGURE_SCALE"])
+        kernel, "execute", lambda *_: scales.append(os.environ["COURSE_FIGURE_SCALE"])
     )
     runner.run_lesson(Lesson(tmp_path / "phase1" / "01_a.ipynb"), {})
     assert scales == ["2"] and "COURSE_FIGURE_SCALE" not in os.environ

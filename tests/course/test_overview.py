@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import small_course
 
-from common.course import overview, pages, report, sweep
+from common.course import charts, overview, pages, sweep, tables
 from common.course.runner import Result, summary
 from common.errors import CourseError
 
@@ -155,7 +155,7 @@ def test_the_summary_of_a_run_fits_a_terminal():
     phases = ("phase1_cifar", "phase2_histopathology", "phase3_captioning")
     metrics = {"test_accuracy": 0.5, "test_f1": 0.25, "test_f1_low": 0.2, "test_bleu_4": 20.5}
     results = [Result(phase, "03_x", {}, 5.0, metrics=metrics) for phase in phases]
-    text = report.to_text(summary([*results, Result("phase1_cifar", "01_eda", {}, 1.0)]))
+    text = tables.to_text(summary([*results, Result("phase1_cifar", "01_eda", {}, 1.0)]))
     assert max(map(len, text.splitlines())) <= 100
     for told in ("test accuracy 50.00 %", "test F1 25.00 %", "test BLEU-4 20.5"):
         assert told in text
@@ -239,6 +239,13 @@ def test_html_of_any_text(outputs):
     assert "AUC</th>" in page and 'class="failed"' in page
 
 
+def test_the_ends_of_an_interval_are_text(outputs):
+    folder = write_run(outputs, "a", metrics={"f1": 0.5, "f1_low": "<b>", "f1_high": "<i>"})
+    index()
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt; to &lt;i&gt;" in text and "<b>" not in text
+
+
 def test_links_lead_to_the_folder_whatever_the_record_says(outputs):
     write_run(outputs, "a #1", run_name="../../elsewhere")
     assert 'href="runs/a%20%231/index.html"' in index()
@@ -261,7 +268,7 @@ def test_titles_are_text():
 
 
 def test_tables_of_any_text():
-    html = overview.to_html(pd.DataFrame({"name": ["x", "<b>"], "<i>": [1, 2]}))
+    html = tables.to_html(pd.DataFrame({"name": ["x", "<b>"], "<i>": [1, 2]}))
     assert "&lt;b&gt;" in html and "&lt;i&gt;</th>" in html and 'data-sort="2.0"' in html
 
 
@@ -270,11 +277,11 @@ def test_tables_of_any_text():
 
 def test_a_single_point_is_a_marker_and_what_is_no_number_is_left_out():
     nan, infinite = float("nan"), float("inf")
-    chart = pages.line_chart("t", {"a": ([1], [0.5]), "b": ([1, 2, 3], [nan, infinite, 1e-9])})
+    chart = charts.line_chart("t", {"a": ([1], [0.5]), "b": ([1, 2, 3], [nan, infinite, 1e-9])})
     assert chart.count("<circle") == 2 and chart.count("<polyline") == 2
-    assert pages.line_chart("t", {"a": ([1, 2], [nan, nan])}) == ""
-    assert pages.line_chart("t", {}) == ""
-    many = pages.line_chart("t", {"a": (range(100), range(100))})
+    assert charts.line_chart("t", {"a": ([1, 2], [nan, nan])}) == ""
+    assert charts.line_chart("t", {}) == ""
+    many = charts.line_chart("t", {"a": (range(100), range(100))})
     assert "<circle" not in many and "nan" not in chart + many
 
 
@@ -286,7 +293,7 @@ def test_a_single_point_is_a_marker_and_what_is_no_number_is_left_out():
     ],
 )
 def test_axes_of_any_values(values):
-    chart = pages.line_chart("t", {"a": ([1, 2], values)})
+    chart = charts.line_chart("t", {"a": ([1, 2], values)})
     places = [float(y) for y in re.findall(r'cy="([^"]+)"', chart)]
     assert len(places) == 2 and all(0 <= y <= 230 for y in places)
 

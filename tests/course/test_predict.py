@@ -98,7 +98,8 @@ def test_whose_network_it_is_and_whom_it_has_seen(slides, network, tmp_path, mon
     record = {"classes": CLASSES, "run_name": "r", "threshold": 0.5, "trained_on": ["9", "77"]}
     record["metrics"] = {"left_out_f1": 0.625}
     monkeypatch.setattr("common.training.store.load_model", lambda *_: (network, record))
-    monkeypatch.setattr("common.course.cli.check_run", lambda run, phase=None: run)
+    for module in ("options", "images"):
+        monkeypatch.setattr(f"common.course.commands.{module}.check_run", lambda run, _=None: run)
     result = call(slides, tmp_path / "table.parquet", "--run", "r")
     assert "threshold of r, 0.500" in result.stdout and "MODEL_CARD" not in caplog.text
     assert "1 of these 2 patients have names of patients that the network r was" in caplog.text
@@ -140,7 +141,7 @@ def test_one_class_only_is_no_failure(tmp_path, network, label):
 
 def test_patients_that_are_done_are_kept(slides, network, tmp_path, monkeypatch):
     output = tmp_path / "table.parquet"
-    monkeypatch.setattr(predict, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(predict, "write_table", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert call(slides, output).exit_code != 0
     monkeypatch.undo()
     monkeypatch.setattr(
@@ -159,10 +160,10 @@ def test_patients_that_are_done_are_kept(slides, network, tmp_path, monkeypatch)
 def parts(slides, network, tmp_path, monkeypatch):
     """What a call leaves that was killed before it joined its parts, one for each patient."""
     with monkeypatch.context() as context:
-        context.setattr(predict, "_join", lambda *_: 1 / 0)
+        context.setattr(predict, "write_table", lambda *_: 1 / 0)
         assert call(slides, tmp_path / "table.parquet").exit_code == 1
     network.seen = 0
-    return sorted((tmp_path / "table.parquet.parts").glob("*.parquet"))
+    return sorted((tmp_path / "table.parquet.parts").glob("*.npz"))
 
 
 def cut(path):
@@ -171,12 +172,15 @@ def cut(path):
 
 def flip(path):
     data = bytearray(path.read_bytes())
-    data[len(data) // 8] ^= 1
+    data[len(data) // (2 if path.suffix == ".npz" else 8)] ^= 1  # in what was predicted
     path.write_bytes(data)
 
 
 def other_rows(path):
-    pd.read_parquet(path).iloc[:0].to_parquet(path)
+    if path.suffix == ".npz":
+        np.savez(path, probability=np.zeros(0, "float32"))
+    else:
+        pd.read_parquet(path).iloc[:0].to_parquet(path)
 
 
 def no_table(path):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from common.course import predict_images
+from common.course import parts, predict_images
 from common.course.cli import app
 
 CLASSES = ["blue", "green", "red, deep"]
@@ -132,16 +132,16 @@ def test_the_table_is_no_image(network, images, tmp_path):
 def stopped(network, images, tmp_path, monkeypatch):
     """The arguments of a call that was interrupted in its third block of one image each."""
     monkeypatch.setattr(predict_images, "_BLOCK", 1)
-    save, saved = predict_images._save, []
+    save, saved = parts.save_part, []
 
-    def interrupted(*given):
+    def interrupted(path, **arrays):
         if len(saved) == 2:
             raise KeyboardInterrupt
-        saved.append(save(*given))
+        saved.append(save(path, **arrays))
 
     arguments = ["--data", images, "--recursive", "--output", tmp_path / "t.csv"]
     with monkeypatch.context() as context:
-        context.setattr(predict_images, "_save", interrupted)
+        context.setattr(parts, "save_part", interrupted)
         assert call(*arguments).exit_code == 130
     assert len(os.listdir(tmp_path / "t.csv.parts")) == 2
     network.seen = 0

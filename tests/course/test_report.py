@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import small_course
 
-from common.course import overview, report
+from common.course import overview, report, tables
+from common.course.words import in_words
 from common.errors import ConfigError
 
 RECORD = small_course.RECORD | {"phase": "phase1", "metrics": {"accuracy": 0.5}}
@@ -82,8 +83,8 @@ def test_values_of_other_types_are_shown_as_they_are(outputs, key):
     table, problems = report.read_runs([outputs / "runs"])
     assert sorted(table["run"]) == ["good", "odd"] and not problems
     for sort in ("created", key.replace("seconds", "minutes"), "-accuracy"):
-        report.to_text(report.select(table, {}, sort))
-    assert "good" in report.to_markdown(report.average(table)) and "odd" in index()
+        tables.to_text(report.select(table, {}, sort))
+    assert "good" in tables.to_markdown(report.average(table)) and "odd" in index()
 
 
 def test_metrics_of_any_form_are_cells(outputs):
@@ -102,12 +103,12 @@ def test_metrics_of_any_form_are_cells(outputs):
     write_run(outputs, "none", metrics=None)
     table, problems = report.read_runs([outputs / "runs"])
     assert sorted(table["run"]) == ["none", "odd"] and not problems
-    lines = [line.split(" | ") for line in report.to_markdown(table).splitlines()]
+    lines = [line.split(" | ") for line in tables.to_markdown(table).splitlines()]
     cells = dict(zip(lines[0], next(line for line in lines if line[0] == "| odd"), strict=True))
     assert cells["b"] == '{"c": [1, {"d": 2}]}' and cells["e"] == "text"
     assert cells["metrics.run"] == "0.5" and cells["metrics.folder"] == "2"
     assert cells[r"x\\ud800\\n"] == "0.25"
-    assert "none" in report.to_text(report.average(table)) and "odd" in index()
+    assert "none" in tables.to_text(report.average(table)) and "odd" in index()
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_rewards_of_any_form_are_told(outputs, reward):
     write_run(outputs, "odd", {"reward": reward, "decoder": {"name": "rnn"}})
     table, problems = report.read_runs([outputs / "runs"])
     assert not problems and table["decoder"].tolist() == ["rnn"]
-    report.to_text(table)
+    tables.to_text(table)
 
 
 def test_what_is_no_file_is_told_of(outputs):
@@ -178,7 +179,7 @@ def test_columns(outputs):
             report.keep(table, nothing)
     with pytest.raises(ConfigError, match="no column 'settings'"):
         report.keep(table, "settings")
-    assert report.to_text(report.keep(table, "decoder")) == "Nothing yet."
+    assert tables.to_text(report.keep(table, "decoder")) == "Nothing yet."
 
 
 # Text is text -----------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ def test_columns(outputs):
 
 def test_markdown_of_any_text():
     table = pd.DataFrame({"a|b": ["x|y", "\\|", "<b>&", "one\ntwo", "*a* `b` _c_ [d](e)"]})
-    lines = report.to_markdown(table).splitlines()
+    lines = tables.to_markdown(table).splitlines()
     assert lines == [
         r"| a\|b |",
         "| --- |",
@@ -196,11 +197,11 @@ def test_markdown_of_any_text():
         r"| one\\ntwo |",
         r"| \*a\* \`b\` \_c\_ [d\](e) |",
     ]
-    assert "| fast_small [1, 2] |" in report.to_markdown(pd.DataFrame({"a": ["fast_small [1, 2]"]}))
+    assert "| fast_small [1, 2] |" in tables.to_markdown(pd.DataFrame({"a": ["fast_small [1, 2]"]}))
 
 
 def test_a_terminal_gets_no_commands():
-    text = report.to_text(pd.DataFrame({"a\x1b[2J": ["x\x1b]0;y\x07", "z\u202e"]}))
+    text = tables.to_text(pd.DataFrame({"a\x1b[2J": ["x\x1b]0;y\x07", "z\u202e"]}))
     assert "\x1b" not in text and "\x07" not in text and "\u202e" not in text
     assert r"a\x1b[2J" in text and r"z\u202e" in text
 
@@ -223,7 +224,7 @@ def test_a_terminal_shows_what_each_phase_is_judged_by(outputs):
     }
     write_run(outputs, "c", phase="phase3_captioning", metrics=captions | {"longest": 5})
     write_run(outputs, "d", phase=None)
-    text = report.to_narrow_text(report.read_runs([outputs / "runs"])[0])
+    text = tables.to_narrow_text(report.read_runs([outputs / "runs"])[0])
     assert max(map(len, text.splitlines())) <= 100
     parts = text.split("\n\n")
     assert [part.split("\n")[0] for part in parts] == [
@@ -246,7 +247,7 @@ def test_many_metrics_with_long_names_fit(outputs, metrics):
     table = report.read_runs([outputs / "runs"])[0]
     for shown in (table, report.average(table)):
         for width in (60, 80, 100):
-            text = report.to_narrow_text(shown, width)
+            text = tables.to_narrow_text(shown, width)
             assert max(map(len, text.splitlines())) <= width and "run0" in text and "0.1429" in text
 
 
@@ -255,7 +256,13 @@ def test_a_report_fits_into_the_terminal(outputs, monkeypatch):
     table = report.read_runs([outputs / "runs"])[0]
     for columns, width in (("80", 80), ("300", 100), ("20", 60)):
         monkeypatch.setenv("COLUMNS", columns)
-        assert max(map(len, report.to_narrow_text(table).splitlines())) <= width
+        assert max(map(len, tables.to_narrow_text(table).splitlines())) <= width
+
+
+def test_a_metric_named_n_is_not_the_number_of_runs(outputs):
+    for seed in range(2):
+        write_run(outputs, f"r{seed}", seed=seed, metrics={"n": 500, "accuracy": 0.5})
+    assert report.average(report.read_runs([outputs / "runs"])[0])["n"].tolist() == [2]
 
 
 def test_numbers_that_do_not_vary_have_no_deviation(outputs):
@@ -279,4 +286,4 @@ def test_numbers_that_do_not_vary_have_no_deviation(outputs):
     ],
 )
 def test_names_in_words(name, words):
-    assert report.in_words(name) == words
+    assert in_words(name) == words

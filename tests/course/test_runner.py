@@ -12,7 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from small_course import write_notebook
 
-from common.course import html, refresh, runner
+from common.course import html, kernel, refresh, runner
 from common.course.bootstrap import CELL
 from common.course.lessons import find_lessons
 from common.errors import CourseError, DataError
@@ -21,15 +21,15 @@ from common.files import own_prefix
 
 def test_a_kernel_that_dies_is_a_failure_of_its_cell(tmp_path):
     source = write_notebook(tmp_path / "in.ipynb", "import os\nos._exit(1)")
-    failure = runner.execute(source, tmp_path / "out.ipynb", {"seed": 1})
+    failure = kernel.execute(source, tmp_path / "out.ipynb", {"seed": 1})
     assert (failure.cell, failure.source) == (3, "import os")
     assert failure.error == "DeadKernelError"
 
 
 def test_a_kernel_that_does_not_start_says_why(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "LAUNCH", runner.LAUNCH.replace("ipykernel", "no_kernel"))
+    monkeypatch.setattr(kernel, "LAUNCH", kernel.LAUNCH.replace("ipykernel", "no_kernel"))
     source = write_notebook(tmp_path / "in.ipynb", "x = 1")
-    failure = runner.execute(source, tmp_path / "out.ipynb", {})
+    failure = kernel.execute(source, tmp_path / "out.ipynb", {})
     assert failure.cell == 0 and "No module named no_kernel_launcher" in failure.message
 
 
@@ -41,7 +41,7 @@ def test_a_kernel_is_reached_wherever_temporary_files_lie(length, tmp_path, monk
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     code = "from ipykernel.kernelapp import IPKernelApp\nprint(IPKernelApp.instance().transport)"
     path = tmp_path / "out.ipynb"
-    assert runner.execute(write_notebook(tmp_path / "in.ipynb", code), path, {}) is None
+    assert kernel.execute(write_notebook(tmp_path / "in.ipynb", code), path, {}) is None
     wanted = "tcp" if length or os.name == "nt" else "ipc"
     assert nbformat.read(path, as_version=4).cells[-1].outputs[0].text == f"{wanted}\n"
 
@@ -55,7 +55,7 @@ def test_temporary_files_go_also_those_of_killed_processes(tmp_path, monkeypatch
         folder.mkdir()
         (folder / "kernel.log").touch()
     source = write_notebook(tmp_path / "in.ipynb", "x = 1")
-    assert runner.execute(source, tmp_path / "out.ipynb", {}) is None
+    assert kernel.execute(source, tmp_path / "out.ipynb", {}) is None
     assert list((tmp_path / "tmp").iterdir()) == [living]
 
 
@@ -66,7 +66,7 @@ def test_a_kernel_whose_parent_was_killed_at_once_ends(tmp_path):
         pytest.skip("only Linux gives orphans to whom one chooses")
     script = (
         "import subprocess, sys, time\n"
-        "from common.course.runner import own_kernel\n"
+        "from common.course.kernel import own_kernel\n"
         "with own_kernel() as folder:\n"
         "    command = [sys.executable, folder / 'launch.py', '-f', folder / 'connection.json']\n"
         "    print(subprocess.Popen(command).pid, flush=True)\n"
@@ -90,7 +90,7 @@ def test_what_was_there_stays_until_a_notebook_has_ended(tmp_path):
     target = tmp_path / "out.ipynb"
     target.write_text("the other process's")
     code = f'assert open({str(target)!r}).read() == "the other process\'s"'
-    assert runner.execute(write_notebook(tmp_path / "in.ipynb", code), target, {}) is None
+    assert kernel.execute(write_notebook(tmp_path / "in.ipynb", code), target, {}) is None
     assert "assert open" in target.read_text()
 
 
@@ -100,7 +100,7 @@ def test_own_kernel_wins_over_a_registered_one(tmp_path, monkeypatch):
     other.write_text(json.dumps({"argv": ["/no/python"], "display_name": "x", "language": "x"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     source = write_notebook(tmp_path / "in.ipynb", "import sys\nprint(sys.executable)")
-    assert runner.execute(source, tmp_path / "out.ipynb", {}) is None
+    assert kernel.execute(source, tmp_path / "out.ipynb", {}) is None
     assert sys.executable in (tmp_path / "out.ipynb").read_text()
 
 
@@ -115,7 +115,7 @@ with progress_bar(None, "bar", total=4, mininterval=0, miniters=1) as bar:
 print("after it")
 """
     executed = tmp_path / "out.ipynb"
-    assert runner.execute(write_notebook(tmp_path / "in.ipynb", code), executed, {}) is None
+    assert kernel.execute(write_notebook(tmp_path / "in.ipynb", code), executed, {}) is None
     text = html.write_html(executed).read_text()
     assert "bar: 100%" in text and "bar:  50%" not in text
     assert "stderr" not in executed.read_text()  # drawn in red
@@ -207,7 +207,7 @@ def test_an_odd_record_has_no_metrics(course, record):
 
 def test_a_user_without_a_home(course, monkeypatch):
     """As in many containers: Jupyter itself cannot do without one."""
-    monkeypatch.setattr("common.course.runner.home_dir", lambda: None)
+    monkeypatch.setattr("common.course.kernel.home_dir", lambda: None)
     lesson = find_lessons("2", "eda")[0]
     write_notebook(lesson.path, "import os\nprint('home', os.environ['HOME'])")
     assert runner.run_lesson(lesson, {}).ok

@@ -28,10 +28,21 @@ from fuzzing import (
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from common.course import compare, lessons, overview, pages, predict, report, sweep
-from common.course.caption import _Kept, figure_names
-from common.course.lessons import KINDS, Lesson, assign_parameters, parse_value
-from common.course.parts import kept_parts
+from common.course import (
+    arguments,
+    compare,
+    overview,
+    pages,
+    predict,
+    report,
+    run_page,
+    sweep,
+    tables,
+)
+from common.course.arguments import KINDS, assign_parameters, parse_value
+from common.course.lessons import Lesson
+from common.course.names import figure_names
+from common.course.parts import kept_parts, load_part, save_part
 
 # --- parameters ---
 
@@ -63,8 +74,8 @@ def test_any_text_is_a_value(text):
 
 @fuzz(100, assignments=st.lists(typed | st.builds("{}={}".format, st.sampled_from("ab"), typed)))
 def test_assignments_of_any_text(assignments):
-    found = told(lessons.parse_assignments, assignments)
-    grid = told(lessons.parse_grid, assignments)
+    found = told(arguments.parse_assignments, assignments)
+    grid = told(arguments.parse_grid, assignments)
     assert grid is None or grid.keys() == found.keys()
     for name, values in (grid or {}).items():
         assert all(values) and "".join(",".join(values).split()) == "".join(found[name].split())
@@ -95,10 +106,10 @@ def _lesson(root, cell):
 @pytest.fixture(scope="module")
 def lesson(tmp_path_factory):
     lesson = _lesson(tmp_path_factory.mktemp("course") / "phase1_cifar", CELL)
-    with patch.object(lessons, "lesson_parameters", cache(lessons.lesson_parameters)):
-        sweep.lesson_parameters = lessons.lesson_parameters
+    with patch.object(arguments, "lesson_parameters", cache(arguments.lesson_parameters)):
+        sweep.lesson_parameters = arguments.lesson_parameters
         yield lesson
-    sweep.lesson_parameters = lessons.lesson_parameters
+    sweep.lesson_parameters = arguments.lesson_parameters
 
 
 names = st.sampled_from(
@@ -111,7 +122,7 @@ def test_parameters_of_any_value(lesson, name, value):
     given = told(assign_parameters, [lesson], {}, {name: value})
     if given is not None:
         found = given[lesson][name]
-        kinds = lessons.lesson_parameters(lesson)[name].kinds
+        kinds = arguments.lesson_parameters(lesson)[name].kinds
         assert found is None or not kinds or type(found) in kinds
         if isinstance(found, str) and isinstance(value, str):
             assert found in (value, parse_value(value))
@@ -120,7 +131,7 @@ def test_parameters_of_any_value(lesson, name, value):
 @fuzz(25, cell=typed | st.builds("{}: {} = {}".format, st.sampled_from("ab"), typed, typed))
 def test_cells_of_parameters_of_any_text(cell):
     with folder() as root:
-        found = told(lessons.lesson_parameters, _lesson(root / "phase1_a", cell))
+        found = told(arguments.lesson_parameters, _lesson(root / "phase1_a", cell))
         assert found is None or all({*p.kinds} <= {*KINDS} for p in found.values())
 
 
@@ -129,9 +140,9 @@ def test_notebooks_of_any_form(content, damage):
     with folder() as root:
         lesson = _lesson(root / "phase1_a", CELL)
         lesson.path.write_bytes(damage(lesson.path.read_bytes()))
-        told(lessons.lesson_parameters, lesson)
+        told(arguments.lesson_parameters, lesson)
         lesson.path.write_text(json.dumps(content))
-        told(lessons.lesson_parameters, lesson)
+        told(arguments.lesson_parameters, lesson)
 
 
 @fuzz(200, a=parameters, b=parameters | st.text("aAåÅ\u212b\uf900./-_", max_size=3))
@@ -211,11 +222,11 @@ def _write_runs(root, runs):
 
 
 def _check_tables(table):
-    assert _Tags(overview.to_html(table)).found <= TABLE
-    report.to_text(table)
-    lines = report.to_narrow_text(table).split("\n") if "phase" in table else []
-    assert all(len(line) <= report.WIDTH for line in lines)
-    lines = report.to_markdown(table).split("\n") if len(table) else []
+    assert _Tags(tables.to_html(table)).found <= TABLE
+    tables.to_text(table)
+    lines = tables.to_narrow_text(table).split("\n") if "phase" in table else []
+    assert all(len(line) <= tables.WIDTH for line in lines)
+    lines = tables.to_markdown(table).split("\n") if len(table) else []
     assert len({len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines}) <= 1
     assert not lines or len(lines) == len(table) + 2
     assert not re.search("<(?!br>)", "".join(lines))
@@ -243,11 +254,11 @@ def test_reports_of_any_records(runs, value):
 def test_comparisons_of_any_records(runs, history):
     with folder() as root:
         _write_runs(root, runs)
-        tables = told(compare.compare, root / "run0", root / "run1")
-        for table in (tables or {}).values():
-            assert _Tags(overview.to_html(table)).found <= TABLE
+        compared = told(compare.compare, root / "run0", root / "run1")
+        for table in (compared or {}).values():
+            assert _Tags(tables.to_html(table)).found <= TABLE
         (root / "run0/history.csv").write_bytes(history(b"epoch,loss,seconds\n1,0.5,2\n2,0.25,2\n"))
-        "".join(overview._curves(root / "run0"))
+        "".join(run_page.curves(root / "run0"))
 
 
 results = objects(
@@ -301,34 +312,34 @@ def test_results_of_a_sweep_of_any_form(result):
 # --- parts ---
 
 
-@fuzz(50, value=objects(key=st.just("k"), captions=st.dictionaries(texts, texts)), damage=damages)
-def test_parts_of_captions_of_any_form(value, damage):
-    with folder() as root:
-        (root / "a.json").write_text(json.dumps(value))
-        (root / "b.json").write_bytes(damage(b'{"key": "k", "captions": {"x": "a dog"}}'))
-        captions = _Kept(root, "k").captions
-        assert all(isinstance(text, str) for pair in captions.items() for text in pair)
+PROBABILITY = np.linspace(0, 1, 40, dtype="float32")
 
 
 @pytest.fixture(scope="module")
-def part(tmp_path_factory):
+def table(tmp_path_factory):
     rows = np.zeros(40, [(name, "i4") for name in ("patient", "x", "y", "label")])
     rows["x"] = np.arange(40) * 50
     patches = SimpleNamespace(rows=rows, patients=np.array(["p1"]))
-    path = tmp_path_factory.mktemp("parts") / "0123456789.parquet"
-    predict._write_part(path, patches, 0, 40, np.linspace(0, 1, 40, dtype="float32"))
+    path = tmp_path_factory.mktemp("parts") / "table.parquet"
+    predict.write_table(path, patches, PROBABILITY, [(0, 10), (10, 40)], "key")
+    save_part(path.with_suffix(".npz"), probability=PROBABILITY)
     return path
 
 
 @pytest.mark.parametrize("kind", [overwritings, damages], ids=["overwritten", "damaged"])
 @fuzz(60, data=st.data())
-def test_a_damaged_part_of_predictions(part, kind, data):
-    content = part.read_bytes()
+def test_damaged_predictions(table, kind, data):
+    part = table.with_suffix(".npz")
     with folder() as root:
-        path = root / part.name
-        path.write_bytes(data.draw(kind)(content))
-        if predict._is_whole(path, 40, part.stem):
-            pd.testing.assert_frame_equal(pd.read_parquet(path), pd.read_parquet(part))
+        for file in (table, part):
+            (root / file.name).write_bytes(data.draw(kind)(file.read_bytes()))
+        found = predict.read_table(root / table.name, 40, "key", True)
+        if found is not None:
+            whole = pd.read_parquet(root / table.name)
+            pd.testing.assert_frame_equal(whole, pd.read_parquet(table))
+            np.testing.assert_array_equal(found, PROBABILITY)
+        found = load_part(root / part.name, 40)
+        assert found is None or (found["probability"] == PROBABILITY).all()
 
 
 @fuzz(50, name=plain_texts | st.integers(1, 300).map("a".__mul__) | st.text("./~\0", max_size=3))

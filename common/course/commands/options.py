@@ -1,0 +1,53 @@
+"""Options that several commands have."""
+
+import os
+from enum import StrEnum
+from typing import Annotated
+
+from typer import Argument, Option
+
+from common.course.checks import check_run
+from common.course.environment import BACKENDS, PROFILES
+from common.paths import expand
+
+ProfileName = StrEnum("Profile", PROFILES)
+BackendName = StrEnum("Backend", BACKENDS)
+
+Phase = Annotated[str, Argument(metavar="PHASE", help="phase1_cifar, phase1 or 1.")]
+Dataset = Annotated[
+    str | None,
+    Option(
+        metavar="NAME",
+        help="synthetic (the default); cifar10, or folder:DIR with DIR/train/<class>/ and "
+        "DIR/test/<class>/, for phase 1; histopathology, or folder:DIR with DIR/<patient>/<0|1>/, "
+        "for phase 2; flickr8k for phase 3.",
+    ),
+]
+Profile = Annotated[
+    ProfileName | None,
+    Option(
+        help="smoke: seconds, to see that all works; laptop: two CPU cores, an hour; full: a GPU. "
+        "Default: COURSE_PROFILE, else laptop."
+    ),
+]
+Param = Annotated[
+    list[str] | None,
+    Option(metavar="NAME=VALUE", help="A parameter of the notebook's own; may be repeated."),
+]
+Backend = Annotated[BackendName | None, Option(help="Default: KERAS_BACKEND, else tensorflow.")]
+Output = Annotated[
+    str | None,
+    Option(
+        metavar="DIR",
+        help="Folder for results. Default: COURSE_OUTPUTS, else outputs.",
+        parser=lambda path: os.path.abspath(expand(path, "--output")),
+    ),
+]
+Run = Annotated[
+    str | None,
+    Option(
+        metavar="RUN",
+        help="A run's name or folder. Default: the course's weights.",
+        parser=lambda run: check_run(run),
+    ),
+]
