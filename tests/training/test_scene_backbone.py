@@ -73,7 +73,9 @@ def test_asked_cross_entropy_by_hand():
 
 
 def test_damaged_files_are_named(tmp_path, monkeypatch):
-    record = json.loads((module.released_folder(module.CAPTIONING) / "scenes/record.json").read_text())
+    record = json.loads(
+        (module.released_folder(module.CAPTIONING) / "scenes/record.json").read_text()
+    )
     monkeypatch.setattr(module, "released_folder", lambda phase: tmp_path)
     (tmp_path / "scenes").mkdir()
     (tmp_path / "scenes" / "record.json").write_text(json.dumps(record))
