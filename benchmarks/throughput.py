@@ -117,8 +117,7 @@ class Ours:
         from common.models.resnet_config import preset
         from common.training.backend import device_scope, device_settings
         from common.training.batches import ImageBatches
-        from common.training.classification import compiled
-        from common.training.experiment import build
+        from common.training.classification import Classification, compiled
         from common.training.recipes import recipe
 
         self.data = noise(phase)
@@ -128,7 +127,7 @@ class Ours:
         self.recipe = recipe("laptop", classic=classic, phase=phase, **changes)
         settings = device_settings()
         with device_scope(settings):
-            self.network = build(config, self.recipe, self.data)
+            self.network = Classification(config, self.data).build(self.recipe)
             optimizer = self.recipe.make_optimizer(10_000)
             self.model = compiled(
                 self.network, len(self.data.classes), self.recipe, optimizer, settings
