@@ -10,7 +10,7 @@ from common.errors import ConfigError, unknown
 from common.paths import expand, repository_root
 
 PROFILES = ("smoke", "laptop", "full")
-BACKENDS = ("tensorflow", "jax")
+BACKENDS = ("tensorflow", "jax", "torch")
 _CHOICES = {"COURSE_PROFILE": PROFILES, "KERAS_BACKEND": BACKENDS}
 
 

@@ -1,7 +1,7 @@
 """The one file that knows which backend runs: devices, precision, compilation, distribution.
 
-`import tensorflow` and `import jax` stand inside functions here and nowhere else, so that every
-other module works on either backend, and with the other one not installed.
+`import tensorflow`, `import jax` and `import torch` stand inside functions here and nowhere else, so
+that every other module works on any backend, and with the others not installed.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ class DeviceSettings:
     """What a training runs on and how; made by `device_settings`.
 
     Attributes:
-        backend: "tensorflow" or "jax".
+        backend: "tensorflow", "jax" or "torch".
         device: "cpu", "gpu" or "tpu".
         devices: names of the devices that share each batch; one unless "all" was asked for.
         precision: Keras dtype policy of the models, one of `PRECISIONS`.
@@ -57,7 +57,8 @@ def device_settings(
     - TPU, and NVIDIA GPUs of compute capability 8.0 and above (A100, RTX 30): bfloat16, XLA.
     - Older NVIDIA GPUs (T4, V100), which have no units for bfloat16: float16, XLA. Keras scales
       the loss, or small gradients would vanish.
-    - Apple's Metal: float32, no XLA.
+    - Apple's Metal (MPS): float32, no XLA.
+    - PyTorch computes step by step, on one device: no XLA; float32 on every CPU.
 
     Args:
         precision: One of `PRECISIONS`, or `None` to choose.
@@ -65,7 +66,8 @@ def device_settings(
         devices: "one", or "all" local devices, each taking its share of every batch.
 
     Raises:
-        ConfigError: for an unknown precision or value of `devices`.
+        ConfigError: for an unknown precision or value of `devices`, or what PyTorch cannot do:
+            XLA, and more than one device.
     """
     if precision is not None and precision not in PRECISIONS:
         raise ConfigError(f"precision={precision!r} is unknown. Choose one of {PRECISIONS}.")
@@ -83,14 +85,34 @@ def device_settings(
             precision = "mixed_float16"
     if backend == "jax":
         jit_compile = True
+    elif backend == "torch":
+        if jit_compile:
+            raise ConfigError(_NOT_ON_TORCH.format("jit_compile=True", "XLA", "jit_compile=None"))
+        if devices == "all" and len(names) > 1:
+            raise ConfigError(
+                _NOT_ON_TORCH.format("devices='all'", "several devices", "devices='one'")
+            )
+        jit_compile = False
     elif jit_compile is None:
         jit_compile = device != "cpu" and not metal
     used = tuple(names) if devices == "all" else tuple(names[:1])
     return DeviceSettings(backend, device, used, precision, jit_compile)
 
 
+_NOT_ON_TORCH = (
+    "{}: Keras on PyTorch has no {}. Choose {}, or KERAS_BACKEND=tensorflow or jax before Python "
+    "starts."
+)
+
+
 def local_devices() -> list[str]:
     """Names of this machine's best kind of device, as "gpu:0", "gpu:1" (else "cpu:0", ...)."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        kind = _torch_device().type
+        count = getattr(torch, kind).device_count() if kind in ("cuda", "xpu") else 1
+        return [f"{'cpu' if kind == 'cpu' else 'gpu'}:{i}" for i in range(count)]
     if keras.backend.backend() == "jax":
         import jax
 
@@ -107,6 +129,15 @@ def local_devices() -> list[str]:
 
 def _accelerator() -> tuple[str, tuple[int, ...] | None]:
     """Name of the first GPU, and its compute capability if it is one of NVIDIA's."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        device = _torch_device()
+        if device.type != "cuda":
+            return {"mps": "Apple's Metal"}.get(device.type, device.type), None
+        nvidia = torch.version.cuda is not None  # else AMD's, whose numbers mean something else
+        capability = torch.cuda.get_device_capability(device) if nvidia else None
+        return torch.cuda.get_device_name(device), capability
     if keras.backend.backend() == "jax":
         import jax
 
@@ -118,6 +149,11 @@ def _accelerator() -> tuple[str, tuple[int, ...] | None]:
 
     details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
     return str(details.get("device_name", "")), details.get("compute_capability")
+
+
+def _torch_device():
+    """The `torch.device` that Keras computes on: the best one, or `KERAS_TORCH_DEVICE`."""
+    return keras.ops.zeros(()).device
 
 
 def cpu_has_bfloat16() -> bool:
@@ -184,10 +220,10 @@ def synchronise_batch_norm(model: keras.Model) -> None:
 
 
 def gradient_function(function: Callable) -> Callable:
-    """Compiles a function together with its gradient.
+    """Compiles a function together with its gradient (on PyTorch nothing is compiled).
 
     Args:
-        function: Takes a float tensor and any others, gives `(value, more)`: a scalar and any
+        function: Takes a float32 tensor and any others, gives `(value, more)`: a scalar and any
             tensors.
 
     Returns:
@@ -205,6 +241,16 @@ def gradient_function(function: Callable) -> Callable:
             return value, more, gradient
 
         return value_and_gradient
+    if keras.backend.backend() == "torch":
+        import torch
+
+        def value_and_gradient(first, *others):
+            # A tensor of its own, which no other calculation knows.
+            first = keras.ops.convert_to_tensor(first).detach().clone().requires_grad_()
+            value, more = function(first, *map(keras.ops.convert_to_tensor, others))
+            return value, more, torch.autograd.grad(value, first)[0]
+
+        return value_and_gradient
     import tensorflow as tf
 
     @tf.function(jit_compile=False, autograph=False)
@@ -220,7 +266,8 @@ def gradient_function(function: Callable) -> Callable:
 def compiled_method(function: Callable, variables: list) -> Callable:
     """Compiles a function that reads a model's weights, which may change between calls.
 
-    On JAX the weights are handed over at each call; a plain closure would freeze them.
+    On JAX the weights are handed over at each call; a plain closure would freeze them. On PyTorch
+    nothing is compiled.
 
     Args:
         function: Takes arrays, gives tensors.
@@ -235,6 +282,14 @@ def compiled_method(function: Callable, variables: list) -> Callable:
                 return function(*inputs)
 
         return lambda *inputs: stateless([variable.value for variable in variables], *inputs)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        def without_gradient(*inputs):
+            with torch.no_grad():
+                return function(*map(keras.ops.convert_to_tensor, inputs))
+
+        return without_gradient
     import tensorflow as tf
 
     # Written on `keras.ops`: nothing is to be converted, by way of temporary files.
@@ -289,6 +344,8 @@ def hardware() -> dict:
         import jax
 
         accelerators = [d.device_kind for d in jax.local_devices() if d.platform != "cpu"]
+    elif keras.backend.backend() == "torch":
+        accelerators = [_accelerator()[0] for name in local_devices() if name != "cpu:0"]
     else:
         import tensorflow as tf
 

@@ -270,7 +270,7 @@ def _changed(before: dict, now: dict) -> list[str]:
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     found = {"course": __version__, "python": platform.python_version()}
-    for package in ("keras", "tensorflow", "jax", "numpy"):
+    for package in ("keras", "tensorflow", "jax", "torch", "numpy"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -168,7 +168,7 @@ class Rewarded(keras.Model):
         return ops.sum(ops.where(words != PAD, chosen, 0.0), axis=-1)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        return -ops.mean(y * y_pred)
+        return -ops.mean(ops.multiply(y, y_pred))
 
 
 class Critic:
