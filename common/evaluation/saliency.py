@@ -332,7 +332,7 @@ def _gradient_at(model, layer, images, classes) -> Callable:
                 f"not {len(outputs)} times. Choose another layer."
             )
         # Images do not mix at inference: the gradient of the sum has each image's own.
-        total = ops.sum(ops.cast(logits, "float32") * chosen)
+        total = ops.sum(ops.multiply(ops.cast(logits, "float32"), chosen))
         return total, ops.cast(outputs[0], "float32")
 
     compiled = gradient_function(score)

@@ -94,13 +94,13 @@ def test_receptive_fields_are_what_a_pixel_reaches(config):
     last = model.get_layer(f"stage{config.stages}_block{config.blocks[-1]}")
     features = keras.Model(model.input, last.output)
     images = np.random.default_rng(0).integers(0, 256, (1, size, size, 3)).astype("uint8")
-    before = np.asarray(features(images))
+    before = keras.ops.convert_to_numpy(features(images))
     assert before.shape[1] == table["side"].iloc[-1]
     middle = before.shape[1] // 2
     changed = np.repeat(images, size, axis=0)
     for row in range(size):  # each image has another row of pixels changed
         changed[row, row] = 255 - changed[row, row]
-    after = np.asarray(features(changed))
+    after = keras.ops.convert_to_numpy(features(changed))
     reached = (np.abs(after - before)[:, middle] > 1e-6).any(axis=(1, 2))
     rows = np.flatnonzero(reached)
     # With poolings a maximum may hide the outermost rows.
