@@ -329,12 +329,15 @@ def tensorboard_available() -> bool:
         return False
 
 
-def make_deterministic() -> None:
-    """Makes the same seed give the same numbers, at some cost in speed (TensorFlow only)."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+def seed_unseeded_dropout(seed: int) -> None:
+    """Seeds PyTorch's own generator: Keras draws from it in dropout that was given no seed.
 
-        tf.config.experimental.enable_op_determinism()
+    On the other backends such layers have a state of their own, which is a variable of the model.
+    """
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.manual_seed(seed)
 
 
 def hardware() -> dict:

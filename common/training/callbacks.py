@@ -14,6 +14,7 @@ import pandas as pd
 from common.errors import CourseError, DataError
 from common.files import require_space, write_atomically, write_text
 from common.progress import progress_bar
+from common.training.backend import seed_unseeded_dropout
 from common.training.batches import Batches
 
 
@@ -258,6 +259,7 @@ class SeedEpochs(keras.callbacks.Callback):
             key = np.random.SeedSequence([self.seed, epoch, i]).generate_state(1)[0]
             # 31 bits: some backends keep the state as signed integers.
             state.assign(np.array([key >> 1, 0], "uint32"))
+        seed_unseeded_dropout(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]))
 
 
 class Progress(keras.callbacks.Callback):
