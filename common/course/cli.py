@@ -83,11 +83,15 @@ def _fail(ctx, message: str, code: int) -> None:
     ctx.exit(code)
 
 
+_OUT_OF_MEMORY = ("ResourceExhaustedError", "XlaRuntimeError", "JaxRuntimeError")
+_OUT_OF_MEMORY += ("OutOfMemoryError", "RuntimeError")
+
+
 def _is_out_of_memory(error: Exception) -> bool:
-    """Also in the words of TensorFlow and JAX."""
+    """Also in the words of TensorFlow, JAX and PyTorch."""
     return isinstance(error, MemoryError) or (
-        type(error).__name__ in ("ResourceExhaustedError", "XlaRuntimeError", "JaxRuntimeError")
-        and ("RESOURCE_EXHAUSTED" in str(error) or "OOM" in str(error))
+        type(error).__name__ in _OUT_OF_MEMORY
+        and bool(re.search("RESOURCE_EXHAUSTED|OOM|out of memory|can't allocate", str(error)))
     )
 
 

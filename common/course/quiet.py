@@ -41,13 +41,15 @@ def load_backend() -> list[str]:
         The names of all devices, as "cpu:0".
     """
     if "keras" in sys.modules:
-        import keras
+        from common.training.backend import local_devices
 
-        return keras.distribution.list_devices()
+        return local_devices()
     with quiet():
         import keras
 
-        devices = keras.distribution.list_devices()
+        from common.training.backend import local_devices
+
+        devices = local_devices()
         if keras.backend.backend() == "tensorflow":
             # Data of many shapes are compiled many times.
             logging.getLogger("tensorflow").addFilter(

@@ -136,7 +136,7 @@ def main(arguments: list[str]) -> int:
         "is whole stays; a broken or half-made one is made again.",
     )
     parser.add_argument(
-        "--extras", default="", metavar="A,B", help="jax, gpu, jax-gpu, jupyter, dev"
+        "--extras", default="", metavar="A,B", help="jax, torch, gpu, jax-gpu, jupyter, dev"
     )
     parser.add_argument(
         "--this-python", action="store_true", help="make it again if it is of another Python"

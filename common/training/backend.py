@@ -87,22 +87,20 @@ def device_settings(
         jit_compile = True
     elif backend == "torch":
         if jit_compile:
-            raise ConfigError(_NOT_ON_TORCH.format("jit_compile=True", "XLA", "jit_compile=None"))
+            raise ConfigError(
+                "jit_compile=True: Keras on PyTorch computes without XLA. Leave it out, or compute "
+                "with KERAS_BACKEND=tensorflow or jax."
+            )
         if devices == "all" and len(names) > 1:
             raise ConfigError(
-                _NOT_ON_TORCH.format("devices='all'", "several devices", "devices='one'")
+                "devices='all': Keras on PyTorch computes on one device, and this machine has "
+                f"{len(names)}. Choose devices='one', or KERAS_BACKEND=tensorflow or jax."
             )
         jit_compile = False
     elif jit_compile is None:
         jit_compile = device != "cpu" and not metal
     used = tuple(names) if devices == "all" else tuple(names[:1])
     return DeviceSettings(backend, device, used, precision, jit_compile)
-
-
-_NOT_ON_TORCH = (
-    "{}: Keras on PyTorch has no {}. Choose {}, or KERAS_BACKEND=tensorflow or jax before Python "
-    "starts."
-)
 
 
 def local_devices() -> list[str]:

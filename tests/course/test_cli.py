@@ -102,6 +102,7 @@ RAISED = {
     "permission": (PermissionError(13, "Permission denied", "x"), 1, "x: Permission denied. Allow"),
     "bare": (OSError(), 1, "Error: OSError"),
     "memory": (MemoryError(), 1, "There is not enough memory"),
+    "torch": (RuntimeError("Allocator: can't allocate memory"), 1, "There is not enough memory"),
     "text": (UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates"), 1, "A text cannot be"),
     "interrupt": (KeyboardInterrupt(), 130, "Interrupted: run the same again, it goes on."),
     "pipe": (BrokenPipeError(32, "Broken pipe"), 1, ""),
@@ -149,7 +150,7 @@ def test_errors_of_ours_keep_their_trace(course, monkeypatch):
     ("name", "value", "message"),
     [
         ("COURSE_PROFILE", "huge", "COURSE_PROFILE='huge' is unknown. Choose one of: smoke, "),
-        ("KERAS_BACKEND", "torch", "KERAS_BACKEND='torch' is unknown. Choose one of: tensorflow"),
+        ("KERAS_BACKEND", "theano", "KERAS_BACKEND='theano' is unknown. Choose one of: tensorflow"),
         ("COURSE_DATA", "~nosuchuser/x", "COURSE_DATA '~nosuchuser/x' begins with the home"),
         ("COURSE_OUTPUTS", "~nosuchuser", "COURSE_OUTPUTS '~nosuchuser' begins with the home"),
     ],
@@ -163,11 +164,12 @@ def test_variables_are_checked_before_a_kernel_starts(course, monkeypatch, name,
     assert not (course / "outputs").exists()
 
 
-def test_a_backend_that_is_not_installed(course, monkeypatch):
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_backend_that_is_not_installed(course, monkeypatch, backend):
     monkeypatch.setattr(environment.importlib.util, "find_spec", lambda name: None)
-    result = call("run", "1", "--backend", "jax")
-    assert result.exit_code == 2 and "jax is not installed" in result.stderr
-    assert f'{sys.executable} -m pip install -e ".[jax]"' in result.stderr
+    result = call("run", "1", "--backend", backend)
+    assert result.exit_code == 2 and f"{backend} is not installed" in result.stderr
+    assert f'{sys.executable} -m pip install -e ".[{backend}]"' in result.stderr
 
 
 def test_a_python_without_the_packages(tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import keras
@@ -12,6 +13,7 @@ import pytest
 from small import small_data, small_network
 
 from common.choices import PRECISIONS
+from common.errors import ConfigError
 from common.training import backend
 from common.training.backend import device_scope, device_settings
 from common.training.classification import compiled as compiled_model
@@ -19,6 +21,7 @@ from common.training.classification import fit
 from common.training.recipes import Recipe
 
 HERE = Path(__file__).resolve().parent
+TORCH = keras.backend.backend() == "torch"
 SCRIPT = """
 import json, sys
 if sys.argv[1] == "tensorflow":
@@ -45,6 +48,7 @@ print(json.dumps(losses))
 """
 
 
+@pytest.mark.skipif(TORCH, reason="Keras on PyTorch computes on one device")
 def test_two_devices_give_the_losses_of_one():
     name = keras.backend.backend()
     environment = {
@@ -70,7 +74,7 @@ class Device:
     compute_capability = None
 
 
-def imitate(monkeypatch, name, capability, kind="gpu"):
+def imitate(monkeypatch, name, capability, kind="gpu", count=1):
     if keras.backend.backend() == "jax":
         import jax
 
@@ -81,6 +85,17 @@ def imitate(monkeypatch, name, capability, kind="gpu"):
         monkeypatch.setattr(jax, "default_backend", lambda: platform)
         monkeypatch.setattr(jax, "local_device_count", lambda: 1)
         monkeypatch.setattr(jax, "local_devices", lambda: [device])
+        return
+    if TORCH:
+        import torch
+
+        device = types.SimpleNamespace(type="mps" if name == "METAL" else "cuda")
+        monkeypatch.setattr(backend, "_torch_device", lambda: device)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+        # AMD's numbers look like NVIDIA's and mean something else.
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda d: capability or (7, 0))
+        monkeypatch.setattr(torch.version, "cuda", "12.8" if capability else None)
         return
     import tensorflow as tf
 
@@ -108,17 +123,32 @@ def test_precision_is_what_the_gpu_computes_in(
 ):
     imitate(monkeypatch, name, capability)
     settings = device_settings()
-    jax = keras.backend.backend() == "jax"  # which always compiles
-    assert (settings.precision, settings.jit_compile) == (precision, jit_compile or jax)
+    # JAX always compiles, PyTorch never does.
+    jit_compile = {"jax": True, "torch": False}.get(keras.backend.backend(), jit_compile)
+    assert (settings.precision, settings.jit_compile) == (precision, jit_compile)
     for given in PRECISIONS:
         assert device_settings(precision=given).precision == given
 
 
+@pytest.mark.skipif(TORCH, reason="Keras on PyTorch knows no TPU")
 def test_a_tpu_computes_in_bfloat16(monkeypatch):
     imitate(monkeypatch, "TPU v5", None, "tpu")
     settings = device_settings()
     assert (settings.device, settings.precision) == ("tpu", "mixed_bfloat16")
     assert settings.jit_compile
+
+
+@pytest.mark.skipif(not TORCH, reason="the other backends can")
+def test_what_pytorch_cannot_do_is_refused(monkeypatch):
+    with pytest.raises(ConfigError, match="jit_compile=True: .* without XLA"):
+        device_settings(jit_compile=True)
+    assert not device_settings(jit_compile=False).jit_compile
+    assert device_settings(devices="all").devices == ("cpu:0",)
+    imitate(monkeypatch, "NVIDIA A100", (8, 0), count=2)
+    assert device_settings().devices == ("gpu:0",)
+    with pytest.raises(ConfigError, match="devices='all': .* on one device.* has 2.*'one'"):
+        device_settings(devices="all")
+    assert backend.hardware()["accelerators"] == ["NVIDIA A100"] * 2
 
 
 @pytest.mark.parametrize("flags", ["avx2 avx512f", "avx512f avx512_bf16", "amx_bf16"])
