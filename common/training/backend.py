@@ -1,7 +1,7 @@
 """The one file that knows which backend runs: devices, precision, compilation, distribution.
 
-`import tensorflow`, `import jax` and `import torch` stand inside functions here and nowhere else, so
-that every other module works on any backend, and with the others not installed.
+`import tensorflow`, `import jax` and `import torch` stand inside functions here and nowhere else,
+so that every other module works on any backend, and with the others not installed.
 """
 
 import contextlib

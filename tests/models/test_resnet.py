@@ -238,7 +238,7 @@ def saved(tmp_path_factory):
     return folder, logits
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_saved_models_in_a_fresh_process(backend, saved):
     if not installed(backend):
         pytest.skip(f"{backend} is not installed")

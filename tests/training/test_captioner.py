@@ -1,10 +1,12 @@
 """From data to run folder to captions, on photos of one colour."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +197,7 @@ def test_released_weights_write_the_same_captions(at_home):
     assert (place / "model.weights.h5").stat().st_size < weights + 200_000
 
 
+INSTALLED = [name for name in ("tensorflow", "jax", "torch") if find_spec(name)]
 FRESH = """
 import json, sys
 sys.path[:0] = [{tests!r}]
@@ -207,13 +210,19 @@ print(json.dumps(loaded.captions(images)))
 """
 
 
-def test_same_captions_in_a_fresh_process(at_home):
+@pytest.mark.parametrize("backend", INSTALLED)
+def test_same_captions_in_a_fresh_process_on_each_backend(at_home, backend):
     data, *_ = at_home
     paths = [str(data.path(i)) for i in range(4)]
     script = FRESH.format(tests=str(Path(__file__).parent), paths=paths)
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        cwd=root,
+        env=os.environ | {"KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     here = load_captioner("multi").captions([data.read_image(i) for i in range(4)])
     assert json.loads(done.stdout.splitlines()[-1]) == here
