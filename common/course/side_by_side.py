@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from common.course.environment import environment
+from common.course.environment import backend, environment
 from common.course.kernel import Failure, ending_by_sigterm
 from common.course.lessons import Lesson
 from common.course.quiet import has_nvidia
@@ -117,11 +117,11 @@ def default_jobs(profile: str | None) -> int:
 
 
 def threads(processes: int) -> dict[str, str]:
-    """Variables that divide the processor's cores among so many processes of TensorFlow.
+    """Variables that divide the processor's cores among so many processes of the backend.
 
     Threads of several that wait for each other cost a third of the time of a training.
     """
-    name = "TF_NUM_INTRAOP_THREADS"
+    name = "OMP_NUM_THREADS" if backend() == "torch" else "TF_NUM_INTRAOP_THREADS"
     each = max(1, (os.cpu_count() or 1) // processes)
     return {} if name in os.environ else {name: str(each)}
 

@@ -135,8 +135,12 @@ def test_no_process_stays_when_the_command_is_ended(number, course, tmp_path):
 
 def test_the_cores_are_divided(monkeypatch):
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert side_by_side.threads(2) == {"TF_NUM_INTRAOP_THREADS": "4"}
     assert side_by_side.threads(16) == {"TF_NUM_INTRAOP_THREADS": "1"}
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
     assert side_by_side.threads(2) == {}
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert side_by_side.threads(2) == {"OMP_NUM_THREADS": "4"}
