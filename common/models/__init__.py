@@ -17,27 +17,3 @@ from common.models.captioning import (
 from common.models.resnet import adapt, resnet
 from common.models.resnet_config import PRESETS, ResNetConfig, preset, with_depth
 from common.models.summary import count_macs, model_summary_table, receptive_fields
-
-__all__ = [
-    "DECODERS",
-    "PRESETS",
-    "AttentionLSTMDecoder",
-    "Decoder",
-    "DecoderBlock",
-    "LSTMDecoder",
-    "RNNDecoder",
-    "RecurrentDecoder",
-    "ResNetConfig",
-    "SelfAttentionDecoder",
-    "adapt",
-    "backbone",
-    "beam_search",
-    "count_macs",
-    "decoder",
-    "model_summary_table",
-    "preset",
-    "receptive_fields",
-    "resnet",
-    "sample",
-    "with_depth",
-]

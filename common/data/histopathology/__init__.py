@@ -12,20 +12,3 @@ from common.data.histopathology.cache import patch_facts, read_patches
 from common.data.histopathology.slides import CLASSES, SIZE, pad, slide_image, slide_map
 from common.data.histopathology.source import histopathology_dir, load_histopathology
 from common.data.histopathology.tree import NESTED, PatchList, list_patches, patch_name, tell_padded
-
-__all__ = [
-    "CLASSES",
-    "NESTED",
-    "SIZE",
-    "PatchList",
-    "histopathology_dir",
-    "list_patches",
-    "load_histopathology",
-    "pad",
-    "patch_facts",
-    "patch_name",
-    "read_patches",
-    "slide_image",
-    "slide_map",
-    "tell_padded",
-]

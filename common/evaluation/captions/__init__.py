@@ -18,21 +18,3 @@ from common.evaluation.captions.report import (
     longest_copy,
 )
 from common.evaluation.captions.rouge_meteor import meteor, rouge_l, what_is_missing
-
-__all__ = [
-    "BLEUS",
-    "SMOOTHINGS",
-    "CiderD",
-    "References",
-    "SentenceBleu",
-    "bleu",
-    "caption_intervals",
-    "caption_scores",
-    "cider_d",
-    "compare_captions",
-    "human_scores",
-    "longest_copy",
-    "meteor",
-    "rouge_l",
-    "what_is_missing",
-]

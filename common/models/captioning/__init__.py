@@ -13,20 +13,6 @@ from common.models.captioning.recurrent import (
 )
 from common.models.captioning.transformer import DecoderBlock, SelfAttentionDecoder
 
-__all__ = [
-    "DECODERS",
-    "AttentionLSTMDecoder",
-    "Decoder",
-    "DecoderBlock",
-    "LSTMDecoder",
-    "RNNDecoder",
-    "RecurrentDecoder",
-    "SelfAttentionDecoder",
-    "beam_search",
-    "decoder",
-    "sample",
-]
-
 # The ladder: the name of each rung and how it is made.
 DECODERS = {
     "rnn": RNNDecoder,
