@@ -4,7 +4,6 @@ Their cells run in this process. Nothing is trained, which `tests/training` does
 `fit` leaves a network as it was made, of a few channels.
 """
 
-import importlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,8 @@ import pandas as pd
 import pytest
 
 from common.files import read_json
-from common.training import experiment, finder, recipes
+from common.models import resnet_config
+from common.training import classification, finder, recipes
 from common.training.classification import FitResult
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,10 +90,10 @@ def untrained(tmp_path, monkeypatch):
         rates = np.geomspace(0.01, 1, steps)
         return pd.DataFrame({"learning_rate": rates, "smooth_loss": (rates - 0.1) ** 2})
 
-    presets = importlib.import_module("common.models.resnet").PRESETS
+    presets = resnet_config.PRESETS
     for name in NETWORKS:
         monkeypatch.setitem(presets, name, replace(presets[name], widths=(4,) * 3))
-    monkeypatch.setattr(experiment, "fit", fit)
+    monkeypatch.setattr(classification, "fit", fit)
     monkeypatch.setattr(finder, "learning_rate_range_test", range_test)
     for table in (recipes.RECIPES, recipes.PHASE2_RECIPES):
         monkeypatch.setitem(table, "laptop", replace(table["smoke"], epochs=2))
