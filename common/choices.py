@@ -206,6 +206,7 @@ BASELINES = ("leave_one_out", "greedy", "none")
 REWARDS = ("bleu_4", "cider_d", "mix", "truth")
 SCORES = ("bleu_4", "cider_d", "truth")
 DEVICES = ("one", "all")
+PROFILES = ("smoke", "laptop", "full")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 CHOICES = {

@@ -9,10 +9,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from common.choices import CHOICES, PHASES, check_dataset, check_value, is_own, own_folder, takes
+from common.choices import (
+    CHOICES,
+    PHASES,
+    PROFILES,
+    check_dataset,
+    check_value,
+    is_own,
+    own_folder,
+    takes,
+)
 from common.choices import KINDS as KNOWN_KINDS
 from common.course.checks import check_run
-from common.course.environment import PROFILES
 from common.course.lessons import Lesson
 from common.errors import ConfigError, DataError, did_you_mean, unknown
 from common.training.run_folders import check_run_name

@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Iterator
 
+from common.choices import PROFILES
 from common.errors import ConfigError, unknown
 from common.paths import expand, repository_root
 
-PROFILES = ("smoke", "laptop", "full")
 BACKENDS = ("tensorflow", "jax", "torch")
 _CHOICES = {"COURSE_PROFILE": PROFILES, "KERAS_BACKEND": BACKENDS}
 

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from common.choices import PROFILES
 from common.course.checks import check_run
-from common.course.environment import BACKENDS, PROFILES
+from common.course.environment import BACKENDS
 from common.paths import expand
 
 ProfileName = StrEnum("Profile", PROFILES)

@@ -4,9 +4,8 @@ import os
 from dataclasses import asdict, dataclass, replace
 from typing import Self
 
+from common.choices import PROFILES
 from common.errors import ConfigError
-
-PROFILES = ("smoke", "laptop", "full")
 
 
 @dataclass(frozen=True)
