@@ -160,7 +160,9 @@ def ablation(table: pd.DataFrame, reference: str, metric: str = "val_accuracy") 
     sns.barplot(
         shown, hue="variant", hue_order=order, palette=colours, errorbar=None, alpha=0.55, **style
     )
-    sns.stripplot(shown, color="0.15", size=4, jitter=False, **style)
+    # Not `sns.stripplot`: it draws from NumPy's global random numbers, which are the reader's.
+    rows = shown["variant"].map(order.index)
+    axes.scatter(shown["change"], rows, s=16, color="0.15", linewidths=0, zorder=3)
     axes.axvline(0, color="0.3", linewidth=0.8)
     seeds = table.groupby("variant").size()
     labels = [f"{plain(name, 40)} (n={seeds[name]})" for name in order]
