@@ -58,7 +58,7 @@ def linear(arguments):
 def network(arguments):
     from common.data import load_splits
     from common.evaluation.classification import evaluate
-    from common.models.resnet_config import preset
+    from common.models.resnet import preset
     from common.training.backend import device_settings
     from common.training.classification import Classification
     from common.training.experiment import train as train_network
@@ -109,8 +109,7 @@ def tissue_network(arguments):
     from common.data import load_patches
     from common.data.splits import make_splits
     from common.evaluation.patches import score_network
-    from common.models.resnet import with_pixel_statistics
-    from common.models.resnet_config import preset
+    from common.models.resnet import preset, with_pixel_statistics
     from common.training.backend import device_settings
     from common.training.classification import Classification
     from common.training.experiment import train as train_network

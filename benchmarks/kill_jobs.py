@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def train_images(ready, phase: str, train, validation, **changes) -> None:
-    from common.models.resnet_config import ResNetConfig
+    from common.models.resnet import ResNetConfig
     from common.training.backend import device_settings
     from common.training.classification import Classification
     from common.training.experiment import run_config
@@ -120,7 +120,7 @@ def features(ready, _):
 
 
 def predict(ready, _):
-    import common.training.store  # noqa: F401  (imported before the work begins)
+    import common.training.released  # noqa: F401  (imported before the work begins)
     from common.course.cli import app
     from common.data.histopathology import PatchList
 
@@ -185,7 +185,7 @@ def count_calls(owner, name: str, amount: Callable = lambda *_: 1, seconds: floa
 
 LESSON = """\
 from common.data import load_images
-from common.models.resnet_config import ResNetConfig
+from common.models.resnet import ResNetConfig
 from common.training.backend import device_settings
 from common.training.classification import Classification
 from common.training.experiment import run_config, train

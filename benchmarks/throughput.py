@@ -59,8 +59,7 @@ def child(variant: str, model: str, phase: str) -> None:
         import common  # noqa: F401  before TensorFlow
     import keras
 
-    from common.models.resnet import resnet
-    from common.models.resnet_config import preset
+    from common.models.resnet import preset, resnet
     from common.training.recipes import recipe
 
     if variant == "plain":
@@ -114,10 +113,11 @@ class Ours:
     """The course's training of a network, an epoch per call."""
 
     def __init__(self, model: str, phase: str, size: int):
-        from common.models.resnet_config import preset
+        from common.models.resnet import preset
         from common.training.backend import device_scope, device_settings
         from common.training.batches import ImageBatches
-        from common.training.classification import Classification, compiled
+        from common.training.classification import Classification
+        from common.training.fit import compiled
         from common.training.recipes import recipe
 
         self.data = noise(phase)

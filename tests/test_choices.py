@@ -8,7 +8,7 @@ from common.errors import ConfigError, DataError, did_you_mean
 from common.evaluation import rewards
 from common.layers import embedding
 from common.models import DECODERS, backbones
-from common.models.resnet_config import PRESETS
+from common.models.resnet import PRESETS
 from common.training import backend, caption_task, recipes
 
 LISTS = {

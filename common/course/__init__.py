@@ -4,7 +4,7 @@ What stands where:
 
     cli.py, commands/     the commands: their options, what they print
     checks.py             what a user names, looked at before anything is imported or started
-    lessons.py, arguments.py, kernel.py, runner.py, side_by_side.py, sweep.py, refresh.py
+    lessons.py, kernel.py, runner.py, side_by_side.py, sweep.py, refresh.py
                           notebooks: found, given parameters, run; grids of them; their outputs kept
     evaluate.py, predict.py, predict_images.py, caption.py, parts.py, names.py
                           networks asked about images; what is done kept until all is

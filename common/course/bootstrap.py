@@ -78,7 +78,7 @@ def start() -> None:
         # One's own checkout and environment: said, not done.
         print(f"Missing: {', '.join(missing)}. Install: {sys.executable} -m pip install -e {root}")
     if "keras" not in sys.modules:  # later the names may stand for other things
-        from common.course.arguments import check_variables
+        from common.course.lessons import check_variables
 
         check_variables(vars(sys.modules["__main__"]))
     if "COURSE_JOURNAL" in os.environ:  # the course's own kernel

@@ -30,7 +30,7 @@ def evaluate(data: Path, run: str | None, batch_size: int, figure: Path | None =
     """
     from common.data import load_images
     from common.evaluation import classification
-    from common.training.store import load_model
+    from common.training.released import load_model
 
     images = load_images(f"folder:{data}", "test")
     model, record = load_model(run)
@@ -62,7 +62,7 @@ def release(phase: str, run: str) -> tuple[Path, dict]:
     Raises:
         ConfigError: for an unknown phase or an unfinished run, or outside a repository.
     """
-    from common.training import store
+    from common.training import released, store
 
     phase = phase_name(phase)
     if phase == "phase3_captioning":
@@ -71,17 +71,17 @@ def release(phase: str, run: str) -> tuple[Path, dict]:
 
             return release_scene_backbone()
         return _release_captioner(run)
-    model, record = store.load_model(run, phase)
+    model, record = released.load_model(run, phase)
     if record["phase"] != phase:
         raise ConfigError(f"The run {run!r} is one of {record['phase']}, not of {phase}.")
-    folder = store.released_folder(phase)
-    store.release(model, record, folder)
+    folder = released.released_folder(phase)
+    released.release(model, record, folder)
     if phase == "phase1_cifar":
         from common.data import load_images
         from common.evaluation import classification
 
         test = load_images(record["dataset"], "test")
-        scores = classification.evaluate(store.load_model()[0], test)
+        scores = classification.evaluate(released.load_model()[0], test)
         found = {f"test_{name}": value for name, value in scores.items() if name != "n"}
         record["metrics"] |= found
         record["data"] |= {"n_test": scores["n"]}
@@ -92,10 +92,10 @@ def release(phase: str, run: str) -> tuple[Path, dict]:
 def _release_captioner(run: str) -> tuple[Path, dict]:
     """The same for phase 3: the test metrics are of the file's captions, by the record's way."""
     from common.evaluation.captioners import judge
-    from common.training import store
+    from common.training import released, store
     from common.training.caption_task import caption_task
 
-    folder, record = store.release_captioner(run)
+    folder, record = released.release_captioner(run)
     trained, vocabulary = store.read_captioner(folder)
     backbone = record["backbone"]
     task = caption_task(

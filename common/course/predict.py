@@ -94,7 +94,7 @@ def predict(
         CourseError: if the table cannot be written.
     """
     from common.data.histopathology import CLASSES, SIZE
-    from common.training.store import load_model
+    from common.training.released import load_model
 
     model, record = load_model(run, "phase2_histopathology")
     height, width = model.input_shape[1:3]

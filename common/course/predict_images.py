@@ -96,7 +96,7 @@ def predict_images(
     """
     from scipy.special import softmax
 
-    from common.training.store import load_model
+    from common.training.released import load_model
 
     model, record = load_model(run, "phase1_cifar")
     classes, temperature = tuple(record["classes"]), temperature_of(record)

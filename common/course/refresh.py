@@ -6,12 +6,11 @@ from pathlib import Path
 
 import nbformat
 
-from common.course.arguments import assign_parameters
 from common.course.bootstrap import CELL
 from common.course.environment import environment
 from common.course.html import merged
 from common.course.kernel import Failure
-from common.course.lessons import Lesson, course_root
+from common.course.lessons import Lesson, assign_parameters, course_root
 from common.course.runner import Result, executed_notebook
 from common.course.side_by_side import run_lessons
 from common.errors import CourseError

@@ -12,9 +12,8 @@ from typing import Any
 import pandas as pd
 
 from common.course import kernel
-from common.course.arguments import assign_parameters, lesson_parameters, parse_value
 from common.course.environment import BACKENDS, backend
-from common.course.lessons import Lesson
+from common.course.lessons import Lesson, assign_parameters, lesson_parameters, parse_value
 from common.course.report import mean_and_deviation
 from common.course.sweep_page import sweep_page
 from common.course.tables import to_markdown

@@ -17,7 +17,7 @@ from common.data.splits import leave_one_patient_out
 from common.evaluation.classification import predict
 from common.evaluation.thresholds import best_threshold
 from common.files import check_output, hold, write_atomically
-from common.models.resnet_config import ResNetConfig
+from common.models.resnet import ResNetConfig
 from common.paths import display
 from common.progress import progress_bar
 from common.training import experiment

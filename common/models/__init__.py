@@ -14,6 +14,5 @@ from common.models.captioning import (
     decoder,
     sample,
 )
-from common.models.resnet import adapt, resnet
-from common.models.resnet_config import PRESETS, ResNetConfig, preset, with_depth
+from common.models.resnet import PRESETS, ResNetConfig, adapt, preset, resnet, with_depth
 from common.models.summary import count_macs, model_summary_table, receptive_fields

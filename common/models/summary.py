@@ -4,7 +4,8 @@ import keras
 import pandas as pd
 
 from common.layers import PatchWhitening
-from common.models.resnet_config import BLOCKS, ResNetConfig
+from common.models.resnet import ResNetConfig
+from common.models.resnet.config import BLOCKS
 
 COUNTED = (
     keras.layers.Conv2D,

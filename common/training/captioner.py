@@ -12,8 +12,9 @@ from common.models.captioning import Decoder
 from common.training.caption_task import image_backbone
 from common.training.features import BATCH, Extractor, require_backbone, to_input
 from common.training.generation import Generator
+from common.training.released import released_captioner
 from common.training.run_folders import run_folder
-from common.training.store import read_captioner, read_captioner_record, released_captioner
+from common.training.store import read_captioner, read_captioner_record
 
 
 class Captioner:

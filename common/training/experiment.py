@@ -40,7 +40,7 @@ class Trained:
     """A trained network with its `history` (a row per epoch), `seconds`, and its run, if kept.
 
     Of a run the network is in float32, whatever it was trained in: it answers the same now, when
-    the run is found again, and by `common.training.store.load_model`.
+    the run is found again, and by `common.training.released.load_model`.
     """
 
     network: keras.Model

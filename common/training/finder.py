@@ -5,10 +5,11 @@ import numpy as np
 import pandas as pd
 
 from common.data.images import ImageData
-from common.models.resnet_config import ResNetConfig
+from common.models.resnet import ResNetConfig
 from common.training.backend import DeviceSettings, device_scope
 from common.training.batches import ImageBatches
-from common.training.classification import Classification, compiled
+from common.training.classification import Classification
+from common.training.fit import compiled
 from common.training.recipes import Recipe
 
 

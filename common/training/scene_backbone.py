@@ -13,8 +13,7 @@ from common.data.scene_captions import COLOURS
 from common.data.synthetic_scenes import LABELS, scene_labels, synthetic_scenes
 from common.errors import DataError
 from common.files import read_json
-from common.models.resnet import resnet, with_pixel_statistics
-from common.models.resnet_config import ResNetConfig
+from common.models.resnet import ResNetConfig, resnet, with_pixel_statistics
 from common.training.backend import (
     DeviceSettings,
     device_scope,
@@ -25,6 +24,7 @@ from common.training.backend import (
 )
 from common.training.batches import ImageBatches
 from common.training.callbacks import Progress, SeedEpochs
+from common.training.released import released_folder
 from common.training.runs import check_files, git_revision, read_record, versions
 from common.training.schedules import OneCycle
 from common.training.store import (
@@ -32,7 +32,6 @@ from common.training.store import (
     RESTORE,
     WEIGHTS,
     load_weights,
-    released_folder,
     write_half,
     write_record,
 )

@@ -1,4 +1,4 @@
-"""Trained networks: read from runs and from the repository, and released into it.
+"""Networks in the folders of runs and of released weights: read, described, written.
 
 Whatever precision a network was trained in: it is judged in float32 and released in half precision,
 each time built anew from its record.
@@ -12,35 +12,14 @@ from common.data.vocabulary import Vocabulary
 from common.errors import ConfigError, DataError
 from common.files import read_json, write_atomically, write_json
 from common.models.captioning import Decoder, decoder
-from common.models.resnet import resnet
-from common.models.resnet_config import ResNetConfig
-from common.paths import repository_root
+from common.models.resnet import ResNetConfig, resnet
 from common.training.backend import dtype_policy
 from common.training.generation import build_decoder
-from common.training.run_folders import run_folder
 from common.training.runs import check_files, file_hashes, read_model, read_record
 
 CAPTIONING = "phase3_captioning"
-REWARDED = "rewarded"  # folder of released captioners that were trained by a reward
 WEIGHTS = "model.weights.h5"
 RESTORE = "Restore it: git checkout -- phase*/weights"
-
-
-def load_model(run: str | None = None, phase: str = "phase1_cifar") -> tuple[keras.Model, dict]:
-    """A trained network in float32, and the record of its training.
-
-    Args:
-        run: Name of a finished run under `outputs/runs`, or the path of its folder; `None` for
-            the weights that the repository carries.
-        phase: Whose released weights to take.
-
-    Raises:
-        ConfigError: if there is no such run, or it has not finished.
-        DataError: if its files are damaged.
-    """
-    folder = released_folder(phase) if run is None else run_folder(run)
-    record = read_record(folder)
-    return read_network(folder, None if run else RESTORE), record
 
 
 def read_network(folder: Path, advice: str | None = None) -> keras.Model:
@@ -112,40 +91,6 @@ def load_weights(model: keras.Model, path: Path) -> None:
         raise DataError(f"{path} is missing or damaged: {str(error)[:300]}. {RESTORE}") from error
 
 
-def released_folder(phase: str = "phase1_cifar") -> Path:
-    """Where a phase keeps its released weights.
-
-    Raises:
-        ConfigError: outside a checkout of the repository.
-    """
-    root = repository_root()
-    if root is None:
-        raise ConfigError(
-            "The released weights come with the repository, and `common` is installed outside "
-            "one. Clone the repository and `pip install -e .` there, or name a run."
-        )
-    return root / phase / "weights"
-
-
-def released_record(phase: str = "phase1_cifar") -> dict | None:
-    """The record of a phase's released weights; `None` where there are none."""
-    root = repository_root()
-    folder = None if root is None else root / phase / "weights"
-    return read_record(folder) if folder and (folder / "record.json").exists() else None
-
-
-def release(model: keras.Model, record: dict, folder: Path) -> None:
-    """Writes a network's weights in float16 with its record, which says how to build it.
-
-    Args:
-        model: The network.
-        record: See `build`.
-        folder: Of the released weights.
-    """
-    write_half(model, build(record, folder, "float16"), folder)
-    write_record(record, folder)
-
-
 def write_half(model: keras.Model, half: keras.Model, folder: Path) -> None:
     """Writes a network's weights by way of the same network in float16."""
     half.set_weights(model.get_weights())
@@ -203,29 +148,3 @@ def read_captioner_record(folder: Path) -> dict:
                     "version of the course. Restore the file, or train anew."
                 )
     return record
-
-
-def released_captioner(teacher_forced: bool = False) -> Path:
-    """Where the repository keeps its captioner of photos.
-
-    Args:
-        teacher_forced: The one that has not been trained by a reward yet, whatever there is.
-    """
-    folder = released_folder(CAPTIONING)
-    rewarded = folder / REWARDED
-    return rewarded if rewarded.is_dir() and not teacher_forced else folder
-
-
-def release_captioner(run: str | Path) -> tuple[Path, dict]:
-    """Writes a run's weights in half precision into the repository, with vocabulary and record.
-
-    Returns:
-        The folder, and the record.
-    """
-    source = run_folder(run)
-    record = read_captioner_record(source)
-    network, vocabulary = read_captioner(source)
-    folder = released_folder(CAPTIONING) / (REWARDED if "reward" in record else "")
-    vocabulary.save(folder / "vocabulary.json")
-    release(network, record, folder)
-    return folder, record

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from common import __version__
 from common.course import environment, kernel, lessons, sweep
-from common.course.arguments import parse_grid
 from common.course.cli import app
+from common.course.lessons import parse_grid
 from common.errors import ConfigError, CourseError
 from common.files import read_json, write_json
 

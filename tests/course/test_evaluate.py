@@ -10,9 +10,8 @@ from common.course.evaluate import match_labels
 from common.data.images import ImageData
 from common.errors import DataError
 from common.files import read_json, write_json
-from common.models.resnet import resnet
-from common.models.resnet_config import ResNetConfig
-from common.training import store
+from common.models.resnet import ResNetConfig, resnet
+from common.training import released
 from common.training.runs import Run
 
 
@@ -54,7 +53,7 @@ def test_last_line_is_json(monkeypatch, tmp_path):
         return Brightness(), {"classes": ["dark", "bright"]}  # in another order than the data
 
     monkeypatch.setattr("common.data.load_images", load_images)
-    monkeypatch.setattr("common.training.store.load_model", load_model)
+    monkeypatch.setattr("common.training.released.load_model", load_model)
     monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
     write_json(tmp_path / "outputs" / "runs" / "r" / "record.json", {})
     for name in ("bright", "dark"):
@@ -73,7 +72,7 @@ def test_last_line_is_json(monkeypatch, tmp_path):
 @pytest.fixture
 def finished_run(monkeypatch, tmp_path):
     """A finished run of an untrained network, in a repository of the test's own."""
-    monkeypatch.setattr("common.training.store.repository_root", lambda: tmp_path)
+    monkeypatch.setattr("common.training.released.repository_root", lambda: tmp_path)
     monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
     network = ResNetConfig(blocks=(1,), widths=(8,))
     classes = [f"class{i}" for i in range(10)]
@@ -98,7 +97,7 @@ def test_release_writes_the_figures_of_the_written_file(finished_run, monkeypatc
     result = CliRunner().invoke(app, ["release", "phase1", "--run", "first"])
     assert result.exit_code == 0, result.output
     record = read_json(tmp_path / "phase1_cifar" / "weights" / "record.json")
-    model, _ = store.load_model()
+    model, _ = released.load_model()
     right = model.predict_on_batch(test.images).argmax(axis=1) == test.labels
     assert record["metrics"]["test_accuracy"] == pytest.approx(right.mean())
     assert record["metrics"]["test_accuracy"] < 1  # not the figure of the run
@@ -123,7 +122,7 @@ def test_a_run_is_released_for_its_own_phase(finished_run, tmp_path):
 
 def test_phase_2_is_released_with_the_figures_of_its_run(monkeypatch, tmp_path):
     """Those of the patients left out: nobody is left to score the weights themselves on."""
-    monkeypatch.setattr("common.training.store.repository_root", lambda: tmp_path)
+    monkeypatch.setattr("common.training.released.repository_root", lambda: tmp_path)
     monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
     network, classes = ResNetConfig(blocks=(1,), widths=(8,)), ["benign", "malignant"]
     phase = "phase2_histopathology"
@@ -133,7 +132,7 @@ def test_phase_2_is_released_with_the_figures_of_its_run(monkeypatch, tmp_path):
     run.save_record(metrics={"left_out_f1": 0.75}, threshold=0.4, tta="symmetries")
     result = CliRunner().invoke(app, ["release", "phase2", "--run", "tissue"])
     assert result.exit_code == 0, result.output
-    loaded, record = store.load_model(phase=phase)
+    loaded, record = released.load_model(phase=phase)
     assert (record["metrics"], record["threshold"]) == ({"left_out_f1": 0.75}, 0.4)
     for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)

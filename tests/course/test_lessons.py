@@ -4,7 +4,7 @@ import sys
 import pytest
 from small_course import write_notebook
 
-from common.course import arguments, lessons
+from common.course import lessons
 from common.errors import ConfigError, DataError
 
 
@@ -65,7 +65,7 @@ VALUES = {
 
 @pytest.mark.parametrize("text", VALUES)
 def test_values_are_read_as_typed(text):
-    value = arguments.parse_value(text)
+    value = lessons.parse_value(text)
     assert value == VALUES[text] and type(value) is type(VALUES[text])
 
 
@@ -108,51 +108,51 @@ def test_values_are_read_as_typed(text):
 )
 @pytest.mark.filterwarnings("error")
 def test_all_else_is_a_text(text):
-    assert arguments.parse_value(text) == text
+    assert lessons.parse_value(text) == text
 
 
 def test_assignments_are_texts():
-    given = arguments.parse_assignments(["a=3", "b = x=y", "c="])
+    given = lessons.parse_assignments(["a=3", "b = x=y", "c="])
     assert given == {"a": "3", "b": "x=y", "c": ""}
 
 
 def test_grid_splits_at_commas_outside_brackets():
-    grid = arguments.parse_grid(["stages=2, 3", "widths=[16,32],[24,(4,8)]", "r={'a':1,'b':2},mix"])
+    grid = lessons.parse_grid(["stages=2, 3", "widths=[16,32],[24,(4,8)]", "r={'a':1,'b':2},mix"])
     assert grid["stages"] == ["2", "3"] and grid["widths"] == ["[16,32]", "[24,(4,8)]"]
     assert grid["r"] == ["{'a':1,'b':2}", "mix"]
-    assert arguments.parse_grid(["a=b],c,(d"])["a"] == ["b]", "c", "(d"]  # brackets of no pair
+    assert lessons.parse_grid(["a=b],c,(d"])["a"] == ["b]", "c", "(d"]  # brackets of no pair
     with pytest.raises(ConfigError, match="empty value") as caught:
-        arguments.parse_grid(["a=" + "[," * 50_000])
+        lessons.parse_grid(["a=" + "[," * 50_000])
     assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("text", ["stages", "=3", "2x=3"])
 def test_assignment_without_a_name_or_value(text):
     with pytest.raises(ConfigError, match="NAME=VALUE"):
-        arguments.parse_assignments([text])
+        lessons.parse_assignments([text])
 
 
 def test_assignment_given_twice_or_empty():
     with pytest.raises(ConfigError, match="twice"):
-        arguments.parse_assignments(["a=1", "a=2"])
+        lessons.parse_assignments(["a=1", "a=2"])
     with pytest.raises(ConfigError, match="empty value"):
-        arguments.parse_grid(["a=1,,2"])
+        lessons.parse_grid(["a=1,,2"])
 
 
 def test_parameters_go_to_the_lessons_that_take_them(course):
     found = lessons.find_lessons("1")
-    assigned = arguments.assign_parameters(found, {"seed": 1}, {"stages": 2})
+    assigned = lessons.assign_parameters(found, {"seed": 1}, {"stages": 2})
     assert list(assigned.values()) == [{"seed": 1}, {"seed": 1}, {"seed": 1, "stages": 2}]
 
 
 def test_unknown_parameter_names_the_known(course):
     with pytest.raises(ConfigError, match="'stage'.*dataset, profile, seed, run_name, stages"):
-        arguments.assign_parameters(lessons.find_lessons("1"), {}, {"stage": 2})
+        lessons.assign_parameters(lessons.find_lessons("1"), {}, {"stage": 2})
 
 
 def test_parameter_of_another_type(course):
     with pytest.raises(ConfigError, match="stages='many'.*a whole number"):
-        arguments.assign_parameters(lessons.find_lessons("1"), {}, {"stages": "many"})
+        lessons.assign_parameters(lessons.find_lessons("1"), {}, {"stages": "many"})
 
 
 DECLARED = """\
@@ -178,7 +178,7 @@ a = b = 1
 def assign(course, text):
     path = write_notebook(course / "phase3_typed" / "01_typed.ipynb", parameters=DECLARED)
     lesson = lessons.Lesson(path)
-    given = arguments.assign_parameters([lesson], {}, arguments.parse_assignments([text]))[lesson]
+    given = lessons.assign_parameters([lesson], {}, lessons.parse_assignments([text]))[lesson]
     (value,) = given.values()
     return value
 
@@ -251,11 +251,11 @@ def test_a_damaged_notebook_is_named(course, content):
     if content is not None:
         path.write_text(content)
     with pytest.raises(DataError, match="01_typed.ipynb is no readable notebook"):
-        arguments.lesson_parameters(lessons.Lesson(path))
+        lessons.lesson_parameters(lessons.Lesson(path))
 
 
 def test_todays_lessons_declare_their_parameters():
-    found = {str(item): arguments.lesson_parameters(item) for item in lessons.find_lessons()}
+    found = {str(item): lessons.lesson_parameters(item) for item in lessons.find_lessons()}
     for parameters in found.values():
         for name in ("dataset", "profile", "run_name"):
             assert parameters[name].kinds == (str,)
@@ -290,13 +290,13 @@ RIGHT_VARIABLES = {"dataset": "synthetic", "profile": None, "seed": 0, "run_name
 def test_a_notebook_checks_its_parameters(changed, message):
     kinds = {"profile": str, "run_name": str, "epochs": int, "rate": float, "from_run": str}
     variables = RIGHT_VARIABLES | {"__annotations__": kinds, "epochs": None, "rate": 1}
-    arguments.check_variables(variables)
+    lessons.check_variables(variables)
     with pytest.raises((ConfigError, DataError), match=message):
-        arguments.check_variables(variables | changed)
+        lessons.check_variables(variables | changed)
 
 
 def test_variables_of_another_program_are_passed_over():
-    arguments.check_variables({"dataset": "cifar", "seed": "none"})
+    lessons.check_variables({"dataset": "cifar", "seed": "none"})
 
 
 def test_the_first_cell_checks_before_anything_heavy_is_imported():

@@ -48,7 +48,7 @@ def network(monkeypatch):
         assert phase == "phase2_histopathology"
         return model, record
 
-    monkeypatch.setattr("common.training.store.load_model", load_model)
+    monkeypatch.setattr("common.training.released.load_model", load_model)
     return model
 
 
@@ -97,7 +97,7 @@ def test_whose_network_it_is_and_whom_it_has_seen(slides, network, tmp_path, mon
     caplog.clear()
     record = {"classes": CLASSES, "run_name": "r", "threshold": 0.5, "trained_on": ["9", "77"]}
     record["metrics"] = {"left_out_f1": 0.625}
-    monkeypatch.setattr("common.training.store.load_model", lambda *_: (network, record))
+    monkeypatch.setattr("common.training.released.load_model", lambda *_: (network, record))
     for module in ("options", "images"):
         monkeypatch.setattr(f"common.course.commands.{module}.check_run", lambda run, _=None: run)
     result = call(slides, tmp_path / "table.parquet", "--run", "r")
@@ -122,7 +122,7 @@ def test_patches_that_are_smaller_are_told(network, tmp_path, labelled, caplog):
 
 def test_symmetries_are_averaged_where_the_record_says_so(slides, tmp_path, monkeypatch, network):
     record = {"classes": CLASSES, "run_name": "r", "threshold": 0.5, "tta": "symmetries"}
-    monkeypatch.setattr("common.training.store.load_model", lambda *_: (network, record))
+    monkeypatch.setattr("common.training.released.load_model", lambda *_: (network, record))
     assert call(slides, tmp_path / "t.parquet").exit_code == 0
     assert network.seen == 4 * 8
 
@@ -145,7 +145,7 @@ def test_patients_that_are_done_are_kept(slides, network, tmp_path, monkeypatch)
     assert call(slides, output).exit_code != 0
     monkeypatch.undo()
     monkeypatch.setattr(
-        "common.training.store.load_model",
+        "common.training.released.load_model",
         lambda *_: (network, {"classes": CLASSES, "run_name": "first", "threshold": 0.5}),
     )
     network.seen = 0
@@ -316,7 +316,7 @@ def test_a_network_of_another_kind_is_refused(slides, network, tmp_path, monkeyp
 
 def test_a_run_whose_lesson_did_not_end_is_refused(slides, network, tmp_path, monkeypatch):
     record = {"classes": CLASSES, "run_name": "half", "metrics": {}}
-    monkeypatch.setattr("common.training.store.load_model", lambda *_: (network, record))
+    monkeypatch.setattr("common.training.released.load_model", lambda *_: (network, record))
     result = call(slides, tmp_path / "table.parquet")
     assert result.exit_code == 2 and "Run that lesson again" in result.stderr
 

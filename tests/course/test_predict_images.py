@@ -43,7 +43,7 @@ def record():
 @pytest.fixture
 def network(monkeypatch, record):
     model = Colours()
-    monkeypatch.setattr("common.training.store.load_model", lambda run, phase: (model, record))
+    monkeypatch.setattr("common.training.released.load_model", lambda run, phase: (model, record))
     return model
 
 

@@ -9,7 +9,7 @@ from small import small_data
 from common.errors import CourseError, DataError
 from common.evaluation import leave_one_out
 from common.evaluation.leave_one_out import left_out_thresholds, predict_left_out
-from common.models.resnet_config import ResNetConfig
+from common.models.resnet import ResNetConfig
 from common.training import experiment
 from common.training.backend import device_settings
 from common.training.recipes import Recipe

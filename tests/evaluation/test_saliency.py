@@ -10,8 +10,7 @@ from common.errors import ConfigError, DataError
 from common.evaluation import saliency
 from common.evaluation.classification import predict_logits
 from common.layers import PixelScaling, RandomShift
-from common.models.resnet import adapt, resnet
-from common.models.resnet_config import preset
+from common.models.resnet import adapt, preset, resnet
 from common.training.runs import read_model
 
 SIZE = 8

@@ -29,8 +29,8 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from common.course import (
-    arguments,
     compare,
+    lessons,
     overview,
     pages,
     predict,
@@ -39,8 +39,7 @@ from common.course import (
     sweep,
     tables,
 )
-from common.course.arguments import KINDS, assign_parameters, parse_value
-from common.course.lessons import Lesson
+from common.course.lessons import KINDS, Lesson, assign_parameters, parse_value
 from common.course.names import figure_names
 from common.course.parts import kept_parts, load_part, save_part
 
@@ -74,8 +73,8 @@ def test_any_text_is_a_value(text):
 
 @fuzz(100, assignments=st.lists(typed | st.builds("{}={}".format, st.sampled_from("ab"), typed)))
 def test_assignments_of_any_text(assignments):
-    found = told(arguments.parse_assignments, assignments)
-    grid = told(arguments.parse_grid, assignments)
+    found = told(lessons.parse_assignments, assignments)
+    grid = told(lessons.parse_grid, assignments)
     assert grid is None or grid.keys() == found.keys()
     for name, values in (grid or {}).items():
         assert all(values) and "".join(",".join(values).split()) == "".join(found[name].split())
@@ -106,10 +105,10 @@ def _lesson(root, cell):
 @pytest.fixture(scope="module")
 def lesson(tmp_path_factory):
     lesson = _lesson(tmp_path_factory.mktemp("course") / "phase1_cifar", CELL)
-    with patch.object(arguments, "lesson_parameters", cache(arguments.lesson_parameters)):
-        sweep.lesson_parameters = arguments.lesson_parameters
+    with patch.object(lessons, "lesson_parameters", cache(lessons.lesson_parameters)):
+        sweep.lesson_parameters = lessons.lesson_parameters
         yield lesson
-    sweep.lesson_parameters = arguments.lesson_parameters
+    sweep.lesson_parameters = lessons.lesson_parameters
 
 
 names = st.sampled_from(
@@ -122,7 +121,7 @@ def test_parameters_of_any_value(lesson, name, value):
     given = told(assign_parameters, [lesson], {}, {name: value})
     if given is not None:
         found = given[lesson][name]
-        kinds = arguments.lesson_parameters(lesson)[name].kinds
+        kinds = lessons.lesson_parameters(lesson)[name].kinds
         assert found is None or not kinds or type(found) in kinds
         if isinstance(found, str) and isinstance(value, str):
             assert found in (value, parse_value(value))
@@ -131,7 +130,7 @@ def test_parameters_of_any_value(lesson, name, value):
 @fuzz(25, cell=typed | st.builds("{}: {} = {}".format, st.sampled_from("ab"), typed, typed))
 def test_cells_of_parameters_of_any_text(cell):
     with folder() as root:
-        found = told(arguments.lesson_parameters, _lesson(root / "phase1_a", cell))
+        found = told(lessons.lesson_parameters, _lesson(root / "phase1_a", cell))
         assert found is None or all({*p.kinds} <= {*KINDS} for p in found.values())
 
 
@@ -140,9 +139,9 @@ def test_notebooks_of_any_form(content, damage):
     with folder() as root:
         lesson = _lesson(root / "phase1_a", CELL)
         lesson.path.write_bytes(damage(lesson.path.read_bytes()))
-        told(arguments.lesson_parameters, lesson)
+        told(lessons.lesson_parameters, lesson)
         lesson.path.write_text(json.dumps(content))
-        told(arguments.lesson_parameters, lesson)
+        told(lessons.lesson_parameters, lesson)
 
 
 @fuzz(200, a=parameters, b=parameters | st.text("aAåÅ\u212b\uf900./-_", max_size=3))

@@ -24,7 +24,7 @@ from small import small_network
 from small_photos import tiny_backbone, write_photos
 
 from common.data.vocabulary import Vocabulary
-from common.models.resnet_config import ResNetConfig
+from common.models.resnet import ResNetConfig
 from common.training import store
 from common.training.callbacks import Checkpoint
 from common.training.captioner import load_captioner

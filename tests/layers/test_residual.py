@@ -11,8 +11,7 @@ from common.layers import (
     SingleConvBlock,
     SqueezeExcitation,
 )
-from common.models.resnet import resnet
-from common.models.resnet_config import ResNetConfig
+from common.models.resnet import ResNetConfig, resnet
 
 # As if batch normalisation were absent: moving mean 0, variance 1, offset 0, scale 1.
 NO_NORM = {"norm_epsilon": 1e-12}

@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 
 from common.files import read_json
-from common.models import resnet_config
+from common.models.resnet import config as resnet_config
 from common.training import classification, finder, recipes
-from common.training.classification import FitResult
+from common.training.loop import FitResult
 
 ROOT = Path(__file__).resolve().parents[2]
 # Height and width: tall, a single pixel, wide, large.

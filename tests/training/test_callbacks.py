@@ -15,8 +15,9 @@ from common.errors import CourseError, DataError
 from common.files import own_prefix
 from common.training.backend import device_settings
 from common.training.callbacks import Checkpoint
-from common.training.classification import Classification, fit
+from common.training.classification import Classification
 from common.training.experiment import run_config, train
+from common.training.fit import fit
 from common.training.recipes import Recipe
 from common.training.runs import Run
 
@@ -138,7 +139,7 @@ def test_a_training_that_diverges_is_stopped_and_told(tmp_path):
 
 def test_a_run_that_diverges_is_no_finished_run(tmp_path):
     data = small_data()
-    from common.models.resnet_config import ResNetConfig
+    from common.models.resnet import ResNetConfig
 
     config = ResNetConfig(blocks=(1,), widths=(4,))
     plan = replace(PLAN, learning_rate=1e30, epochs=3)
@@ -160,7 +161,7 @@ sys.path[:0] = [{tests!r}, {root!r}]
 from pathlib import Path
 from small import small_data
 from test_callbacks import *
-from common.models.resnet_config import ResNetConfig
+from common.models.resnet import ResNetConfig
 
 config = ResNetConfig(blocks=(1,), widths=(4,))
 plan = replace(PLAN, epochs=40)

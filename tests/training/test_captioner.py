@@ -18,7 +18,7 @@ from common.errors import ConfigError, DataError
 from common.evaluation.captioners import bleu_4, choose_decoding, judge
 from common.evaluation.rewards import CaptionReward
 from common.training import caption_task as tasks
-from common.training import store
+from common.training import released, store
 from common.training.backend import device_settings
 from common.training.caption_task import caption_task, embedding_identity, embedding_vectors
 from common.training.captioner import load_captioner
@@ -29,9 +29,10 @@ from common.training.recipes import (
     decoder_arguments,
     reward_recipe,
 )
+from common.training.released import release_captioner, released_captioner
 from common.training.runs import Run
 from common.training.self_critical import SelfCritical
-from common.training.store import read_captioner, release_captioner, released_captioner
+from common.training.store import read_captioner
 from common.training.teacher_forcing import TeacherForcing
 
 SMALL = {"width": 16, "dropout": 0.0, "max_length": 8}
@@ -45,7 +46,7 @@ def use_photos(patch, folder):
     data = write_photos(folder, 12)
     patch.setattr(tasks, "load_captions", lambda dataset, split, limit=None: renamed(data, split))
     use_backbone(patch)
-    patch.setattr(store, "released_folder", lambda phase: folder.parent / phase / "weights")
+    patch.setattr(released, "released_folder", lambda phase: folder.parent / phase / "weights")
     return data
 
 

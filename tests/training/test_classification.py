@@ -13,7 +13,7 @@ from common.layers import AreaResize
 from common.training import backend
 from common.training.backend import device_scope, device_settings
 from common.training.batches import BatchTransformed
-from common.training.classification import fit
+from common.training.fit import fit
 from common.training.recipes import Recipe
 
 RECIPE = Recipe(

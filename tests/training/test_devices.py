@@ -16,8 +16,8 @@ from common.choices import PRECISIONS
 from common.errors import ConfigError
 from common.training import backend
 from common.training.backend import device_scope, device_settings
-from common.training.classification import compiled as compiled_model
-from common.training.classification import fit
+from common.training.fit import compiled as compiled_model
+from common.training.fit import fit
 from common.training.recipes import Recipe
 
 HERE = Path(__file__).resolve().parent
@@ -30,7 +30,7 @@ if sys.argv[1] == "tensorflow":
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from small import small_data, small_network
 from common.training.backend import device_scope, device_settings
-from common.training.classification import fit
+from common.training.fit import fit
 from common.training.recipes import Recipe
 losses = {}
 uneven = small_data().subset([*range(0, 64, 2), *range(1, 16, 2)])

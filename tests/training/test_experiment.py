@@ -6,15 +6,14 @@ from small import small_data
 
 from common.errors import ConfigError, DataError
 from common.layers import PatchWhitening, RandomStain, RandomSymmetry
-from common.models.resnet import with_pixel_statistics
-from common.models.resnet_config import ResNetConfig, preset
+from common.models.resnet import ResNetConfig, preset, with_pixel_statistics
 from common.training.backend import device_settings
 from common.training.classification import Classification, own_label, trained_config
 from common.training.experiment import run_config, run_label, train
 from common.training.finder import learning_rate_range_test
 from common.training.recipes import Recipe, ablations, recipe
+from common.training.released import load_model
 from common.training.runs import Run
-from common.training.store import load_model
 
 CONFIG = ResNetConfig(blocks=(1,), widths=(4,))
 PLAN = Recipe(epochs=2, batch_size=16, optimizer="sgd", learning_rate=0.1, momentum=0.9,

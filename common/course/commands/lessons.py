@@ -51,13 +51,13 @@ def run(
     \b
     Exit codes: 0 all ran, 1 a lesson failed, 2 a wrong option, name or parameter.
     """
-    from common.course import arguments, lessons
+    from common.course import lessons
 
     found = lessons.find_lessons(phase, lesson)
     shared = given(dataset=dataset, profile=profile and profile.value, seed=seed)
-    extra = arguments.parse_assignments(param or [])
+    extra = lessons.parse_assignments(param or [])
     with settings(backend, output, kernels=True):
-        assigned = arguments.assign_parameters(found, shared, extra)
+        assigned = lessons.assign_parameters(found, shared, extra)
         check_output(outputs_dir() / "index.html")
 
         from common.course import overview, runner, tables
@@ -125,24 +125,24 @@ def sweep(
     \b
     Exit codes: 0 all trained, 1 a combination failed, 2 a wrong option, name or parameter.
     """
-    from common.course import arguments, lessons
+    from common.course import lessons
 
-    values = arguments.parse_grid([*(grid or []), *(more or [])])
+    values = lessons.parse_grid([*(grid or []), *(more or [])])
     if not values and seeds is None:
         raise ConfigError(
             "There is no grid. Say which values to try, as in --grid stages=2,3,4, or which seeds, "
             "as in --seeds 0,1,2."
         )
     [chosen, *others] = lessons.find_lessons(phase, lesson)
-    if others or "run_name" not in arguments.lesson_parameters(chosen):
+    if others or "run_name" not in lessons.lesson_parameters(chosen):
         raise ConfigError(f"--lesson={lesson} must name one lesson that trains, with a run_name.")
     numbers = [
-        arguments.check_seed(arguments.parse_value(text))
-        for text in arguments.parse_grid([f"seeds={0 if seeds is None else seeds}"])["seeds"]
+        lessons.check_seed(lessons.parse_value(text))
+        for text in lessons.parse_grid([f"seeds={0 if seeds is None else seeds}"])["seeds"]
     ]
-    fixed = arguments.parse_assignments(param or [])
+    fixed = lessons.parse_assignments(param or [])
     fixed |= given(dataset=dataset, profile=profile and profile.value)
-    arguments.check_grid(chosen, values, fixed)
+    lessons.check_grid(chosen, values, fixed)
 
     from common.course import overview, sweep, tables
 
@@ -167,11 +167,11 @@ def refresh(
     Uses a phase's real data where it is unpacked under COURSE_DATA. Also brings the first cell,
     which is the same in all notebooks, up to date.
     """
-    from common.course import arguments, lessons
+    from common.course import lessons
 
     found = lessons.find_lessons(phase, lesson)
     with settings(kernels=True):
-        arguments.assign_parameters(found, given(dataset=dataset), {})
+        lessons.assign_parameters(found, given(dataset=dataset), {})
         from common.course import refresh
 
         failed = refresh.refresh(found, profile.value, dataset)

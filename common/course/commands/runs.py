@@ -50,10 +50,10 @@ def report(
       python -m common.course report --mean --columns run,n,minutes,test_accuracy
       python -m common.course report --compare RUN RUN
     """
-    from common.course import arguments
+    from common.course import lessons
 
-    given = arguments.parse_assignments(where or [])
-    conditions = {name: arguments.parse_value(text) for name, text in given.items()}
+    given = lessons.parse_assignments(where or [])
+    conditions = {name: lessons.parse_value(text) for name, text in given.items()}
     with settings(output=output, keras=False):
         for run in compare or ():
             check_run(run)

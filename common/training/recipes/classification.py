@@ -20,7 +20,7 @@ from common.layers.augmentation import (
     RandomSymmetry,
 )
 from common.layers.batch_transforms import AlternatingFlip, MixUp
-from common.models.resnet_config import CIFAR10_MEAN, CIFAR10_STD
+from common.models.resnet import CIFAR10_MEAN, CIFAR10_STD
 from common.training.losses import FocalLoss, WeightedCrossEntropy, class_weights
 from common.training.optimizers import Muon
 from common.training.recipes.base import BaseRecipe, resolve_profile

@@ -1,4 +1,4 @@
-"""The ResNet family: every network of phases 1 and 2 is a `ResNetConfig` given to `resnet`."""
+"""Builds the network of a `ResNetConfig`."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from common.layers import (
     PooledTransition,
     get_activation,
 )
-from common.models.resnet_config import (
+from common.models.resnet.config import (
     BLOCKS,
     POOLINGS,
     ResNetConfig,

@@ -5,9 +5,8 @@ import pytest
 from small import small_data
 
 from common.errors import ConfigError, DataError
-from common.models.resnet import resnet
-from common.models.resnet_config import ResNetConfig
-from common.training import store
+from common.models.resnet import ResNetConfig, resnet
+from common.training import released
 
 NETWORK = ResNetConfig(blocks=(1, 1), widths=(8, 16))
 RECORD = {"network": NETWORK.to_dict(), "classes": ["a", "b", "c", "d"], "seed": 3}
@@ -15,18 +14,18 @@ RECORD = {"network": NETWORK.to_dict(), "classes": ["a", "b", "c", "d"], "seed":
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    monkeypatch.setattr("common.training.store.repository_root", lambda: tmp_path)
+    monkeypatch.setattr("common.training.released.repository_root", lambda: tmp_path)
     return tmp_path
 
 
 def test_released_weights_give_nearly_the_same_logits(root):
-    assert store.released_record() is None
+    assert released.released_record() is None
     network = resnet(NETWORK, 4)
-    folder = store.released_folder()
+    folder = released.released_folder()
     assert folder == root / "phase1_cifar" / "weights"
-    store.release(network, dict(RECORD), folder)
-    loaded, record = store.load_model()
-    assert record == store.released_record()
+    released.release(network, dict(RECORD), folder)
+    loaded, record = released.load_model()
+    assert record == released.released_record()
     assert record.pop("files").keys() == {"model.weights.h5"}
     assert record == RECORD
     assert {layer.compute_dtype for layer in loaded.layers} == {"float32"}
@@ -36,22 +35,22 @@ def test_released_weights_give_nearly_the_same_logits(root):
 
 
 def test_damaged_weights_are_named(root):
-    folder = store.released_folder()
-    store.release(resnet(NETWORK, 4), dict(RECORD), folder)
+    folder = released.released_folder()
+    released.release(resnet(NETWORK, 4), dict(RECORD), folder)
     weights = folder / "model.weights.h5"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(DataError, match=r"model\.weights\.h5 is missing or damaged"):
-        store.load_model()
+        released.load_model()
     weights.unlink()
     with pytest.raises(DataError, match=r"model\.weights\.h5 is missing or damaged"):
-        store.load_model()
+        released.load_model()
     (folder / "record.json").unlink()
     with pytest.raises(DataError, match=r"record\.json"):
-        store.load_model()
+        released.load_model()
 
 
 def test_outside_of_a_repository(monkeypatch):
-    monkeypatch.setattr("common.training.store.repository_root", lambda: None)
-    assert store.released_record() is None
+    monkeypatch.setattr("common.training.released.repository_root", lambda: None)
+    assert released.released_record() is None
     with pytest.raises(ConfigError, match="Clone the repository"):
-        store.load_model()
+        released.load_model()
