@@ -41,6 +41,7 @@ def refresh(lessons: list[Lesson], profile: str, dataset: str | None) -> list[Fa
     Raises:
         CourseError: if a notebook is too large with its outputs (it is not written then).
     """
+    data_dir()  # a wrong one is told before anything runs
     assigned = {}
     for lesson in lessons:
         notebook = nbformat.read(lesson.path, as_version=4)
