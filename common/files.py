@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psutil
 from filelock import FileLock, Timeout
@@ -57,7 +57,8 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
             with open(temporary, "rb") as source, open(path, "ab") as target:
                 shutil.copyfileobj(source, target)
             return
-        _flush_to_disk(temporary)
+        with open(temporary, "r+b") as file:
+            flush_to_disk(file)
         with suppress(OSError):  # a file system without permissions
             os.chmod(temporary, stat.S_IMODE(path.stat().st_mode))
         os.replace(temporary, path)
@@ -151,15 +152,25 @@ def _new_file(folder: Path, suffix: str) -> Path:
             return path
 
 
-def _flush_to_disk(path: Path) -> None:
-    # Windows only flushes what is open for writing.
-    with open(path, "r+b") as file:
-        try:
-            os.fsync(file.fileno())
-        except OSError as error:
-            # Some file systems cannot flush one file; nothing is lost by that.
-            if error.errno not in (errno.EINVAL, errno.ENOSYS, getattr(errno, "ENOTSUP", -1)):
-                raise
+def flush_to_disk(file: BinaryIO) -> None:
+    """Makes sure that what was written into a file is on the disk.
+
+    Args:
+        file: Open for writing: Windows flushes no others.
+
+    Raises:
+        OSError: if the disk fails.
+    """
+    file.flush()
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        # Some file systems cannot flush one file; nothing is lost by that.
+        if error.errno not in _NO_FLUSH:
+            raise
+
+
+_NO_FLUSH = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", -1))
 
 
 def require_space(folder: Path, n_bytes: int) -> None:

@@ -1,6 +1,5 @@
 """Downloads that survive a cut line, a kill, a wrong mirror, a log-in page, a second process."""
 
-import errno
 import logging
 import math
 import os
@@ -21,7 +20,7 @@ from common.data.archives import IN_BYTES, check_space, extract, hold_until_made
 from common.data.connections import CHUNK, Failed, new_session
 from common.data.downloaded import check_content, remember_hash, web_page
 from common.errors import ConfigError, DataError
-from common.files import check_output, file_hash, os_advice, read_json, write_json
+from common.files import check_output, file_hash, flush_to_disk, os_advice, read_json, write_json
 from common.paths import display
 from common.progress import progress_bar
 
@@ -350,12 +349,7 @@ class _Download:
                     raise Failed(reason, final=True, drop=True)
                 file.write(chunk)
                 bar.update(len(chunk))
-            file.flush()
-            try:
-                os.fsync(file.fileno())
-            except OSError as error:  # some file systems cannot flush one file
-                if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                    raise
+            flush_to_disk(file)
 
     # --- what is kept beside the part ---
 

@@ -31,8 +31,11 @@ class Classification:
     validation: ImageData | None = None
 
     def describe(self, recipe: Recipe) -> dict:
-        """What makes a run of it what it is."""
+        """What makes a run of it what it is, and the patients that train the network."""
+        groups = self.train.groups
+        patients = {} if groups is None else {"trained_on": np.unique(groups).tolist()}
         return {
+            **patients,
             "network": trained_config(self.config, recipe).to_dict(),
             "classes": self.train.classes,
             "data": {
@@ -43,12 +46,7 @@ class Classification:
             },
         }
 
-    def about(self) -> dict:
-        """What records tell beside that: the patients that trained the network."""
-        groups = self.train.groups
-        return {} if groups is None else {"trained_on": np.unique(groups).tolist()}
-
-    def build(self, recipe: Recipe, seed: int = 0, name: str = "resnet") -> keras.Model:
+    def build(self, recipe: Recipe, seed: int = 0) -> keras.Model:
         """The network, untrained: weights from `seed`, with the recipe's augmentation."""
         keras.utils.set_random_seed(seed)
         config = self.config
@@ -56,7 +54,6 @@ class Classification:
             trained_config(config, recipe),
             len(self.train.classes),
             augmentation=recipe.augmentation_layers(seed, config.mean, config.std),
-            name=name,
         )
         images = self.train.images
         # Grouped images stand group by group: the first ones would be those of a few patients.
@@ -64,7 +61,7 @@ class Classification:
         return network
 
     def fit(self, network, recipe, settings, **options) -> FitResult:
-        """See `common.training.classification.fit`."""
+        """See `common.training.fit.fit`."""
         return fit(network, self.train, self.validation, recipe, settings, **options)
 
     def outcome(self, history: pd.DataFrame) -> dict:

@@ -22,9 +22,6 @@ class Objective(Protocol):
     def describe(self, recipe: BaseRecipe) -> dict:
         """What makes a run of it what it is."""
 
-    def about(self) -> dict:
-        """What records tell beside that."""
-
     def build(self, recipe: BaseRecipe, seed: int) -> keras.Model:
         """The network as the training begins."""
 
@@ -71,8 +68,6 @@ def train(
         run: Where the training is kept; `None` keeps nothing.
         progress: Show a progress bar.
     """
-    if run is not None:
-        run.about |= objective.about()
     with run.hold() if run else nullcontext():
         if run is None or not (run.folder / "model.keras").exists():
             with device_scope(settings):

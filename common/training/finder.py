@@ -7,9 +7,8 @@ import pandas as pd
 from common.data.images import ImageData
 from common.models.resnet import ResNetConfig
 from common.training.backend import DeviceSettings, device_scope
-from common.training.batches import ImageBatches
 from common.training.classification import Classification
-from common.training.fit import compiled
+from common.training.fit import compiled, training_batches
 from common.training.recipes import Recipe
 
 
@@ -50,13 +49,7 @@ def learning_rate_range_test(
     Returns:
         A row per step: `learning_rate`, `loss` and `smooth_loss` (exponential mean).
     """
-    batches = ImageBatches(
-        train,
-        recipe.batch_size,
-        seed,
-        drop_remainder=True,
-        balance=recipe.imbalance == "balanced_batches",
-    )
+    batches = training_batches(train, recipe, seed)
     loss = recipe.make_loss(train)
     steps_per_epoch = min(steps, len(batches))
     rise = keras.optimizers.schedules.ExponentialDecay(low, steps, high / low)

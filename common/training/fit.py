@@ -64,13 +64,7 @@ def fit(
             f"The recipe has sizes={recipe.sizes}, but the network cannot shrink images: build it "
             "with ResNetConfig(image_size=...), or choose sizes=()."
         )
-    batches = ImageBatches(
-        train,
-        recipe.batch_size,
-        seed,
-        drop_remainder=True,
-        balance=recipe.imbalance == "balanced_batches",
-    )
+    batches = training_batches(train, recipe, seed)
     scored = ImageBatches(validation, 1000) if validation else None
     optimizer = recipe.make_optimizer(len(batches) * recipe.epochs)
     model = compiled(
@@ -90,16 +84,15 @@ def fit(
         folder=folder,
         tensorboard=tensorboard,
         progress=progress,
-        name=network.name,
+        name=network.name if folder is None else Path(folder).name,
     )
     for first_epoch, end_epoch, size in recipe.phases():
         if supervision.epoch > end_epoch:
             continue
-        batches.start_epoch(max(first_epoch, supervision.epoch))
         for layer in resizing:
             layer.training_size = size
         model.train_function = None  # `model.fit` makes it anew, once all variables are built
-        supervision.fit(batches, scored, end_epoch)
+        supervision.fit(scored, first_epoch, end_epoch)
         if model.stop_training:
             break
         # The end of `model.fit` sets weights to their averages; on JAX both are then one
@@ -107,6 +100,17 @@ def fit(
         for variable in model.optimizer.variables:
             variable.assign(ops.copy(variable))
     return supervision.result()
+
+
+def training_batches(train: ImageData, recipe: Recipe, seed: int) -> ImageBatches:
+    """The batches that a recipe trains on: whole ones, of balanced classes if it says so."""
+    return ImageBatches(
+        train,
+        recipe.batch_size,
+        seed,
+        drop_remainder=True,
+        balance=recipe.imbalance == "balanced_batches",
+    )
 
 
 def compiled(

@@ -77,6 +77,7 @@ class Supervision:
         name: str = "",
     ):
         self.model = model
+        self.batches = batches
         self.epochs = epochs
         self.checkpoint = Checkpoint(folder, monitor)
         self.epoch = self.checkpoint.restore(model)
@@ -94,13 +95,14 @@ class Supervision:
         """Whether there is nothing more to train."""
         return self.epoch >= self.epochs or self.patience.exhausted()
 
-    def fit(self, batches: Batches, validation: Batches | None, end: int | None = None) -> None:
-        """`model.fit` from the first epoch of `batches` up to `end`, by default to the last one."""
+    def fit(self, validation: Batches | None, first: int = 0, end: int | None = None) -> None:
+        """`model.fit` of what is left of the epochs from `first` up to `end`, by default of all."""
+        self.batches.start_epoch(max(first, self.epoch))
         with backend.forget_gradients():
             self.model.fit(
-                batches.for_fit(),
+                self.batches.for_fit(),
                 validation_data=None if validation is None else validation.for_fit(),
-                initial_epoch=batches.epoch,
+                initial_epoch=self.batches.epoch,
                 epochs=end or self.epochs,
                 shuffle=False,  # the batches are shuffled, from the seed
                 verbose=0,

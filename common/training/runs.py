@@ -42,9 +42,10 @@ class Run:
 
     Args:
         name: Letters, digits, `.`, `_`, `-`, `=`, `+`; may contain `/` for a folder of runs.
-        config: What makes this run what it is; plain JSON values. `device` and `source` in it only
-            tell where it was made and where the data lay: they go into the record and are not
-            compared, so that another machine may go on with the run.
+        config: What makes this run what it is; plain JSON values. `device`, `source` and
+            `trained_on` in it only tell where it was made, where the data lay and whose they are:
+            they go into the record and are not compared, so that another machine may go on with
+            the run.
         root: Folder of all runs, by default `outputs/runs`.
 
     Raises:
@@ -251,7 +252,7 @@ def slug(text: str) -> str:
 
 
 # What only tells.
-_TELLING = ("device", "source")
+_TELLING = ("device", "source", "trained_on")
 
 
 def _identity(config: dict) -> dict:

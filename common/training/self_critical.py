@@ -35,7 +35,7 @@ from common.training.generation import DECODING, Generated, Generator, caption_t
 from common.training.loop import FitResult, Supervision, one_training
 from common.training.recipes import RewardRecipe
 from common.training.runs import file_hashes, fingerprint
-from common.training.store import build, read_captioner, read_description
+from common.training.store import read_captioner, read_description
 
 # Captions (lists of words), and the number of the training image that each describes, to rewards.
 Reward = Callable[[Sequence[Sequence[str]], np.ndarray], np.ndarray]
@@ -67,17 +67,13 @@ class SelfCritical:
             "start_weights": fingerprint(file_hashes(self.start)),
         }
 
-    def about(self) -> dict:
-        """What records tell beside that."""
-        return {}
-
     def build(self, recipe: RewardRecipe, seed: int = 0) -> Decoder:
         """The decoder to start from, in the precision of now.
 
         Raises:
             DataError: if vocabulary or features are not those of the run to start from.
         """
-        before, vocabulary = read_captioner(self.start)
+        network, vocabulary = read_captioner(self.start, keras.config.dtype_policy().name)
         if vocabulary.words != self.task.vocabulary.words:
             raise DataError(
                 f"The run in {self.start} has a vocabulary of {len(vocabulary)} words, this task "
@@ -85,11 +81,8 @@ class SelfCritical:
                 "Use the data set and min_count of that run, or train a captioner on this task "
                 "first."
             )
-        described = read_description(self.start)
-        now, then = self.task.backbone, described["backbone"]
+        now, then = self.task.backbone, read_description(self.start)["backbone"]
         require_backbone((now["name"], now["hash"]), (then["name"], then["hash"]))
-        network = build(described, self.start, keras.config.dtype_policy().name)
-        network.set_weights(before.get_weights())
         return network
 
     def fit(self, network, recipe, settings, **options) -> FitResult:

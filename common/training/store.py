@@ -22,19 +22,20 @@ WEIGHTS = "model.weights.h5"
 RESTORE = "Restore it: git checkout -- phase*/weights"
 
 
-def read_network(folder: Path, advice: str | None = None) -> keras.Model:
-    """The network of a run's folder, finished or not, or of released weights, in float32.
+def read_network(folder: Path, advice: str | None = None, policy: str = "float32") -> keras.Model:
+    """The network of a run's folder, finished or not, or of released weights.
 
     Args:
         folder: Where it is.
         advice: What to do about damaged files, by default to train anew.
+        policy: Keras dtype policy.
 
     Raises:
         DataError: if files are missing or damaged, or do not fit together.
     """
     described = read_description(folder)
     check_files(folder, described, advice)
-    network = build(described, folder)
+    network = build(described, folder, policy)
     trained = folder / "model.keras"
     if not trained.exists():
         load_weights(network, folder / WEIGHTS)
@@ -104,13 +105,13 @@ def write_record(record: dict, folder: Path) -> None:
     write_json(folder / "record.json", record)
 
 
-def read_captioner(folder: Path) -> tuple[Decoder, Vocabulary]:
-    """Decoder, in float32, and vocabulary of a run's folder or of released weights.
+def read_captioner(folder: Path, policy: str = "float32") -> tuple[Decoder, Vocabulary]:
+    """Decoder and vocabulary of a run's folder or of released weights; see `read_network`.
 
     Raises:
         DataError: if files are missing or damaged, or do not fit together.
     """
-    network = read_network(folder)
+    network = read_network(folder, policy=policy)
     vocabulary = Vocabulary.load(folder / "vocabulary.json")
     if not isinstance(network, Decoder):
         raise DataError(f"{folder} holds no decoder of captions. Restore the files of one run.")

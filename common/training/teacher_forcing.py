@@ -58,10 +58,6 @@ class TeacherForcing:
             return self.arguments
         return decoder_arguments(self.name, self.task.dataset)
 
-    def about(self) -> dict:
-        """What records tell beside that."""
-        return {}
-
     def build(self, recipe: CaptionRecipe, seed: int = 0) -> Decoder:
         """The decoder, untrained."""
         return self.task.build(self.name, seed, self.vectors, **self._arguments())
@@ -259,6 +255,5 @@ def fit_captioner(
         name=decoder.name,
     )
     if not supervision.finished:
-        batches.start_epoch(supervision.epoch)
-        supervision.fit(batches, scored)
+        supervision.fit(scored)
     return supervision.result()

@@ -81,6 +81,14 @@ def test_a_run_is_judged_in_float32_and_knows_what_it_is_of(tmp_path):
     )
 
 
+def test_a_record_tells_whose_images_trained_the_network(tmp_path):
+    """And which they were is told by their fingerprint: the names are not compared."""
+    data = replace(small_data(), groups=np.repeat(["b", "a"], 32))
+    run = make_run(tmp_path, data=data)
+    train(Classification(CONFIG, data), PLAN, SETTINGS, run=run, progress=False)
+    assert run.record["trained_on"] == ["a", "b"] and "trained_on" not in run.config
+
+
 def test_runs_on_own_data_carry_its_name_and_fingerprint(tmp_path):
     data = small_data()
     assert own_label("cifar10", data) == "cifar10"
