@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from common.data.image_hashes import image_hashes
 from common.data.listing import in_lines
 from common.errors import DataError
 from common.files import (
+    flush_to_disk,
     hold,
     not_written,
 )
@@ -239,7 +239,7 @@ def _extract(data, extractor, kept, mirrored, progress) -> None:
             state["done"] = batch[-1] + 1
             kept.save()
             bar.update(len(batch))
-        os.fsync(file.fileno())
+        flush_to_disk(file)
     kept.save(whole=True)
 
 

@@ -33,7 +33,7 @@ from common.data.histopathology.tree import PatchList
 from common.data.image_files import cut, empty_images, read_parts
 from common.data.images import ImageData
 from common.errors import CourseError
-from common.files import os_advice, require_space, write_atomically
+from common.files import flush_to_disk, os_advice, require_space, write_atomically
 from common.paths import display, expand
 
 logger = logging.getLogger(__name__)
@@ -361,6 +361,5 @@ def _fill(patches: PatchList, chunks: dict[range, str], data: Path) -> np.ndarra
 
         small = _read_all(patches, chunks, kept, put)
         file.truncate(len(patches) * _PATCH_BYTES)
-        file.flush()
-        os.fsync(file.fileno())
+        flush_to_disk(file)
     return small
