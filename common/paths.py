@@ -1,5 +1,6 @@
 """Where things lie: the repository, the data and the outputs."""
 
+import importlib.metadata
 import os
 import re
 import sys
@@ -12,6 +13,27 @@ def repository_root() -> Path | None:
     """The checkout that holds this package, or `None` if the package was installed elsewhere."""
     root = Path(__file__).resolve().parent.parent
     return root if (root / "pyproject.toml").is_file() else None
+
+
+def beside_lessons(phase: str, name: str) -> Path | None:
+    """Where something lies that stands beside a phase's lessons, as `weights` or `results`.
+
+    Args:
+        phase: The phase's folder.
+        name: The folder in it.
+
+    Returns:
+        In the checkout whether it is there or not, else as installed with the course; `None` where
+        it is not installed.
+    """
+    if root := repository_root():
+        return root / phase / name
+    try:
+        installed = importlib.metadata.files("deep-learning-course") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    found = (f.locate() for f in installed if f.parts[-3:-1] == (phase, name))
+    return next((Path(path).resolve().parent for path in found), None)
 
 
 def data_dir() -> Path:

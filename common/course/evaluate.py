@@ -11,7 +11,7 @@ from common.course.checks import check_run
 from common.course.lessons import known_phase, phase_name
 from common.errors import ConfigError, DataError
 from common.files import read_json
-from common.paths import repository_root
+from common.paths import beside_lessons
 from common.training.run_folders import run_folder
 
 SHOWN = 24  # images in the figure
@@ -128,7 +128,7 @@ def check(phase: str, data: Path, run: str | None) -> None:
             f"There is nothing to evaluate for {phase!r}. Choose phase1; `predict phase2` scores "
             "patches."
         )
-    released = (repository_root() or Path()) / "phase1_cifar" / "weights"
+    released = beside_lessons("phase1_cifar", "weights") or Path()
     record = (released if run is None else run_folder(run, "phase1_cifar")) / "record.json"
     check_images(Path(data), ("test",))
     known = read_json(record, dict).get("classes") if record.exists() else None

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 
 from common.errors import ConfigError
-from common.paths import repository_root
+from common.paths import beside_lessons
 from common.training.run_folders import run_folder
 from common.training.runs import read_record
 from common.training.store import (
@@ -43,21 +43,20 @@ def released_folder(phase: str = "phase1_cifar") -> Path:
     """Where a phase keeps its released weights.
 
     Raises:
-        ConfigError: outside a checkout of the repository.
+        ConfigError: where the course is not installed with them.
     """
-    root = repository_root()
-    if root is None:
+    folder = beside_lessons(phase, "weights")
+    if folder is None:
         raise ConfigError(
-            "The released weights come with the repository, and `common` is installed outside "
-            "one. Clone the repository and `pip install -e .` there, or name a run."
+            f"The weights of {phase} are not installed with the course. Install it anew, or name a "
+            "run."
         )
-    return root / phase / "weights"
+    return folder
 
 
 def released_record(phase: str = "phase1_cifar") -> dict | None:
     """The record of a phase's released weights; `None` where there are none."""
-    root = repository_root()
-    folder = None if root is None else root / phase / "weights"
+    folder = beside_lessons(phase, "weights")
     return read_record(folder) if folder and (folder / "record.json").exists() else None
 
 
