@@ -38,6 +38,8 @@ PHASES = {
     "phase3_captioning": CAPTION_DATASETS,
 }
 OWN = "folder:PATH"
+# Comparisons of many trainings: `common.training.studies`.
+STUDIES = {"phase1_cifar": ("degradation", "ablation", "stages_blocks")}
 
 
 def is_own(dataset: str | Path) -> bool:
@@ -188,6 +190,18 @@ def check_patches(folder: Path) -> None:
         from common.data.histopathology import list_patches
 
         list_patches(folder)
+
+
+def check_study(phase: str, name: str) -> None:
+    """Makes sure that a phase has a study of that name.
+
+    Raises:
+        ConfigError: if it has none; says which there are.
+    """
+    if phase not in STUDIES:
+        raise ConfigError(f"{phase} has no studies. There are some of: {', '.join(STUDIES)}.")
+    if name not in STUDIES[phase]:
+        raise unknown(f"{phase} has no study {visible(name)[:80]!r}.", name, STUDIES[phase])
 
 
 # --- parameters of lessons ---

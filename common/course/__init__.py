@@ -8,8 +8,8 @@ What stands where:
                           notebooks: found, given parameters, run; grids of them; their outputs kept
     evaluate.py, predict.py, predict_images.py, caption.py, parts.py, names.py
                           networks asked about images; what is done kept until all is
-    report.py, words.py, tables.py, compare.py
-                          finished runs as tables
+    report.py, words.py, tables.py, compare.py, study.py
+                          finished runs as tables; comparisons of many trainings made
     overview.py, run_page.py, sweep_page.py, html.py, pages.py, charts.py
                           pages under `outputs/`
     bootstrap.py, begin.py, setup.py, testing.py, environment.py, quiet.py

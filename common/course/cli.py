@@ -140,7 +140,7 @@ def main(
 
 
 commands = (lessons.run, lessons.sweep, runs.report, runs.evaluate, images.predict, images.caption)
-for command in (*commands, runs.release, lessons.refresh):
+for command in (*commands, runs.study, runs.release, lessons.refresh):
     app.command()(command)
 
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -7,7 +7,6 @@ from pathlib import Path
 import nbformat
 
 from common.course.bootstrap import CELL
-from common.course.environment import environment
 from common.course.html import merged
 from common.course.kernel import Failure
 from common.course.lessons import Lesson, assign_parameters, course_root
@@ -58,8 +57,7 @@ def refresh(lessons: list[Lesson], profile: str, dataset: str | None) -> list[Fa
             check_size(notebook, lesson)
             save(notebook, lesson.path)
 
-    with environment(COURSE_FIGURE_SCALE="1"):
-        results = run_lessons(assigned, then=keep)
+    results = run_lessons(assigned, then=keep)
     return [result.failure for result in results if result.failure is not None]
 
 

@@ -43,7 +43,7 @@ from common.plots.models import depth_degradation, gradient_norms, stage_costs
 from common.plots.patients import patient_balance, patient_scores, stain_densities
 from common.plots.saliency import randomisation_curves, saliency_overlays
 from common.plots.slides import labelled_slides, probability_maps
-from common.plots.style import mosaic_figure, png, save_figure, use_style
+from common.plots.style import mosaic_figure, png, save_figure, show, use_style
 from common.plots.training import (
     ablation,
     compare_runs,

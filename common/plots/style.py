@@ -174,8 +174,29 @@ def new_figure(
         return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
 
 
-def shown_png(figure: Figure) -> bytes | tuple[bytes, dict[str, int]]:
-    """What a notebook shows: a file, and its size where that is not as many pixels as it has.
+def show(figure: Figure, alt: str, title: str | None = None) -> None:
+    """Shows a figure in a notebook, with what is to be seen in it as a text.
+
+    Args:
+        figure: Of one of the plot functions.
+        alt: The finding, with its numbers, for who cannot see the figure. The notebook keeps it,
+            and the HTML that is made of it.
+        title: The finding in a few words, in place of the figure's title.
+    """
+    from IPython.display import display
+
+    figure.alt = " ".join(alt.split())
+    if title is not None and figure.get_suptitle():
+        figure.suptitle(title)
+    elif title is not None and len(figure.axes) == 1:
+        figure.axes[0].set_title(title)
+    elif title is not None:
+        figure.suptitle(title, fontsize=10, fontweight="bold")
+    display(figure)
+
+
+def shown_png(figure: Figure) -> bytes | tuple[bytes, dict[str, int | str]]:
+    """What a notebook shows: a file; its size where that is not as many pixels as it has; its text.
 
     `COURSE_FIGURE_SCALE=2` gives twice the pixels in each direction: sharp on any screen, in files
     of twice the size. Lessons that are run from the command line have it.
@@ -183,10 +204,11 @@ def shown_png(figure: Figure) -> bytes | tuple[bytes, dict[str, int]]:
     wanted = os.environ.get("COURSE_FIGURE_SCALE") == "2"
     scale = 2 if wanted and max(figure.get_size_inches()) < LARGEST / 2 else 1
     data = png(figure, scale=scale)
-    if scale == 1:
-        return data
-    width, height = Image.open(io.BytesIO(data)).size
-    return data, {"width": width // scale, "height": height // scale}
+    about = {"alt": figure.alt} if hasattr(figure, "alt") else {}
+    if scale > 1:
+        width, height = Image.open(io.BytesIO(data)).size
+        about |= {"width": width // scale, "height": height // scale}
+    return (data, about) if about else data
 
 
 def png(figure: Figure, colours: int = 256, scale: int = 1) -> bytes:

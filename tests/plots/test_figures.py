@@ -360,6 +360,21 @@ def test_figures_can_have_twice_the_pixels(monkeypatch):
     assert told == {"width": twice[0] // 2, "height": twice[1] // 2}
 
 
+def test_a_shown_figure_has_a_text_and_a_title_that_tells(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    plots.show(plots.learning_curves(HISTORY), "Validation ends\n  at 92.7 %.", title="92.7 %")
+    [figure] = shown
+    data, told = figure._repr_png_()
+    assert told == {"alt": "Validation ends at 92.7 %."} and data[:4] == b"\x89PNG"
+    assert figure.get_suptitle() == "92.7 %"
+    plots.show(plots.compare_runs({"a": HISTORY}), "One run.", title="found")
+    texts = [axes.get_title() for axes in shown[1].axes] + [shown[1].get_suptitle()]
+    assert texts.count("found") == 1 and len([text for text in texts if text]) == 1
+    monkeypatch.setenv("COURSE_FIGURE_SCALE", "2")
+    assert figure._repr_png_()[1].keys() == {"alt", "width", "height"}
+
+
 def test_a_run_of_one_epoch_is_seen():
     one = pd.DataFrame({"epoch": [1], "val_accuracy": [0.5]})
     [axes] = plots.compare_runs({"a": one}).axes

@@ -89,6 +89,40 @@ def report(
     say(f"See {index}", err=True)
 
 
+def study(
+    phase: options.Phase,
+    name: Annotated[str, Argument(metavar="NAME", help="Of the comparison.")],
+    dataset: options.Dataset = None,
+    backend: options.Backend = None,
+    keep: Annotated[
+        bool, Option("--keep", help="Keep the table beside the lessons, in the checkout.")
+    ] = False,
+    output: options.Output = None,
+) -> None:
+    """Train all arms of a comparison that a lesson shows, with each seed, in hours.
+
+    Called again, it goes on with what is missing. Studies of phase1: degradation, ablation,
+    stages_blocks.
+
+    \b
+    Example:
+      python -m common.course study phase1 ablation --dataset cifar10
+    """
+    from common.choices import check_dataset, check_study
+    from common.course import lessons
+
+    phase = lessons.known_phase(phase)
+    check_study(phase, name)
+    check_dataset(dataset or "cifar10", [phase])
+    with settings(backend, output):
+        from common.course import tables
+        from common.course.study import table, train_study
+
+        results, path = train_study(phase, name, dataset or "cifar10", keep)
+        say(tables.to_text(table(results)))
+        say(f"\nKept in {path}", err=True)
+
+
 def evaluate(
     phase: options.Phase,
     data: Annotated[
