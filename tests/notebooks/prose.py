@@ -53,4 +53,4 @@ def is_shown(number: str, shown: list[float]) -> bool:
     digits = len(number.partition(".")[2])
     half = 0.5000001 * 10**-digits
     sizes = [abs(x) for x in shown]
-    return any(abs(x - value) <= half for x in sizes + [100 * x for x in sizes if x < 1])
+    return any(abs(x - value) <= half for x in sizes + [100 * x for x in sizes if x <= 1])
