@@ -20,7 +20,7 @@ REPOSITORY = "https://github.com/deep-learning-image-captioning/course"
 CELL = f"""\
 import sys
 
-sys.path.append("..")  # the repository, if this notebook lies in one
+sys.path += ["..", "../.."]  # the repository, if this notebook lies in one
 try:
     from common.course.bootstrap import start
 except ImportError:  # anywhere else, as on Colab

@@ -32,20 +32,30 @@ MAX_SEED = 2**31 - 1
 
 @dataclass(frozen=True)
 class Lesson:
-    """One notebook, as `phase1_cifar/03_training.ipynb`."""
+    """One notebook, as `phase1_cifar/03_training.ipynb`, or its solutions."""
 
     path: Path
 
     @property
+    def is_solution(self) -> bool:
+        return self.path.parent.name == "solutions"
+
+    @property
     def phase(self) -> str:
-        return self.path.parent.name
+        return self.path.parents[1 if self.is_solution else 0].name
 
     @property
     def name(self) -> str:
         return self.path.stem
 
     def __str__(self) -> str:
-        return f"{self.phase}/{self.name}"
+        return "/".join([self.phase, *(["solutions"] if self.is_solution else []), self.name])
+
+    @property
+    def solution(self) -> "Lesson | None":
+        """The answers to its exercises, if there are any."""
+        path = self.path.parent / "solutions" / self.path.name
+        return Lesson(path) if path.is_file() else None
 
 
 def course_root() -> Path:

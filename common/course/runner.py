@@ -91,7 +91,7 @@ def run_lesson(
 
 def executed_notebook(lesson: Lesson) -> Path:
     """Where a lesson is left as it ran."""
-    return outputs_dir() / "notebooks" / lesson.phase / lesson.path.name
+    return outputs_dir() / "notebooks" / f"{lesson}.ipynb"
 
 
 def _sharp() -> dict[str, str]:

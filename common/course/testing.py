@@ -50,7 +50,7 @@ def _commands(step: str) -> list[tuple[list[str], dict[str, str]]]:
     # Networks that the chain has trained are found again.
     variables = {"COURSE_PROFILE": "smoke", "COURSE_OUTPUTS": str(OUTPUTS)}
     return [
-        (["pytest", "-q", *options, *map(str, sorted(phase.glob("*.ipynb")))], variables)
+        (["pytest", "-q", *options, *map(str, sorted(phase.glob("**/0*.ipynb")))], variables)
         for phase in phases
     ]
 

@@ -25,6 +25,15 @@ def test_lesson_by_any_of_its_names(course, lesson):
     assert [str(item) for item in lessons.find_lessons("1", lesson)] == ["phase1_tiny/03_training"]
 
 
+def test_a_lesson_and_its_solutions(course):
+    [lesson] = lessons.find_lessons("1", "3")
+    assert lesson.solution is None
+    write_notebook(lesson.path.parent / "solutions" / lesson.path.name, "1")
+    assert str(lesson.solution) == "phase1_tiny/solutions/03_training"
+    assert (lesson.solution.phase, lesson.solution.name) == (lesson.phase, lesson.name)
+    assert lessons.find_lessons("1", "3") == [lesson]
+
+
 def test_a_lesson_of_every_phase(course):
     assert [item.phase for item in lessons.find_lessons(lesson="1")] == [
         "phase1_tiny",

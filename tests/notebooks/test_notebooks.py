@@ -13,14 +13,23 @@ from common.course.refresh import MAX_BYTES, MAX_FIGURE_BYTES, check_size
 from common.errors import CourseError
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted(ROOT.glob("phase*_*/*.ipynb"))
+LESSONS = sorted(ROOT.glob("phase*_*/*.ipynb"))
+# Their answers; a lesson that has them keeps to more. The other phases' lessons get theirs later.
+SOLUTIONS = sorted(ROOT.glob("phase*_*/solutions/*.ipynb"))
+NOTEBOOKS = [*LESSONS, *SOLUTIONS]
+ANSWERED = [path for path in LESSONS if path.parent / "solutions" / path.name in SOLUTIONS]
 CARDS = sorted(ROOT.glob("phase*_*/MODEL_CARD.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 DOCUMENTS = [*PAGES, *CARDS, *NOTEBOOKS]
 
-each_notebook = pytest.mark.parametrize(
-    "path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.stem}"
-)
+
+def each(paths):
+    return pytest.mark.parametrize(
+        "path", paths, ids=lambda path: path.relative_to(ROOT).with_suffix("").as_posix()
+    )
+
+
+each_notebook, each_answered = each(NOTEBOOKS), each(ANSWERED)
 
 
 def read(path):
@@ -29,6 +38,10 @@ def read(path):
 
 def code(path):
     return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def markdown(path):
+    return "\n\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
 
 
 PATCHES = ["01_eda", "02_model", "03_training", "04_evaluation"]
@@ -52,7 +65,7 @@ CAPTIONS = [
     ],
 )
 def test_there_are_notebooks(phase, lessons):
-    assert [p.stem for p in NOTEBOOKS if p.parent.name == phase] == lessons
+    assert [p.stem for p in LESSONS if p.parent.name == phase] == lessons
 
 
 @each_notebook
@@ -85,10 +98,73 @@ def test_first_cells(path):
     assert "parameters" in code(path)[1 - bootstrap[0]].metadata["tags"]
 
 
-@each_notebook
+@each(LESSONS)
 def test_has_exercises(path):
-    titles = [c.source for c in read(path).cells if c.cell_type == "markdown"]
-    assert any(re.search(r"^## Exercises", text, re.MULTILINE) for text in titles)
+    assert re.search(r"^## Exercises", markdown(path), re.MULTILINE)
+
+
+# --- lessons with solutions ---
+
+
+def exercises(path):
+    """Titles of a lesson's exercises, each like `1. **Title** (easy, 5 minutes)`."""
+    text = markdown(path).split("## Exercises")[1].split("\n## ")[0]
+    found = re.findall(r"^\d+\. (.*)", text, re.MULTILINE)
+    titles = [
+        re.match(r"\*\*([^*]+?)\.?\*\* \((?:easy|medium|hard), \d+ minutes\)", line)
+        for line in found
+    ]
+    assert found and all(titles), f"no title, level and minutes: {found}"
+    return [title[1] for title in titles]
+
+
+@each_answered
+def test_each_exercise_has_a_solution(path):
+    answers = path.parent / "solutions" / path.name
+    assert f"solutions/{path.name}" in links(path)
+    assert f"../{path.name}" in links(answers)
+    told = re.findall(r"^## \d+\. (.*)", markdown(answers), re.MULTILINE)
+    assert told == exercises(path)
+
+
+def tasks(path):
+    """By name, a cell `# YOUR CODE: name` and the cells that test it; and what those printed."""
+    cells = code(path)
+    found = {}
+    for cell in cells:
+        if name := re.match(r"# YOUR CODE: (.+)", cell.source):
+            call = f'exercise("{name[1]}")'
+            tests = [c for c in cells if call in c.source]
+            printed = "".join(o.get("text", "") for c in tests for o in c.outputs)
+            found[name[1]] = cell.source, [c.source for c in tests], printed
+    return found
+
+
+@each_answered
+def test_the_readers_code_is_tested_and_the_solution_passes(path):
+    open_, solved = tasks(path), tasks(path.parent / "solutions" / path.name)
+    assert open_ and open_.keys() <= solved.keys()
+    for name, (stub, tests, printed) in open_.items():
+        answer, same_tests, said = solved[name]
+        assert "NotImplementedError" in stub and "NotImplementedError" not in answer
+        assert tests == same_tests and len(tests) == 1 and "NBVAL_CHECK_OUTPUT" in tests[0], name
+        assert f"{name}: not written yet." in printed and f"{name}: solved." in said
+
+
+@each_answered
+def test_figures_have_texts(path):
+    """What is to be seen in them, kept in the notebook: `plots.show`."""
+    for cell in code(path):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                alt = output.metadata.get("image/png", {}).get("alt", "")
+                assert len(alt) > 30, f"a figure without a text: {cell.source[-200:]}"
+
+
+@each_answered
+def test_some_cells_are_checked(path):
+    checked = [cell for cell in code(path) if "# NBVAL_CHECK_OUTPUT" in cell.source]
+    assert len(checked) >= 3
 
 
 @each_notebook
@@ -118,7 +194,7 @@ def test_check_size_counts_figures():
 def links(path):
     """Targets of Markdown and HTML links and images in a document."""
     if path.suffix == ".ipynb":
-        text = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+        text = markdown(path)
     else:
         text = path.read_text(encoding="utf-8")
     text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)

@@ -162,7 +162,7 @@ def refresh(
     profile: options.ProfileName = options.ProfileName.laptop,
     dataset: options.Dataset = None,
 ) -> None:
-    """Run the lessons and keep their outputs in the notebooks (for authors).
+    """Run the lessons and their solutions, keep the outputs in the notebooks (for authors).
 
     Uses a phase's real data where it is unpacked under COURSE_DATA. Also brings the first cell,
     which is the same in all notebooks, up to date.
@@ -170,10 +170,16 @@ def refresh(
     from common.course import lessons
 
     found = lessons.find_lessons(phase, lesson)
+    solutions = [answers for item in found if (answers := item.solution)]
     with settings(kernels=True):
         lessons.assign_parameters(found, given(dataset=dataset), {})
         from common.course import refresh
 
-        failed = refresh.refresh(found, profile.value, dataset)
+        failed = [
+            failure
+            for part in (found, solutions)
+            if part
+            for failure in refresh.refresh(part, profile.value, dataset)
+        ]
     if failed:
         raise typer.Exit(1)
