@@ -30,6 +30,7 @@ from common.plots.data import (
     resolution_comparison,
 )
 from common.plots.decoders import cost_per_step, ladder_diagram, memory_curves
+from common.plots.diagrams import block_diagram, network_strip
 from common.plots.evaluation import (
     answer_gallery,
     class_scores,

@@ -17,7 +17,7 @@ from PIL import Image
 
 from common import plots
 from common.data.synthetic import synthetic_images
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.evaluation import binary
 from common.evaluation.thresholds import operating_points
 from common.plots.style import new_figure
@@ -358,6 +358,24 @@ def test_figures_can_have_twice_the_pixels(monkeypatch):
     twice = Image.open(io.BytesIO(data)).size
     assert all(abs(a - 2 * b) <= 4 for a, b in zip(twice, once, strict=True))
     assert told == {"width": twice[0] // 2, "height": twice[1] // 2}
+
+
+def test_block_diagrams_have_every_step_and_a_shortcut():
+    figure = plots.block_diagram("plain", "residual", "bottleneck")
+    plain, residual, bottleneck = figure.axes
+    steps = [text.get_text() for text in bottleneck.texts]
+    assert steps.count("conv 1x1") == 2 and steps.count("norm") == 3 and steps[-1] == "y"
+    assert len(plain.lines) == 0 and len(residual.lines) == len(bottleneck.lines) == 1
+    with pytest.raises(ConfigError, match="no diagram of 'dense'. There are: plain, residual"):
+        plots.block_diagram("dense")
+
+
+def test_a_network_strip_is_as_high_as_its_maps():
+    figure = plots.network_strip([("image", 32, 3), ("stage", 8, 64)], "tiny")
+    heights = [patch.get_height() for patch in figure.axes[0].patches if hasattr(patch, "xy")]
+    heights = [height for height in heights if height]
+    assert heights[0] == 4 * heights[1]
+    assert "8 x 8\n64" in [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_a_shown_figure_has_a_text_and_a_title_that_tells(monkeypatch):
