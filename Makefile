@@ -1,5 +1,6 @@
 # Two commands: `make run` and `make test`. Both make the environment .venv, or repair it.
-# Without make, as on Windows: `python -m common.course setup`, `run --profile smoke`, `test`.
+# Without make, as on Windows: `python -m common.course setup`, `run --profile smoke --dataset
+# synthetic`, `test`.
 
 SHELL := /bin/bash
 PY := .venv/bin/python
@@ -36,8 +37,10 @@ setup:
 	$(need_python)
 	@"$(PYTHON)" -m common.course setup $(THIS)
 
+run: export COURSE_DATASET := synthetic
+run: export COURSE_PROFILE := smoke
 run: setup
-	@$(PY) -m common.course run --profile smoke
+	@$(PY) -m common.course run
 
 notebooks: setup
 	$(PY) -m common.course refresh

@@ -15,21 +15,32 @@ from common.paths import data_dir, expand, visible
 
 # --- data sets ---
 
+# What is downloaded of those that are not found under COURSE_DATA.
+DOWNLOADS = {
+    "cifar10": "170 MB",
+    "histopathology": "1.6 GB",
+    "flickr8k": "1.1 GB",
+    "flickr30k": "4.4 GB",
+    "coco": "250 MB of captions, and 160 MB for 1,000 photos",
+}
+DOWNLOADS["coco-karpathy"] = DOWNLOADS["coco"]
+
 DATASETS = {
     "synthetic": "ten shapes drawn by code, no download",
-    "cifar10": "CIFAR-10, found under COURSE_DATA or downloaded there",
+    "cifar10": f"CIFAR-10, found under COURSE_DATA or downloaded there ({DOWNLOADS['cifar10']})",
     "folder:PATH": "images of your own in PATH/train/<class>/ and PATH/test/<class>/",
 }
 PATCH_DATASETS = {
     "synthetic": "slides drawn by code, no download",
-    "histopathology": "the IDC set, found under COURSE_DATA or downloaded there",
+    "histopathology": "the IDC set, found under COURSE_DATA or downloaded there "
+    f"({DOWNLOADS['histopathology']})",
     "folder:PATH": "patches of your own in PATH/<patient>/<0|1>/",
 }
 CAPTION_DATASETS = {
     "synthetic": "scenes of coloured shapes drawn by code, no download",
-    "flickr8k": "Flickr8k, found under COURSE_DATA or downloaded there",
-    "flickr30k": "Flickr30k, the same, from Kaggle",
-    "coco": "40,000 images of MSCOCO, the same; coco:N: so many",
+    "flickr8k": f"Flickr8k, found under COURSE_DATA or downloaded there ({DOWNLOADS['flickr8k']})",
+    "flickr30k": f"Flickr30k, the same, from Kaggle ({DOWNLOADS['flickr30k']})",
+    "coco": f"40,000 images of MSCOCO, the same ({DOWNLOADS['coco']}); coco:N: so many",
     "coco-karpathy": "the same from the parts of Karpathy's split; also with :N",
 }
 PHASES = {
@@ -37,9 +48,37 @@ PHASES = {
     "phase2_histopathology": PATCH_DATASETS,
     "phase3_captioning": CAPTION_DATASETS,
 }
+# The data set of each phase where none is named.
+REAL_DATA = {
+    "phase1_cifar": "cifar10",
+    "phase2_histopathology": "histopathology",
+    "phase3_captioning": "flickr8k",
+}
 OWN = "folder:PATH"
 # Comparisons of many trainings: `common.training.studies`.
 STUDIES = {"phase1_cifar": ("degradation", "ablation", "stages_blocks")}
+
+
+def resolve_dataset(phase: str, dataset: str | Path | None = None) -> str:
+    """The data set to use: the given one, else `COURSE_DATASET`, else the phase's real one.
+
+    Args:
+        phase: One of `PHASES`.
+        dataset: A name, "folder:PATH", or a path.
+
+    Raises:
+        ConfigError, DataError: as `check_dataset`; says if the variable named it.
+    """
+    variable = None if dataset else os.environ.get("COURSE_DATASET")
+    name = str(dataset or variable or REAL_DATA[phase])
+    try:
+        check_dataset(name, [phase])
+    except (ConfigError, DataError) as error:
+        if not variable:
+            raise
+        told = f"COURSE_DATASET={visible(name)[:80]!r}: {error}\nSet another one, or unset it."
+        raise type(error)(told) from error
+    return name
 
 
 def is_own(dataset: str | Path) -> bool:

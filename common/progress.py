@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
+from common.paths import display
+
 
 def progress_bar(items: Iterable | None = None, description: str = "", **options) -> tqdm:
     """A tqdm bar; rarely redrawn where nobody watches.
@@ -18,11 +20,21 @@ def progress_bar(items: Iterable | None = None, description: str = "", **options
         description: Stands before the bar.
         options: Of `tqdm`: total, initial, unit, unit_scale, disable.
     """
-    notebook = type(sys.stdout).__module__.startswith("ipykernel.")
-    stream = sys.stdout if notebook else sys.stderr
+    notebook, stream = _stream()
     if stream is None:  # a program without a console
         return tqdm(items, **{**options, "disable": True})
     watched = stream.isatty()
     seconds = 0.1 if watched else 1 if notebook else 15
     options = {"mininterval": seconds, "maxinterval": max(seconds, 10), **options}
     return tqdm(items, description, file=stream, dynamic_ncols=watched, **options)
+
+
+def tell(text: str) -> None:
+    """Prints a line where the bars are drawn."""
+    print(display(text), file=_stream()[1], flush=True)
+
+
+def _stream():
+    """Whether this is a notebook, and where to draw; `None` in a program without a console."""
+    notebook = type(sys.stdout).__module__.startswith("ipykernel.")
+    return notebook, sys.stdout if notebook else sys.stderr

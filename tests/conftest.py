@@ -24,6 +24,9 @@ def without_gradients(compare):
 
 # Whatever ~/.keras/keras.json says.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# Lessons that name no data set download nothing, whatever the user's own lessons take.
+os.environ["COURSE_DATASET"] = "synthetic"
+os.environ.pop("COURSE_PROFILE", None)
 # On a CPU, XLA takes seconds to optimise each random initialiser: tests need them once. (With
 # TensorFlow, too: some tests start processes with JAX.)
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")

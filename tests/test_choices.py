@@ -1,5 +1,7 @@
 """Tests of common.choices: its lists are those of the code, and wrong names are told."""
 
+from pathlib import Path
+
 import pytest
 
 from common import choices
@@ -141,6 +143,51 @@ def test_the_folder_of_all_data_is_checked(monkeypatch):
 def test_what_looks_right_is_not_read(trees, monkeypatch):
     monkeypatch.setattr(image_folder, "read_image_folder", lambda *_: pytest.fail("read"))
     choices.check_dataset("folder:pets", [ONE])
+
+
+def test_the_data_set_is_the_given_one_else_that_of_the_environment_else_real(trees, monkeypatch):
+    monkeypatch.setenv("COURSE_DATASET", "synthetic")
+    assert choices.resolve_dataset(ONE, "cifar10") == "cifar10"
+    assert choices.resolve_dataset(ONE, Path("pets")) == "pets"
+    assert {choices.resolve_dataset(phase) for phase in choices.PHASES} == {"synthetic"}
+    for unset in (lambda: monkeypatch.setenv("COURSE_DATASET", ""), monkeypatch.undo):
+        unset()
+        monkeypatch.delenv("COURSE_DATASET", raising=False)
+        found = [choices.resolve_dataset(phase) for phase in choices.PHASES]
+        assert found == ["cifar10", "histopathology", "flickr8k"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "variable", "message"),
+    [
+        (
+            ONE,
+            "cifr10",
+            "COURSE_DATASET='cifr10': No data set and no folder is named 'cifr10'. Did",
+        ),
+        (
+            TWO,
+            "cifar10",
+            "COURSE_DATASET='cifar10': 'cifar10' is a data set of phase1_cifar. phase2",
+        ),
+        (THREE, "folder:pets", "No captioned data set is named 'folder:pets'"),
+        (TWO, "folder:pest", "There is no folder 'pest'. Did you mean 'pets'?"),
+    ],
+)
+def test_a_wrong_variable_is_named(trees, monkeypatch, phase, variable, message):
+    monkeypatch.setenv("COURSE_DATASET", variable)
+    with pytest.raises((ConfigError, DataError)) as caught:
+        choices.resolve_dataset(phase)
+    assert message in str(caught.value) and str(caught.value).endswith("or unset it.")
+    with pytest.raises((ConfigError, DataError)) as caught:
+        choices.resolve_dataset(phase, variable)
+    assert message.partition(": ")[2] in str(caught.value)
+    assert "COURSE_DATASET" not in str(caught.value)
+
+
+def test_the_size_of_every_download_is_known():
+    named = {name for sets in choices.PHASES.values() for name in sets}
+    assert choices.DOWNLOADS.keys() == named - {"synthetic", choices.OWN}
 
 
 # --- parameters ---

@@ -3,7 +3,7 @@
 import io
 import sys
 
-from common.progress import progress_bar
+from common.progress import progress_bar, tell
 
 
 class Terminal(io.StringIO):
@@ -41,3 +41,16 @@ def test_seldom_drawn_where_nobody_watches(monkeypatch):
 def test_no_standard_error_at_all(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     assert list(progress_bar(range(3))) == [0, 1, 2]
+
+
+def test_a_line_comes_where_the_bars_are(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    tell("one\x1b")
+    assert (sys.stdout.getvalue(), sys.stderr.getvalue()) == ("", "one\\x1b\n")
+    monkeypatch.setattr(sys, "stdout", kernel_stream())
+    tell("two")
+    assert sys.stdout.getvalue() == "two\n"
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    tell("three")

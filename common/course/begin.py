@@ -1,17 +1,21 @@
 """How a lesson begins."""
 
+from common.choices import resolve_dataset
 from common.plots import use_style
 from common.training.recipes import resolve_profile
 
 
-def begin(profile: str | None) -> str:
-    """Draws figures in the course's style from here on; gives the profile to use.
+def begin(phase: str, dataset: str | None, profile: str | None) -> tuple[str, str]:
+    """Draws figures in the course's style from here on; gives the data set and profile to use.
 
     Args:
+        phase: The lesson's, as "phase1_cifar".
+        dataset: The lesson's; `None` for `COURSE_DATASET`, else the phase's real data.
         profile: The lesson's; `None` for `COURSE_PROFILE`, else "laptop".
 
     Raises:
-        ConfigError: for an unknown profile.
+        ConfigError: for an unknown data set or profile.
+        DataError: if the data set is a folder that the phase cannot read.
     """
     use_style()
-    return resolve_profile(profile)
+    return resolve_dataset(phase, dataset), resolve_profile(profile)

@@ -106,8 +106,8 @@ app = typer.Typer(
 
 \b
 Examples:
-  python -m common.course run                        every lesson on built-in data
-  python -m common.course run phase1 --lesson 03 --dataset cifar10
+  python -m common.course run --profile smoke --dataset synthetic  all lessons, no download
+  python -m common.course run phase1 --lesson 03
   python -m common.course sweep phase1 --grid stages=2,3,4 blocks=1,2,3
   python -m common.course report --markdown
   python -m common.course evaluate phase1 --data my_images

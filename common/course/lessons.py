@@ -18,6 +18,7 @@ from common.choices import (
     check_value,
     is_own,
     own_folder,
+    resolve_dataset,
     takes,
 )
 from common.choices import KINDS as KNOWN_KINDS
@@ -284,7 +285,8 @@ def assign_parameters(
 ) -> dict[Lesson, dict[str, Any]]:
     """What to hand to each lesson.
 
-    A text becomes what the lesson takes there: `2024` is a number of epochs, or a run's name.
+    A text becomes what the lesson takes there: `2024` is a number of epochs, or a run's name. Where
+    no data set is given, the one that `resolve_dataset` tells is: results are kept by it.
 
     Args:
         lessons: The lessons that will run.
@@ -315,6 +317,12 @@ def assign_parameters(
         for lesson in lessons
     }
     _check_known(assigned, taken)
+    datasets = {}
+    for lesson, values in assigned.items():
+        if "dataset" in taken[lesson] and lesson.phase in PHASES and values.get("dataset") is None:
+            if lesson.phase not in datasets:
+                datasets[lesson.phase] = resolve_dataset(lesson.phase)
+            values["dataset"] = datasets[lesson.phase]
     return assigned
 
 
@@ -405,6 +413,8 @@ def check_variables(variables: dict[str, Any]) -> None:
     if variables["profile"] is not None:
         check_profile(variables["profile"])
     check_run(variables.get("from_run"))
+    if variables["dataset"] is None:
+        return  # `begin` knows the phase, and tells
     dataset = str(variables["dataset"])
     if is_own(dataset) or not any(takes(phase, dataset) for phase in PHASES):
         own_folder(dataset, {key: what for sets in PHASES.values() for key, what in sets.items()})

@@ -1,27 +1,26 @@
 """Runs the lessons and keeps their outputs in the notebooks, as they are committed."""
 
 import json
+import logging
 import re
 from pathlib import Path
 
 import nbformat
 
+from common.choices import PHASES, resolve_dataset
 from common.course.bootstrap import CELL
 from common.course.html import merged
 from common.course.kernel import Failure
 from common.course.lessons import Lesson, assign_parameters, course_root
 from common.course.runner import Result, executed_notebook
 from common.course.side_by_side import run_lessons
+from common.data.loading import is_there
 from common.errors import CourseError
 from common.files import write_text
 from common.paths import data_dir, outputs_dir
 
-# Real data of each phase: the name of the data set and of its folder under `COURSE_DATA`.
-REAL_DATA = {
-    "phase1_cifar": "cifar10",
-    "phase2_histopathology": "histopathology",
-    "phase3_captioning": "flickr8k",
-}
+logger = logging.getLogger(__name__)
+
 # Of which no picture may be passed on.
 CLOSED = ("flickr8k", "flickr30k", "coco", "coco-karpathy")
 MAX_BYTES = 1_500_000
@@ -35,18 +34,21 @@ def refresh(lessons: list[Lesson], profile: str, dataset: str | None) -> list[Fa
     are not written down.
 
     Args:
-        dataset: `None` for the real data of the phase where it is unpacked, else `synthetic`.
+        dataset: `None` for `COURSE_DATASET`, else the phase's real data; where they are not under
+            `COURSE_DATA`, `synthetic`, which is told.
 
     Raises:
         CourseError: if a notebook is too large with its outputs (it is not written then).
     """
     data_dir()  # a wrong one is told before anything runs
-    assigned = {}
+    assigned, datasets = {}, {}
     for lesson in lessons:
+        if lesson.phase not in datasets:
+            datasets[lesson.phase] = dataset or _without_download(lesson.phase)
         notebook = nbformat.read(lesson.path, as_version=4)
         set_bootstrap(notebook)
         save(notebook, lesson.path)
-        given = {"profile": profile, "dataset": dataset or default_dataset(lesson.phase)}
+        given = {"profile": profile, "dataset": datasets[lesson.phase]}
         assigned |= assign_parameters([lesson], given, {})
 
     def keep(lesson: Lesson, result: Result) -> None:
@@ -61,10 +63,17 @@ def refresh(lessons: list[Lesson], profile: str, dataset: str | None) -> list[Fa
     return [result.failure for result in results if result.failure is not None]
 
 
-def default_dataset(phase: str) -> str:
-    """The real data set of a phase if it is there, else `synthetic`."""
-    name = REAL_DATA.get(phase)
-    return name if name and (data_dir() / name).is_dir() else "synthetic"
+def _without_download(phase: str) -> str:
+    """The data set of a phase; `synthetic` if it is not on the disk."""
+    dataset = resolve_dataset(phase) if phase in PHASES else "synthetic"
+    if is_there(dataset):
+        return dataset
+    logger.warning(
+        "%s is not in %s: %s gets outputs of the built-in data. Interrupt this, and run a lesson "
+        "of it, which downloads it, to have others.",
+        *(dataset, data_dir(), phase),
+    )
+    return "synthetic"
 
 
 def set_bootstrap(notebook: nbformat.NotebookNode) -> None:

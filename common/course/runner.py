@@ -12,14 +12,15 @@ from typing import Any
 import nbformat
 import pandas as pd
 
-from common.choices import is_own
+from common.choices import CAPTION_DATASETS, DOWNLOADS
 from common.course import kernel
 from common.course.environment import environment
 from common.course.lessons import Lesson
 from common.course.report import headline
+from common.data.loading import is_there
 from common.errors import DataError
 from common.files import JOURNAL, hold, kept_warnings, own_prefix, read_json, write_json
-from common.paths import outputs_dir
+from common.paths import data_dir, outputs_dir
 
 
 @dataclass
@@ -113,12 +114,16 @@ def expectation(assigned: dict[Lesson, dict[str, Any]], profile: str, jobs: int)
         "laptop": "up to an hour each on two CPU cores",
         "full": "meant for a GPU",
     }
-    datasets = {str(p.get("dataset", "synthetic")) for p in assigned.values()}
+    datasets = sorted({str(p.get("dataset", "synthetic")) for p in assigned.values()})
     time, data = times[profile], "nothing is downloaded"
-    if datasets != {"synthetic"}:
+    if datasets != ["synthetic"]:
         time += ", on built-in data"
-        if not all(map(is_own, datasets - {"synthetic"})):
-            data = "data that are not there are downloaded"
+    wanted = [f"{d} ({DOWNLOADS[d.partition(':')[0]]})" for d in datasets if not is_there(d)]
+    if any(d.partition(":")[0] in CAPTION_DATASETS and d != "synthetic" for d in datasets):
+        wanted.append("pretrained weights and word vectors that are absent")
+    if wanted:
+        data = f"to be downloaded, data sets into {data_dir()}: {', '.join(wanted)} (nothing with "
+        data += "--dataset synthetic)"
     return (
         f"{lessons}: {time}; {data}; results go to {outputs_dir()}. "
         "Ctrl-C stops, the same command goes on."

@@ -158,7 +158,8 @@ def _finished(folder: Path, combination: Combination) -> dict | None:
     try:
         result = read_json(path, dict)
         before = combination.made_of | {"backend": BACKENDS[0]}
-        before |= {key: result[key] for key in ("backend", "data") if key in result}
+        # Data without a state were downloaded by the run itself.
+        before |= {key: result[key] for key in ("backend", "data") if result.get(key)}
         before = result["parameters"] | before
         failed = result["failure"] is not None
         row = _row(combination, result)

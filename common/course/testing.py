@@ -17,6 +17,9 @@ from common.course.setup import ROOT, TEST_EXTRAS, SetupError, set_up
 
 # Results of the tests' lessons: beside those of `run`, never among them.
 OUTPUTS = ROOT / "outputs" / "checks"
+# For the lessons: nothing is downloaded.
+VARIABLES = {"COURSE_DATASET": "synthetic", "COURSE_PROFILE": "smoke"}
+VARIABLES["COURSE_OUTPUTS"] = str(OUTPUTS)
 WORKERS = 2  # processes side by side; each imports the backend once
 
 STEPS = {
@@ -44,13 +47,11 @@ def _commands(step: str) -> list[tuple[list[str], dict[str, str]]]:
     phases = sorted(ROOT.glob(f"phase{phase}*"))
     if step == "chain":
         only = [phases[0].name] if phase else []
-        lessons = ["common.course", "run", *only, "--profile", "smoke", "--output", str(OUTPUTS)]
-        return [(lessons, {})]
+        return [(["common.course", "run", *only], VARIABLES)]
     options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=600"]
     # Networks that the chain has trained are found again.
-    variables = {"COURSE_PROFILE": "smoke", "COURSE_OUTPUTS": str(OUTPUTS)}
     return [
-        (["pytest", "-q", *options, *map(str, sorted(phase.glob("**/0*.ipynb")))], variables)
+        (["pytest", "-q", *options, *map(str, sorted(phase.glob("**/0*.ipynb")))], VARIABLES)
         for phase in phases
     ]
 

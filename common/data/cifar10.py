@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from common.choices import DOWNLOADS
 from common.data.checks import check_split
-from common.data.download import download, extract
+from common.data.download import download, downloading, extract
 from common.data.image_folder import read_image_folder
 from common.data.images import ImageData
 from common.errors import ConfigError, DataError
@@ -73,20 +74,31 @@ def load_cifar10(split: str, *, size: int = 32) -> ImageData:
     """
     check_split(split, BATCH_MD5)
     root = data_dir()
-    if batches := _unpacked_in(root):
-        return _read_batches(batches, split, size)
-    archive = root / _ARCHIVE
-    if not archive.is_file():
-        if (root / "cifar10").is_dir():
-            return read_image_folder(
-                root / "cifar10", split, size=size, classes=CLASSES, name="cifar10 (folder)"
-            )
-        keras_home = _keras_home()
-        if keras_home and (batches := _unpacked_in(keras_home / "datasets")):
-            return _read_batches(batches, split, size)
-    # Also checks an archive that is already there.
-    download(URLS, archive, ARCHIVE_SHA256)
+    images, archive = root / "cifar10", root / _ARCHIVE
+    found = find_cifar10()
+    if found == images:
+        name = "cifar10 (folder)"
+        return read_image_folder(images, split, size=size, classes=CLASSES, name=name)
+    if found not in (archive, None):
+        return _read_batches(found, split, size)
+    ways_out = f"Or put images into {images}/train/<class>/ and {images}/test/<class>/."
+    with downloading(f"CIFAR-10 is not in {root}", DOWNLOADS["cifar10"], ways_out, archive):
+        # Also checks an archive that is already there.
+        download(URLS, archive, ARCHIVE_SHA256)
     return _read_batches(extract(archive, root / _UNPACKED) / _BATCHES, split, size)
+
+
+def find_cifar10() -> Path | None:
+    """Its batches, archive or folder of images, as `load_cifar10` looks; `None` if not there."""
+    root = data_dir()
+    if batches := _unpacked_in(root):
+        return batches
+    if (root / _ARCHIVE).is_file():
+        return root / _ARCHIVE
+    if (root / "cifar10").is_dir():
+        return root / "cifar10"
+    keras_home = _keras_home()
+    return _unpacked_in(keras_home / "datasets") if keras_home else None
 
 
 def _keras_home() -> Path | None:

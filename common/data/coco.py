@@ -18,8 +18,8 @@ from common.data.caption_splits import SPLITS
 from common.data.captions import CaptionData
 from common.data.checks import check_count, check_split
 from common.data.connections import new_session
-from common.data.download import download, extract, or_by_hand
-from common.data.karpathy import KARPATHY, is_number, read_karpathy, short
+from common.data.download import download, downloading, extract
+from common.data.karpathy import KARPATHY, KARPATHY_SIZE, is_number, read_karpathy, short
 from common.data.listing import first_file, some
 from common.errors import DataError
 from common.files import check_output, hold, read_json
@@ -31,6 +31,7 @@ PARTS = ("train2017", "val2017")
 # its own; under Amazon's name the same files come over https. Theirs only where that is closed.
 HOSTS = ("https://s3.amazonaws.com/images.cocodataset.org", "http://images.cocodataset.org")
 ANNOTATIONS = "annotations/annotations_trainval2017.zip"
+ANNOTATIONS_SIZE, PHOTO_MB = "250 MB", 0.163  # of a photo, on average
 JSON = "dataset_coco.json"
 TRAIN_IMAGES = 40_000
 _CONNECTIONS = 8
@@ -151,7 +152,8 @@ def _karpathy_pool(folder: Path, split: str, files: Iterable[str]) -> list[str]:
     if path is None:
         archive = folder / KARPATHY.rsplit("/", 1)[-1]
         ways_out = "Put it there, or do without Karpathy's split."
-        with or_by_hand(f"{JSON} is not in {folder}", ways_out):
+        missing = f"{JSON} of COCO is not in {folder}"
+        with downloading(missing, KARPATHY_SIZE, ways_out, archive):
             download([KARPATHY], archive, None)
         path = extract(archive, folder / archive.stem) / JSON
     _, lists, numbers = read_karpathy(path, CaptionReport())
@@ -174,7 +176,8 @@ def _find_annotations(folder: Path, name: str) -> Path:
     path = first_file(places)
     if path is None:
         ways_out = "Put captions_train2017.json and captions_val2017.json into that folder."
-        with or_by_hand(f"{places[0]} does not exist", ways_out):
+        missing = f"{name} of COCO is not in {folder / 'annotations'}"
+        with downloading(missing, ANNOTATIONS_SIZE, ways_out, archive):
             download([f"{host}/{ANNOTATIONS}" for host in HOSTS], archive, None)
             extract(archive, unpacked)
         path = places[1]
@@ -190,7 +193,8 @@ def _fetch(files: Sequence[str], folder: Path, progress: bool) -> None:
     if not _absent(files, folder):
         return
     with hold(folder / ".photos.lock", "downloads photos of COCO"), new_session() as session:
-        absent = _absent(files, folder)
+        if not (absent := _absent(files, folder)):
+            return
         for part in {Path(file).parent for file in absent}:
             check_output(folder / part / "photo.jpg")
 
@@ -198,10 +202,15 @@ def _fetch(files: Sequence[str], folder: Path, progress: bool) -> None:
             urls = [f"{host}/{quote(file)}" for host in HOSTS]
             download(urls, folder / file, None, most_bytes=_LONGEST_PHOTO, session=session)
 
-        missing = f"{len(absent):,} of {len(files):,} images are not in {folder} ({some(absent)})"
+        missing = f"{len(absent):,} of {len(files):,} photos of COCO are not in {folder}"
+        missing += f" ({some(absent)})"
+        size = f"some {len(absent) * PHOTO_MB:,.0f} MB"
         ways_out = "Unpack train2017.zip and val2017.zip there, or run the same again: "
         ways_out += "what has arrived is kept."
-        with or_by_hand(missing, ways_out), ThreadPoolExecutor(_CONNECTIONS) as pool:
+        with (
+            downloading(missing, size, ways_out),
+            ThreadPoolExecutor(_CONNECTIONS) as pool,
+        ):
             try:
                 arriving = pool.map(fetch, absent)
                 what = {"total": len(absent), "unit": " photos", "disable": not progress}

@@ -22,9 +22,9 @@ from common.data.downloaded import check_content, remember_hash, web_page
 from common.errors import ConfigError, DataError
 from common.files import check_output, file_hash, flush_to_disk, os_advice, read_json, write_json
 from common.paths import display
-from common.progress import progress_bar
+from common.progress import progress_bar, tell
 
-__all__ = ["download", "extract", "file_hash", "or_by_hand"]
+__all__ = ["download", "downloading", "extract", "file_hash"]
 
 logger = logging.getLogger(__name__)
 
@@ -103,16 +103,27 @@ def download(
 
 
 @contextmanager
-def or_by_hand(what: str, ways_out: str) -> Iterator[None]:
-    """Adds to the error of a download what is missing, and what a user can do without it.
+def downloading(missing: str, size: str, ways_out: str, *archives: Path) -> Iterator[None]:
+    """Tells how much of a data set is downloaded; adds to an error what to do without it.
+
+    Args:
+        missing: What is not where, as "CIFAR-10 is not in data".
+        size: As "170 MB".
+        ways_out: What a user can do where there is no network.
+        archives: What is downloaded: nothing is told if all of them are there.
 
     Raises:
         DataError: instead of the one that is raised inside.
     """
+    if not archives or not all(map(os.path.isfile, archives)):
+        tell(f'{missing}: downloading {size} (dataset="synthetic" needs no download).')
     try:
         yield
     except DataError as error:
-        raise DataError(f"{what} and could not be downloaded.\n{error}\n{ways_out}") from error
+        raise DataError(
+            f"{missing} and could not be downloaded.\n{error}\n{ways_out}\n"
+            'Or choose dataset="synthetic" (--dataset synthetic): drawn by code, no download.'
+        ) from error
 
 
 # --- one file ---

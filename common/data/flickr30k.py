@@ -7,10 +7,11 @@ and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions"
 import logging
 from pathlib import Path
 
+from common.choices import DOWNLOADS
 from common.data.caption_files import CaptionReport, Lists, read_table, read_tokens
 from common.data.caption_splits import Read, find_images, read_splits, report_split, what_is_there
 from common.data.captions import CaptionData
-from common.data.download import download, extract, or_by_hand
+from common.data.download import download, downloading, extract
 from common.data.kaggle import HOW_TO_AUTHENTICATE, kaggle_auth
 from common.data.karpathy import KARPATHY, read_karpathy
 from common.data.listing import first_file
@@ -53,7 +54,7 @@ def load_flickr30k(split: str, folder: str | Path | None = None) -> CaptionData:
 def read_flickr30k(folder: str | Path | None = None) -> Read:
     """All three splits, and what was left out; see `load_flickr30k`."""
     wanted = f"{' or '.join(IMAGE_FOLDERS[:3])} with {CSV}, {TOKENS} or {JSON}, though the archive"
-    return read_splits("flickr30k", folder, _find, _download, _read, 30, f"{wanted} is")
+    return read_splits("flickr30k", folder, find_flickr30k, _download, _read, 30, f"{wanted} is")
 
 
 def _read(text: Path, folder: Path, report: CaptionReport) -> tuple[Lists, Lists | None]:
@@ -68,7 +69,7 @@ def _read(text: Path, folder: Path, report: CaptionReport) -> tuple[Lists, Lists
     return captions, read_karpathy(path, CaptionReport())[1] if path else lists
 
 
-def _find(folder: Path) -> tuple[Path | None, Path | None]:
+def find_flickr30k(folder: Path) -> tuple[Path | None, Path | None]:
     """The folder of the images and the file of the captions, as far as they are there."""
     # Kaggle's archive has a folder in a folder of the same name, and the table in the outer one.
     places = [
@@ -84,10 +85,12 @@ def _find(folder: Path) -> tuple[Path | None, Path | None]:
 
 def _download(folder: Path) -> None:
     archive = folder / "flickr-image-dataset.zip"
-    with or_by_hand(
+    with downloading(
         f"Flickr30k is not in {folder} ({what_is_there(folder)})",
+        DOWNLOADS["flickr30k"],
         f"Kaggle gives it to those who have an account: {HOW_TO_AUTHENTICATE}. Or put the images "
         f"into {folder / IMAGE_FOLDERS[0]}, and {CSV} or {TOKENS} beside that folder.",
+        archive,
     ):
         download([ARCHIVE], archive, None, auth=kaggle_auth())
     extract(archive, folder / archive.stem)

@@ -6,11 +6,12 @@ Hodosh, Young and Hockenmaier, "Framing Image Description as a Ranking Task" (20
 from collections import Counter
 from pathlib import Path
 
+from common.choices import DOWNLOADS
 from common.data import caption_files, caption_splits
 from common.data.caption_files import CaptionReport, Lists, read_table, read_tokens
 from common.data.caption_splits import SPLITS, find_images, read_splits, report_split, what_is_there
 from common.data.captions import CaptionData
-from common.data.download import download, extract, or_by_hand
+from common.data.download import download, downloading, extract
 from common.data.listing import first_file, some
 from common.errors import DataError
 
@@ -28,7 +29,7 @@ MIRRORS = (
     "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k",
     "https://github.com/Avaneesh40585/Flickr8k-Dataset/releases/download/v1.0",
 )
-ARCHIVES = {"Flickr8k_text.zip": None, "Flickr8k_Dataset.zip": None}
+ARCHIVES = ("Flickr8k_text.zip", "Flickr8k_Dataset.zip")
 
 
 def load_flickr8k(split: str, folder: str | Path | None = None) -> CaptionData:
@@ -59,7 +60,7 @@ def load_flickr8k(split: str, folder: str | Path | None = None) -> CaptionData:
 def read_flickr8k(folder: str | Path | None = None) -> caption_splits.Read:
     """All three splits, and what was left out; see `load_flickr8k`."""
     wanted = f"{' or '.join(IMAGE_FOLDERS[:2])} beside {TOKENS} or {KAGGLE}, though the archives"
-    return read_splits("flickr8k", folder, _find, _download, _read, 8, f"{wanted} are")
+    return read_splits("flickr8k", folder, find_flickr8k, _download, _read, 8, f"{wanted} are")
 
 
 def _read(text: Path, folder: Path, report: CaptionReport) -> tuple[Lists, Lists | None]:
@@ -67,7 +68,7 @@ def _read(text: Path, folder: Path, report: CaptionReport) -> tuple[Lists, Lists
     return captions, _read_lists(text.parent)
 
 
-def _find(folder: Path) -> tuple[Path | None, Path | None]:
+def find_flickr8k(folder: Path) -> tuple[Path | None, Path | None]:
     """The folder of the images and the file of the captions, as far as they are there."""
     images = find_images(folder / name for name in IMAGE_FOLDERS)
     texts = [folder / place / name for name in (TOKENS, KAGGLE) for place in TEXT_FOLDERS]
@@ -75,14 +76,17 @@ def _find(folder: Path) -> tuple[Path | None, Path | None]:
 
 
 def _download(folder: Path) -> None:
-    for name, sha256 in ARCHIVES.items():
-        archive = folder / name
-        with or_by_hand(
-            f"Flickr8k is not in {folder} ({what_is_there(folder)})",
-            f"Put the images into {folder / IMAGE_FOLDERS[0]}, and {TOKENS} with the lists "
-            f"Flickr_8k.*Images.txt (or Kaggle's {KAGGLE}) beside that folder.",
-        ):
-            download([f"{mirror}/{name}" for mirror in MIRRORS], archive, sha256)
+    archives = [folder / name for name in ARCHIVES]
+    with downloading(
+        f"Flickr8k is not in {folder} ({what_is_there(folder)})",
+        DOWNLOADS["flickr8k"],
+        f"Put the images into {folder / IMAGE_FOLDERS[0]}, and {TOKENS} with the lists "
+        f"Flickr_8k.*Images.txt (or Kaggle's {KAGGLE}) beside that folder.",
+        *archives,
+    ):
+        for archive in archives:
+            download([f"{mirror}/{archive.name}" for mirror in MIRRORS], archive, None)
+    for archive in archives:
         extract(archive, folder / archive.stem)
 
 

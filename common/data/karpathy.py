@@ -11,6 +11,7 @@ from common.paths import display
 
 # dataset_flickr8k.json, dataset_flickr30k.json and dataset_coco.json; no checksum is published.
 KARPATHY = "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip"
+KARPATHY_SIZE = "37 MB"
 # COCO's "restval" is the part of its validation images that everyone trains on.
 _SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
 

@@ -7,17 +7,18 @@ import numpy as np
 from common import choices
 from common.data.captions import CaptionData
 from common.data.checks import check_count
-from common.data.cifar10 import load_cifar10
+from common.data.cifar10 import find_cifar10, load_cifar10
 from common.data.coco import TRAIN_IMAGES, load_coco
-from common.data.flickr8k import load_flickr8k
-from common.data.flickr30k import load_flickr30k
-from common.data.histopathology import load_histopathology, read_patches
+from common.data.flickr8k import find_flickr8k, load_flickr8k
+from common.data.flickr30k import find_flickr30k, load_flickr30k
+from common.data.histopathology import find_histopathology, load_histopathology, read_patches
 from common.data.image_folder import read_image_folder
 from common.data.images import ImageData, split_validation
 from common.data.synthetic import synthetic_images
 from common.data.synthetic_scenes import synthetic_scenes
 from common.data.synthetic_slides import PATIENTS, synthetic_slides
 from common.errors import DataError
+from common.paths import data_dir
 
 
 def load_images(
@@ -143,3 +144,24 @@ def load_captions(dataset: str, split: str, limit: int | None = None) -> Caption
     else:
         raise choices.unknown_dataset(dataset, choices.CAPTION_DATASETS)
     return data if limit is None else data.subset(range(min(limit, len(data))))
+
+
+def is_there(dataset: str | Path) -> bool:
+    """Whether a data set can be read without a download, as far as is seen at once.
+
+    Args:
+        dataset: As for `load_images`, `load_patches` or `load_captions`. Of MSCOCO photos may
+            always be missing.
+
+    Raises:
+        DataError: if images lie there that cannot be read.
+    """
+    if dataset == "cifar10":
+        return find_cifar10() is not None
+    if dataset == "histopathology":
+        return find_histopathology() is not None
+    if dataset == "flickr8k":
+        return None not in find_flickr8k(data_dir() / dataset)
+    if dataset == "flickr30k":
+        return None not in find_flickr30k(data_dir() / dataset)
+    return dataset == "synthetic" or choices.is_own(dataset)

@@ -150,6 +150,7 @@ def test_errors_of_ours_keep_their_trace(course, monkeypatch):
     ("name", "value", "message"),
     [
         ("COURSE_PROFILE", "huge", "COURSE_PROFILE='huge' is unknown. Choose one of: smoke, "),
+        ("COURSE_DATASET", "cifr10", "COURSE_DATASET='cifr10': No data set and no folder is named"),
         ("KERAS_BACKEND", "theano", "KERAS_BACKEND='theano' is unknown. Choose one of: tensorflow"),
         ("COURSE_DATA", "~nosuchuser/x", "COURSE_DATA '~nosuchuser/x' begins with the home"),
         ("COURSE_OUTPUTS", "~nosuchuser", "COURSE_OUTPUTS '~nosuchuser' begins with the home"),
@@ -158,6 +159,7 @@ def test_errors_of_ours_keep_their_trace(course, monkeypatch):
 def test_variables_are_checked_before_a_kernel_starts(course, monkeypatch, name, value, message):
     monkeypatch.setattr(kernel, "execute", lambda *_: pytest.fail("started"))
     monkeypatch.setenv(name, value)
+    (course / "phase1_tiny").rename(course / "phase1_cifar")
     for arguments in (["run", "1"], ["sweep", "1", "--grid", "stages=2"], ["refresh", "1"]):
         result = call(*arguments)
         assert result.exit_code == 2 and message in result.stderr
@@ -607,3 +609,11 @@ def test_a_sweep_of_data_that_has_changed_is_told(quick, course):
     (own / "b.png").write_bytes(b"2")
     result = call_sweep(*arguments)
     assert result.exit_code == 2 and "the files of the data set have changed" in result.stderr
+
+
+def test_a_sweep_that_has_downloaded_its_data_goes_on(quick, course, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", str(course))
+    arguments = ["--grid", "stages=2", "--dataset", "cifar10"]
+    assert call_sweep(*arguments).exit_code == 0
+    (course / "cifar10").mkdir()
+    assert call_sweep(*arguments).exit_code == 0

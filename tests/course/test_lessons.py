@@ -154,6 +154,21 @@ def test_parameters_go_to_the_lessons_that_take_them(course):
     assert list(assigned.values()) == [{"seed": 1}, {"seed": 1}, {"seed": 1, "stages": 2}]
 
 
+def test_no_data_set_is_the_one_that_it_means(monkeypatch):
+    """A run, a page and a sweep are the same by any of the ways."""
+    found = lessons.find_lessons("1", "3") + lessons.find_lessons("3", "1")
+    given = lessons.assign_parameters(found, {"dataset": "synthetic"}, {})
+    assert [values["dataset"] for values in given.values()] == ["synthetic"] * 2
+    for extra in ({}, {"dataset": "None"}):
+        assert lessons.assign_parameters(found, {}, extra) == given
+    monkeypatch.delenv("COURSE_DATASET")
+    real = lessons.assign_parameters(found, {}, {})
+    assert [values["dataset"] for values in real.values()] == ["cifar10", "flickr8k"]
+    monkeypatch.setenv("COURSE_DATASET", "cifar10")
+    with pytest.raises(ConfigError, match="COURSE_DATASET='cifar10': .* phase3_captioning has"):
+        lessons.assign_parameters(found, {}, {})
+
+
 def test_unknown_parameter_names_the_known(course):
     with pytest.raises(ConfigError, match="'stage'.*dataset, profile, seed, run_name, stages"):
         lessons.assign_parameters(lessons.find_lessons("1"), {}, {"stage": 2})
@@ -300,6 +315,7 @@ def test_a_notebook_checks_its_parameters(changed, message):
     kinds = {"profile": str, "run_name": str, "epochs": int, "rate": float, "from_run": str}
     variables = RIGHT_VARIABLES | {"__annotations__": kinds, "epochs": None, "rate": 1}
     lessons.check_variables(variables)
+    lessons.check_variables(variables | {"dataset": None})
     with pytest.raises((ConfigError, DataError), match=message):
         lessons.check_variables(variables | changed)
 

@@ -151,12 +151,18 @@ def test_what_the_code_warns_of_comes_out_of_the_notebook(course):
     ("datasets", "said", "unsaid"),
     [
         (["synthetic"], ["some minutes; nothing is downloaded"], ["at a time", "built-in"]),
-        (["cifar10"], ["on built-in data; data that are not there are downloaded"], []),
+        (["cifar10"], ["on built-in data; to be downloaded, ", ": cifar10 (170 MB) (nothing"], []),
+        (["flickr8k"], [": flickr8k (1.1 GB), pretrained weights and word vectors that"], []),
+        (["coco:50"], [": coco:50 (250 MB of captions, and 160 MB for 1,000 photos), pre"], []),
+        (["histopathology"], ["on built-in data; nothing is downloaded"], []),
         (["mine"], ["on built-in data; nothing is downloaded"], []),
         (["mine", "synthetic"], ["2 lessons", "2 at a time", "nothing is downloaded"], []),
     ],
 )
-def test_what_a_run_will_take(course, datasets, said, unsaid):
+def test_what_a_run_will_take(course, monkeypatch, datasets, said, unsaid):
+    for name in ("COURSE_DATA", "KERAS_HOME"):
+        monkeypatch.setenv(name, str(course))
+    (course / "histopathology").mkdir()
     assigned = {
         lesson: {"dataset": dataset}
         for lesson, dataset in zip(find_lessons("1"), datasets, strict=False)
@@ -262,6 +268,25 @@ def test_refresh_leaves_a_failing_lesson_as_it_was(course):
     (failure,) = refresh.refresh(find_lessons("1", "2"), "smoke", "synthetic")
     assert failure.cell == 4
     assert nbformat.read(path, as_version=4) == before
+
+
+def test_refresh_takes_real_data_or_says_that_they_are_not_there(course, monkeypatch, caplog):
+    (course / "phase2_small").rename(course / "phase2_histopathology")
+    path = write_notebook(course / "phase2_histopathology/01_eda.ipynb", "print(dataset)")
+    monkeypatch.setenv("COURSE_DATA", str(course))
+    monkeypatch.delenv("COURSE_DATASET")
+
+    def said():
+        caplog.clear()
+        assert refresh.refresh(find_lessons("2"), "smoke", None) == []
+        [output] = nbformat.read(path, as_version=4).cells[2].outputs
+        return output.text.strip(), caplog.text
+
+    taken, told = said()
+    assert taken == "synthetic"
+    assert f"histopathology is not in {course}: phase2_histopathology gets outputs of the" in told
+    (course / "histopathology").mkdir()
+    assert said() == ("histopathology", "")
 
 
 def test_refresh_refuses_a_notebook_that_grows_too_large(course):

@@ -1,6 +1,7 @@
 """Tests of common.course.setup: an environment is made, left, or made again."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,3 +153,19 @@ def test_steps_of_the_tests():
     told = {Path(part).parent.name for module, _ in testing._commands("nbval") for part in module}
     assert phases <= told
     assert "phase" not in " ".join(testing._commands("chain")[0][0])
+
+
+def test_lessons_of_the_tests_download_nothing():
+    for step in ("chain", "nbval", "chain-phase1_cifar", "nbval-phase3_captioning"):
+        for _, variables in testing._commands(step):
+            assert variables["COURSE_DATASET"] == "synthetic"
+            assert variables["COURSE_PROFILE"] == "smoke"
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make")
+def test_make_run_downloads_nothing(monkeypatch):
+    monkeypatch.setenv("COURSE_DATASET", "cifar10")
+    command = ["make", "run", "PYTHON=true", "PY=sh -c env"]
+    done = subprocess.run(command, cwd=testing.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {"COURSE_DATASET=synthetic", "COURSE_PROFILE=smoke"} <= {*done.stdout.splitlines()}

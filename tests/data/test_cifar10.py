@@ -7,6 +7,7 @@ import re
 import shutil
 import struct
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ import pytest
 
 from common.data import cifar10, download
 from common.data.cifar10 import CLASSES, load_cifar10
+from common.data.loading import is_there
 from common.errors import ConfigError, DataError
 
 PER_BATCH = 20
@@ -113,6 +115,32 @@ def test_unpacked_folder(home, archive, folder):
     path, batches = archive
     unpack(path, home / folder)
     check(load_cifar10("train"), batches, TRAIN)
+
+
+def test_downloaded_after_its_size_is_told(home, archive, monkeypatch, capsys):
+    def fetch(urls, path, sha256):
+        if not path.is_file():
+            assert "CIFAR-10" in capsys.readouterr().err
+            archive[0].rename(path)
+        return path
+
+    assert not is_there("cifar10")
+    monkeypatch.setattr(cifar10, "download", fetch)
+    check(load_cifar10("test"), archive[1], ["test_batch"])
+    assert is_there("cifar10")
+    load_cifar10("test")
+    shutil.rmtree(home / "data/cifar-10-batches-py-target")
+    load_cifar10("test")
+    assert capsys.readouterr().err == ""
+
+
+def test_no_network_says_what_to_do(home, monkeypatch, capsys):
+    monkeypatch.setattr(cifar10, "URLS", ("http://127.0.0.1:9/x",))
+    monkeypatch.setattr(cifar10, "download", partial(download.download, backoff=0))
+    with pytest.raises(DataError, match='(?s)CIFAR-10 is not in .*put it at .*dataset="synthetic"'):
+        load_cifar10("train")
+    told = f"CIFAR-10 is not in {home / 'data'}: downloading 170 MB (dataset="
+    assert capsys.readouterr().err.startswith(told)
 
 
 def test_archive_with_another_checksum_is_not_unpacked(home):

@@ -101,7 +101,7 @@ def test_karpathys_split(tmp_path, monkeypatch):
         load_captions("coco-karpathy:x", "dev")
 
 
-def test_only_what_is_drawn_is_downloaded(tmp_path, monkeypatch):
+def test_only_what_is_drawn_is_downloaded(tmp_path, monkeypatch, capsys):
     write(tmp_path, images=False)
     asked = []
 
@@ -113,9 +113,12 @@ def test_only_what_is_drawn_is_downloaded(tmp_path, monkeypatch):
     train = load_coco("train", tmp_path, images=4, progress=False)
     assert sorted(asked) == [f"{coco.HOSTS[0]}/{name}" for name in train.names]
     assert coco.HOSTS[0].startswith("https://")
+    told = capsys.readouterr().err
+    assert told.startswith(f"4 of 4 photos of COCO are not in {tmp_path} (")
+    assert "): downloading some 1 MB (dataset=" in told
     asked.clear()
     load_coco("train", tmp_path, images=4, progress=False)
-    assert not asked
+    assert not asked and not capsys.readouterr().err
     # As earlier versions kept what a log-in page sent.
     wrong = tmp_path / train.names[1]
     for content in (b"<html>Sign in</html>", b""):
@@ -159,7 +162,7 @@ def test_photos_come_without_a_file_beside_each(server, tmp_path):
     # A page instead of one: never kept.
     (tmp_path / names[3]).unlink()
     server.answers[f"/{names[3]}"] = b"<html><title>Sign in</title></html>"
-    with pytest.raises(DataError, match="(?s)1 of 12 images.*a web page, 'Sign in'"):
+    with pytest.raises(DataError, match="(?s)1 of 12 photos.*a web page, 'Sign in'"):
         load_coco("train", tmp_path, progress=False)
     assert not (tmp_path / names[3]).exists()
 
@@ -187,17 +190,19 @@ def test_annotations_are_downloaded_once(server, tmp_path):
         load_coco("train", folder)
 
 
-def test_no_network(tmp_path, monkeypatch):
+def test_no_network(tmp_path, monkeypatch, capsys):
     def no_network(urls, path, sha256, **_):
         raise DataError("no network")
 
     monkeypatch.setattr(coco, "download", no_network)
-    with pytest.raises(DataError, match="captions_train2017.json does not exist and could not be"):
+    with pytest.raises(DataError, match='(?s)captions_train2017.json of COCO.*dataset="synthetic"'):
         load_coco("train", tmp_path)
+    told = f"captions_train2017.json of COCO is not in {tmp_path}/annotations: downloading 250 MB"
+    assert capsys.readouterr().err.startswith(told)
     write(tmp_path, images=False)
-    with pytest.raises(DataError, match="(?s)4 of 4 images are not in .*what has arrived is kept"):
+    with pytest.raises(DataError, match="(?s)4 of 4 photos of COCO .*what has arrived is kept"):
         load_coco("train", tmp_path, images=4, progress=False)
-    with pytest.raises(DataError, match="dataset_coco.json is not in"):
+    with pytest.raises(DataError, match="dataset_coco.json of COCO is not in"):
         load_coco("train", tmp_path, karpathy=True)
 
 

@@ -25,7 +25,7 @@ from requests.auth import HTTPBasicAuth
 
 from common.data import download as module
 from common.data.connections import Failed, new_session
-from common.data.download import download, file_hash
+from common.data.download import download, downloading, file_hash
 from common.errors import ConfigError, CourseError, DataError
 from common.files import hold
 
@@ -682,6 +682,27 @@ def test_waiting_is_told(server, tmp_path, caplog):
     fetch(server, "good", path)
     thread.join()
     assert "Waiting for another process that downloads file.bin" in caplog.text
+
+
+def test_how_much_is_told_before_and_how_to_do_without_after(tmp_path, capsys):
+    archives = [tmp_path / "a.zip", tmp_path / "b.zip"]
+
+    def call(fails=False):
+        with downloading("The set is not in data", "2 GB", "Ask.", *archives):
+            if fails:
+                raise DataError("no line")
+        return capsys.readouterr().err
+
+    line = 'The set is not in data: downloading 2 GB (dataset="synthetic" needs no download).\n'
+    assert call() == line
+    archives[0].touch()
+    assert call() == line
+    archives[1].touch()
+    assert call() == ""
+    with pytest.raises(DataError) as caught:
+        call(fails=True)
+    first = "The set is not in data and could not be downloaded.\nno line\nAsk.\nOr choose "
+    assert str(caught.value).startswith(first + 'dataset="synthetic" (--dataset synthetic)')
 
 
 def test_file_hash(tmp_path):

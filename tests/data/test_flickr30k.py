@@ -177,10 +177,13 @@ def test_bad_files(tmp_path):
         load_flickr30k("val", folder)
 
 
-def test_absent_and_no_network(tmp_path, monkeypatch):
+def test_absent_and_no_network(tmp_path, monkeypatch, capsys):
     def no_network(urls, path, sha256, **_):
         raise DataError("no network")
 
     monkeypatch.setattr(flickr30k, "download", no_network)
-    with pytest.raises(DataError, match=r"could not be downloaded.\n.*\nKaggle gives it"):
+    wanted = "could not be downloaded.\n.*\nKaggle gives it.*\n.*dataset=.synthetic"
+    with pytest.raises(DataError, match=wanted):
         load_flickr30k("train", tmp_path)
+    told = f"Flickr30k is not in {tmp_path} (there is nothing): downloading 4.4 GB"
+    assert capsys.readouterr().err.startswith(told)

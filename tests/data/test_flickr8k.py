@@ -15,6 +15,7 @@ from common.data.caption_files import CaptionReport, add_caption, read_table, te
 from common.data.caption_splits import match_names
 from common.data.captions import CaptionData
 from common.data.flickr8k import load_flickr8k, read_flickr8k
+from common.data.loading import is_there
 from common.errors import ConfigError, DataError
 
 NAMES = [f"{i}_ab.jpg" for i in range(16)]
@@ -392,7 +393,7 @@ def test_unknown_split_and_data_set():
         load_captions("flickr9k", "train")
 
 
-def test_downloaded_where_absent(tmp_path, monkeypatch):
+def test_downloaded_where_absent(tmp_path, monkeypatch, capsys):
     """The archives as they are published, from a mirror that answers."""
     source = official(tmp_path / "source", text="Flickr8k_text")
     archives = {}
@@ -411,8 +412,17 @@ def test_downloaded_where_absent(tmp_path, monkeypatch):
         return path
 
     monkeypatch.setattr(flickr8k, "download", fetch)
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    assert not is_there("flickr8k")
     splits, _ = read_flickr8k(tmp_path / "flickr8k")
-    assert len(splits["train"]) == 12
+    assert len(splits["train"]) == 12 and is_there("flickr8k")
+    told = capsys.readouterr().err
+    assert told.startswith(
+        f"Flickr8k is not in {tmp_path}/flickr8k (there is no such folder): down"
+    )
+    assert told.count("downloading 1.1 GB") == 1
+    read_flickr8k(tmp_path / "flickr8k")
+    assert capsys.readouterr().err == ""
 
 
 def test_no_network_says_what_to_do(tmp_path, monkeypatch):
@@ -420,7 +430,8 @@ def test_no_network_says_what_to_do(tmp_path, monkeypatch):
         raise DataError("no line")
 
     monkeypatch.setattr(flickr8k, "download", fail)
-    with pytest.raises(DataError, match="no such folder.*\n.*\nPut the images into .*Images"):
+    wanted = "no such folder.*\n.*\nPut the images into .*Images.*\nOr choose dataset=.synthetic"
+    with pytest.raises(DataError, match=wanted):
         read_flickr8k(tmp_path / "flickr8k")
     (tmp_path / "caption.txt").write_text("a dog")
     with pytest.raises(DataError, match="there is caption.txt"):

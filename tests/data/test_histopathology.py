@@ -35,6 +35,7 @@ from common.data.histopathology import source as patch_source
 from common.data.histopathology import tree as patch_tree
 from common.data.image_files import decode_rgb
 from common.data.images import ImageData
+from common.data.loading import is_there
 from common.errors import ConfigError, CourseError, DataError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -723,9 +724,14 @@ def test_archive_that_is_there_is_unpacked(server, tree, tmp_path, name):
     assert not server.seen
 
 
-def test_downloaded_from_the_authors(server, tree, tmp_path, caplog):
+def test_downloaded_from_the_authors(server, tree, tmp_path, caplog, capsys):
     server.answers["/second"] = 200, archive(tree)
-    assert list(load_histopathology().sources) == IN_ORDER
+    assert not is_there("histopathology")
+    assert list(load_histopathology().sources) == IN_ORDER and is_there("histopathology")
+    told = (
+        f"The IDC histopathology set is not in {tmp_path}/data/histopathology: downloading 1.6 GB"
+    )
+    assert capsys.readouterr().err.startswith(told)
     assert histopathology_dir() == tmp_path / "data/histopathology"
     assert [path for path, _ in server.seen] == ["/first", "/second"]
     assert "unverified" in caplog.text
@@ -751,6 +757,7 @@ def test_neither_gives_it(server, tmp_path, answer):
         assert ("401" in message) or ("is no zip archive" in message)
         assert f"unpack it, so that there is {tmp_path}/data/histopathology/<patient>/0" in message
         assert f"put it at {tmp_path}/data/IDC_regular_ps50_idx5.zip" in message
+        assert 'dataset="synthetic"' in message
     left = {path.name for path in (tmp_path / "data").iterdir()}
     assert not [name for name in left if not name.endswith((".lock", ".part"))]
 

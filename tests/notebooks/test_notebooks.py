@@ -8,6 +8,7 @@ import nbformat
 import papermill
 import pytest
 
+from common import choices
 from common.course.bootstrap import CELL, REPOSITORY
 from common.course.refresh import MAX_BYTES, MAX_FIGURE_BYTES, check_size
 from common.errors import CourseError
@@ -83,7 +84,9 @@ def test_one_parameters_cell(path):
     parameters = papermill.inspect_notebook(str(path))
     assert list(parameters)[:4] == ["dataset", "profile", "seed", "run_name"]
     defaults = [parameters[name]["default"] for name in list(parameters)[:4]]
-    assert defaults == ['"synthetic"', "None", "0", "None"]
+    assert defaults == ["None", "None", "0", "None"]
+    told = f'None: COURSE_DATASET, else "{choices.REAL_DATA[path.parent.name]}"'
+    assert parameters["dataset"]["help"].endswith(told)
     assert all(parameter["help"] for parameter in parameters.values())
 
 

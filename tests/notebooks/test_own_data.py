@@ -14,6 +14,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 from common.files import read_json
 from common.models.resnet import config as resnet_config
@@ -113,7 +114,8 @@ def run_lesson(lesson, monkeypatch, **parameters):
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
         # Tables of what networks cost, whatever the data: most of lesson 1.2's time.
         if cell.cell_type == "code" and "cost(config)" not in cell.source:
-            exec(compile(cell.source, f"{lesson}, cell {number}", "exec"), found)
+            source = TransformerManager().transform_cell(cell.source)  # %pip
+            exec(compile(source, f"{lesson}, cell {number}", "exec"), found)
             if "parameters" in cell.metadata.get("tags", []):
                 assert {*parameters} <= {*found}
                 found.update(parameters)
@@ -143,6 +145,21 @@ def test_images(tmp_path, monkeypatch, name, profile):
     assert run == trained["run"].name and run.startswith("own-cats-dogs-")
     assert {"val_accuracy", "test_accuracy"} <= {*records(tmp_path)[run]["metrics"]}
     run_lesson("phase1_cifar/04_evaluation", monkeypatch, **parameters, run_name=run)
+
+
+@pytest.mark.parametrize("phase", ["phase1_cifar", "phase2_histopathology"])
+def test_a_run_is_found_whoever_names_its_data(tmp_path, monkeypatch, phase):
+    if phase == "phase1_cifar":
+        write_images(tmp_path / "own", **IMAGES["twenty"])
+    else:
+        write_slides(tmp_path / "own", SLIDES["one patient"])
+    dataset, lesson = f"folder:{tmp_path / 'own'}", f"{phase}/03_training"
+    first = run_lesson(lesson, monkeypatch, dataset=dataset, profile="smoke", explore=False)
+    monkeypatch.setenv("COURSE_DATASET", dataset)
+    monkeypatch.setenv("COURSE_PROFILE", "smoke")
+    made = records(tmp_path)
+    again = run_lesson(lesson, monkeypatch, dataset=None, profile=None, explore=False)
+    assert again["run"].name == first["run"].name and records(tmp_path) == made
 
 
 @pytest.mark.parametrize("name", SLIDES)

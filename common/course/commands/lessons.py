@@ -43,8 +43,8 @@ def run(
 
     \b
     Examples:
-      python -m common.course run --profile smoke
-      python -m common.course run phase1 --dataset cifar10
+      python -m common.course run --profile smoke --dataset synthetic
+      python -m common.course run phase1
       python -m common.course run phase1 --lesson 03 --dataset folder:my_images --seed 1
       python -m common.course run phase1 --lesson 03 --param run_name=wide --backend jax
 
@@ -164,8 +164,9 @@ def refresh(
 ) -> None:
     """Run the lessons and their solutions, keep the outputs in the notebooks (for authors).
 
-    Uses a phase's real data where it is unpacked under COURSE_DATA. Also brings the first cell,
-    which is the same in all notebooks, up to date.
+    Without --dataset, on COURSE_DATASET, else on a phase's real data; where they are not under
+    COURSE_DATA on synthetic, and says so. Also brings the first cell, which is the same in all
+    notebooks, up to date.
     """
     from common.course import lessons
 

@@ -10,5 +10,9 @@ Pathology Informatics 2016.
 
 from common.data.histopathology.cache import patch_facts, read_patches
 from common.data.histopathology.slides import CLASSES, SIZE, pad, slide_image, slide_map
-from common.data.histopathology.source import histopathology_dir, load_histopathology
+from common.data.histopathology.source import (
+    find_histopathology,
+    histopathology_dir,
+    load_histopathology,
+)
 from common.data.histopathology.tree import NESTED, PatchList, list_patches, patch_name, tell_padded

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from common.data.download import download, extract
+from common.choices import DOWNLOADS
+from common.data.download import download, downloading, extract
 from common.data.histopathology.cache import read_patches
 from common.data.histopathology.tree import NESTED
 from common.data.images import ImageData
@@ -55,28 +56,36 @@ def histopathology_dir() -> Path:
         DataError: if nothing could be downloaded: names every address, what was wrong with it,
             and the ways out.
     """
+    found, dest = find_histopathology(), data_dir() / _PLACES[0]
+    if found and found.is_dir():
+        return found
+    return extract(found or _download(dest), dest)
+
+
+def find_histopathology() -> Path | None:
+    """The folder of the IDC set, else an archive of it; `None` if neither is there."""
     root = data_dir()
-    for place in _PLACES:
-        if (root / place).is_dir():
-            return root / place
-    dest = root / _PLACES[0]
-    archives = [root / _ARCHIVE, root / _KAGGLE_ARCHIVE]
-    return extract(first_file(archives) or _download(*archives, dest), dest)
+    folders = (root / place for place in _PLACES if (root / place).is_dir())
+    return next(folders, None) or first_file([root / _ARCHIVE, root / _KAGGLE_ARCHIVE])
 
 
-def _download(original: Path, kaggle: Path, dest: Path) -> Path:
-    reasons = []
-    for archive, urls, auth in ((original, URLS, lambda: None), (kaggle, KAGGLE_URL, kaggle_auth)):
-        try:
-            return download(urls, archive, None, auth=auth())
-        except CourseError as error:  # credentials that cannot be read are one, too
-            reasons.append(str(error))
-    raise DataError(
-        f"The IDC histopathology set is not in {dest} and could not be downloaded.\n"
-        + "\n".join(reasons)
-        + "\nDo one of these and run the same again:\n"
+def _download(dest: Path) -> Path:
+    original, kaggle = dest.with_name(_ARCHIVE), dest.with_name(_KAGGLE_ARCHIVE)
+    ways_out = (
+        "Do one of these and run the same again:\n"
         f"  - for Kaggle, {HOW_TO_AUTHENTICATE};\n"
         f"  - download {KAGGLE_PAGE} in a browser and unpack it, so that there is "
         f"{dest}/<patient>/0/ and {dest}/<patient>/1/;\n"
         f"  - download {URLS[0]} and put it at {original}."
     )
+    missing, reasons = f"The IDC histopathology set is not in {dest}", []
+    with downloading(missing, DOWNLOADS["histopathology"], ways_out):
+        for archive, urls, auth in (
+            (original, URLS, lambda: None),
+            (kaggle, KAGGLE_URL, kaggle_auth),
+        ):
+            try:
+                return download(urls, archive, None, auth=auth())
+            except CourseError as error:  # credentials that cannot be read are one, too
+                reasons.append(str(error))
+        raise DataError("\n".join(reasons))
