@@ -108,17 +108,17 @@ def study(
     Example:
       python -m common.course study phase1 ablation --dataset cifar10
     """
-    from common.choices import check_dataset, check_study
+    from common.choices import check_study, resolve_dataset
     from common.course import lessons
 
     phase = lessons.known_phase(phase)
     check_study(phase, name)
-    check_dataset(dataset or "cifar10", [phase])
+    dataset = resolve_dataset(phase, dataset)
     with settings(backend, output):
         from common.course import tables
         from common.course.study import table, train_study
 
-        results, path = train_study(phase, name, dataset or "cifar10", keep)
+        results, path = train_study(phase, name, dataset, keep)
         say(tables.to_text(table(results)))
         say(f"\nKept in {path}", err=True)
 
