@@ -29,6 +29,9 @@ STEPS = {
     "chain": "every lesson in profile smoke, two side by side",
     "nbval": "every cell of every notebook; checked ones must give what is committed",
 }
+# Tests of what no backend computes; the first step has them, and one that imports every module
+# without TensorFlow.
+_OF_NO_BACKEND = ("course", "data", "fuzz", "notebooks", "plots")
 _PHASES = "|".join(path.name for path in ROOT.glob("phase*_*"))
 
 
@@ -42,7 +45,7 @@ def _commands(step: str) -> list[tuple[list[str], dict[str, str]]]:
     if step == "unit-jax":
         # For the tests' own processes, too.
         without = {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT / "tests" / "no_tensorflow")}
-        return [([*tests, "--ignore=tests/course", "--ignore=tests/notebooks"], without)]
+        return [([*tests, *(f"--ignore=tests/{name}" for name in _OF_NO_BACKEND)], without)]
     step, _, phase = step.partition("-phase")
     phases = sorted(ROOT.glob(f"phase{phase}*"))
     if step == "chain":
@@ -78,7 +81,7 @@ def main(arguments: list[str]) -> int:
     steps = "; ".join(f"{name}: {what}" for name, what in STEPS.items())
     parser = argparse.ArgumentParser(
         prog="python -m common.course test",
-        description=f"Run all tests in the environment .venv, some 45 minutes. {steps}.",
+        description=f"Run all tests in the environment .venv, some 40 minutes. {steps}.",
     )
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"Default: {', '.join(STEPS)}")
     options = parser.parse_args(arguments)

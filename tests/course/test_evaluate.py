@@ -72,7 +72,7 @@ def test_last_line_is_json(monkeypatch, tmp_path):
 @pytest.fixture
 def finished_run(monkeypatch, tmp_path):
     """A finished run of an untrained network, in a repository of the test's own."""
-    monkeypatch.setattr("common.training.released.repository_root", lambda: tmp_path)
+    monkeypatch.setattr("common.paths.repository_root", lambda: tmp_path)
     monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
     network = ResNetConfig(blocks=(1,), widths=(8,))
     classes = [f"class{i}" for i in range(10)]
@@ -122,7 +122,7 @@ def test_a_run_is_released_for_its_own_phase(finished_run, tmp_path):
 
 def test_phase_2_is_released_with_the_figures_of_its_run(monkeypatch, tmp_path):
     """Those of the patients left out: nobody is left to score the weights themselves on."""
-    monkeypatch.setattr("common.training.released.repository_root", lambda: tmp_path)
+    monkeypatch.setattr("common.paths.repository_root", lambda: tmp_path)
     monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
     network, classes = ResNetConfig(blocks=(1,), widths=(8,)), ["benign", "malignant"]
     phase = "phase2_histopathology"

@@ -81,6 +81,7 @@ NAMED = {
     "mosaic_figure": lambda name: plots.mosaic_figure(
         made.IMAGES[:4], 2, [name] * 4, [name] * 2, [name] * 2, name
     ),
+    "network_strip": lambda name: plots.network_strip([(name, 4, 3), ("head", 1, 2)], name),
     "patient_balance": lambda name: plots.patient_balance(
         made.PATIENTS.set_axis([name, *made.PATIENTS.index[1:]]), (name, f"{name}2")
     ),
@@ -116,6 +117,7 @@ NAMED = {
     "word_map": lambda name: plots.word_map(np.eye(4), [name, *"abc"], [name, name, *"ab"]),
 }
 NAMELESS = {
+    "block_diagram",
     "channel_histograms",
     "distance_histogram",
     "feature_maps",
@@ -130,7 +132,7 @@ NAMELESS = {
 
 
 def test_all_functions_that_are_handed_names_are_tested():
-    others = {"png", "save_figure", "use_style"}
+    others = {"png", "save_figure", "show", "use_style"}
     assert NAMED.keys() | NAMELESS | others == made.PUBLIC
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 from small import small_data, small_network
@@ -14,7 +15,8 @@ from small import small_data, small_network
 from common.errors import CourseError, DataError
 from common.files import own_prefix
 from common.training.backend import device_settings
-from common.training.callbacks import Checkpoint
+from common.training.batches import ImageBatches
+from common.training.callbacks import Checkpoint, SeedEpochs
 from common.training.classification import Classification
 from common.training.experiment import run_config, train
 from common.training.fit import fit
@@ -207,3 +209,20 @@ def test_of_equally_good_epochs_the_first_is_kept(tmp_path):
     assert checkpoint.state["best"] == {"epoch": 2, "value": 0.7}
     checkpoint.load_best(network)
     assert all((np.asarray(weight) == 1).all() for weight in network.get_weights())
+
+
+def test_dropout_is_another_in_each_epoch_and_the_same_again():
+    model = small_network(dropout=0.5)
+    model.compile("sgd", "mse")
+    images = np.ones((4, 16, 8), "float32")
+    dropout = next(layer for layer in model.layers if isinstance(layer, keras.layers.Dropout))
+    seeded = SeedEpochs(ImageBatches(small_data(), 16), seed=3)
+    seeded.set_model(model)
+
+    def kept(epoch):
+        seeded.on_epoch_begin(epoch)
+        return keras.ops.convert_to_numpy(dropout(images, training=True))
+
+    first, second, again = kept(0), kept(1), kept(0)
+    np.testing.assert_array_equal(first, again)
+    assert (first != second).any()

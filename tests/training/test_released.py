@@ -14,7 +14,7 @@ RECORD = {"network": NETWORK.to_dict(), "classes": ["a", "b", "c", "d"], "seed":
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    monkeypatch.setattr("common.training.released.repository_root", lambda: tmp_path)
+    monkeypatch.setattr("common.paths.repository_root", lambda: tmp_path)
     return tmp_path
 
 
@@ -50,7 +50,8 @@ def test_damaged_weights_are_named(root):
 
 
 def test_outside_of_a_repository(monkeypatch):
-    monkeypatch.setattr("common.training.released.repository_root", lambda: None)
+    monkeypatch.setattr("common.paths.repository_root", lambda: None)
+    monkeypatch.setattr("importlib.metadata.files", lambda name: [])
     assert released.released_record() is None
-    with pytest.raises(ConfigError, match="Clone the repository"):
+    with pytest.raises(ConfigError, match="not installed with the course. Install it anew"):
         released.load_model()
