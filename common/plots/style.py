@@ -30,6 +30,7 @@ from PIL import Image
 
 from common.errors import DataError
 from common.files import write_atomically
+from common.paths import cut
 
 DPI = 80
 WIDTH = 6.4  # inches: about the text width of a notebook
@@ -145,13 +146,7 @@ def _write_names_plainly(axis: Axis) -> None:
 
 def _plain_lines(text: str, longest: int) -> str:
     text = _UNDRAWABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    return "\n".join(_cut(line, longest) for line in text.split("\n"))
-
-
-def _cut(line: str, longest: int) -> str:
-    """Without its middle: names that begin alike often end differently."""
-    kept = longest * 2 // 3
-    return line if len(line) <= longest else f"{line[:kept]}…{line[kept + 1 - longest :]}"
+    return "\n".join(cut(line, longest, "…") for line in text.split("\n"))
 
 
 def plain(name: object, longest: int = sys.maxsize) -> str:

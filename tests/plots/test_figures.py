@@ -202,7 +202,7 @@ CHARTS = {
         INTERVALS, "method", "metric", differences=True
     ),
     "patient scores": lambda: plots.patient_scores(PATIENTS),
-    "many patient scores": lambda: plots.patient_scores(MANY_PATIENTS, "accuracy"),
+    "many patient scores": lambda: plots.patient_scores(MANY_PATIENTS),
     "randomisation": lambda: plots.randomisation_curves(
         {"gradient": RANDOMISED, "Grad-CAM": RANDOMISED}, limit=0.7
     ),
