@@ -16,7 +16,9 @@ from common.evaluation.metrics import (
     negative_log_likelihood,
     temperature_scaling,
 )
+from common.models.summary import count_macs
 from common.training.backend import device_settings
+from common.training.experiment import Trained
 
 # One weight per view of `test_time_views`: half for the image in its place, half for its shifts.
 VIEW_WEIGHTS = (0.25, 0.25, 0.125, 0.125, 0.125, 0.125)
@@ -215,6 +217,33 @@ def calibration(model: keras.Model, validation: ImageData, batch_size: int = 500
         "ece": expected_calibration_error(labels, softmax(logits, axis=1)),
         "ece_calibrated": expected_calibration_error(labels, softmax(logits / temperature, axis=1)),
     }
+
+
+def keep_scores(trained: Trained, test: ImageData, validation: ImageData | None) -> dict:
+    """Scores a trained classifier on test images, and keeps that in the record of its run.
+
+    Args:
+        trained: With its run.
+        test: Images that nothing was chosen on.
+        validation: What its probabilities are calibrated on, if there are any.
+
+    Returns:
+        See `evaluate`.
+    """
+    scores = evaluate(trained.network, test)
+    metrics = {f"test_{key}": scores[key] for key in ("accuracy", "accuracy_tta")}
+    if validation is not None:
+        metrics["val_accuracy"] = float(trained.history["val_accuracy"].iloc[-1])
+    metrics |= {f"test_{key}": value for key, value in scores.items() if key != "n"}
+    trained.run.save_record(
+        metrics=metrics,
+        calibration=None if validation is None else calibration(trained.network, validation),
+        parameters=trained.network.count_params(),
+        macs=count_macs(trained.network, test.images.shape[1]),
+        seconds=trained.seconds,
+        epochs=len(trained.history),
+    )
+    return scores
 
 
 def tta_table(labels: np.ndarray, views: np.ndarray) -> pd.DataFrame:

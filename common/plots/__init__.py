@@ -47,8 +47,11 @@ from common.plots.slides import labelled_slides, probability_maps
 from common.plots.style import mosaic_figure, png, save_figure, show, use_style
 from common.plots.training import (
     ablation,
+    accuracy_against_minutes,
     compare_runs,
     learning_curves,
     learning_rate_finder,
+    learning_rate_schedules,
+    singular_values,
     stages_by_blocks,
 )

@@ -11,10 +11,12 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from common.errors import DataError
+from common.evaluation.seeds import paired_differences
 from common.plots.style import (
     GREY,
     PALETTE,
     SEQUENTIAL,
+    colour_of,
     legend_beside,
     need_columns,
     new_figure,
@@ -34,6 +36,8 @@ NAMES = {
     "parameters": "parameters",
     "macs": "multiply-adds per image",
 }
+
+LINES = ("-", "--", "-.", ":")
 
 
 def learning_curves(history: pd.DataFrame, title: str = "Learning curves") -> Figure:
@@ -80,13 +84,12 @@ def compare_runs(
     figure, [[axes]] = new_figure(height=3.0)
     palette = PALETTE if len(histories) <= len(PALETTE) else SEQUENTIAL
     colours = sns.color_palette(palette, len(histories))
-    lines = ("-", "--", "-.", ":")
     for i, (name, history) in enumerate(histories.items()):
         need_columns(history, metric, "epoch")
         style = {"color": colours[i], "label": plain(name), "markersize": 3}
         style["marker"] = "o" if len(history) < 20 else None  # one epoch is no line
         values = in_percent(history[metric], metric)
-        axes.plot(history["epoch"], values, lines[i % 4], **style)
+        axes.plot(history["epoch"], values, LINES[i % len(LINES)], **style)
     axes.set(title=title, xlabel="epoch", ylabel=NAMES.get(metric, metric))
     axes.xaxis.get_major_locator().set_params(integer=True)
     legend_beside(axes)
@@ -94,14 +97,14 @@ def compare_runs(
 
 
 def learning_rate_finder(
-    rates: Sequence[float], losses: Sequence[float], suggested: float | None = None
+    rates: Sequence[float], losses: Sequence[float], marks: Mapping[str, float] | None = None
 ) -> Figure:
-    """The loss while the learning rate grows from step to step (Smith 2017), and a suggestion.
+    """The loss while the learning rate grows from step to step (Smith 2017), and rates of interest.
 
     Args:
         rates: Learning rate of each step.
         losses: Training loss of each step, smoothed or not.
-        suggested: The rate to mark.
+        marks: Rates to mark, by name.
     """
     rates, losses = np.asarray(rates, float), np.asarray(losses, float)
     if rates.shape != losses.shape or rates.ndim != 1 or not np.isfinite(losses).any():
@@ -114,10 +117,11 @@ def learning_rate_finder(
     low, start = finite.min(), finite[0]
     # Beyond, the loss explodes and would hide the rest.
     axes.set_ylim(low - 0.1 * (start - low + 1e-9), start + 0.5 * (start - low + 1e-9))
-    if suggested is not None:
-        label = f"suggested: {suggested:.2g}"
-        axes.axvline(suggested, color=PALETTE[1], linestyle="--", label=label)
-        axes.legend()
+    for number, (name, rate) in enumerate((marks or {}).items(), start=1):
+        style = {"color": colour_of(number), "linestyle": LINES[number % len(LINES)]}
+        axes.axvline(rate, label=f"{plain(name)}: {rate:.2g}", **style)
+    if marks:
+        legend_beside(axes)
     axes.set(
         xscale="log",
         title="Learning-rate range test",
@@ -128,47 +132,130 @@ def learning_rate_finder(
 
 
 def ablation(table: pd.DataFrame, reference: str, metric: str = "val_accuracy") -> Figure:
-    """What each change of the recipe does to the accuracy; a point per seed, a bar per mean.
+    """What each change of the recipe does to the accuracy, seed by seed.
 
-    Bars show the difference from the reference, so that their length means something.
+    A bar per mean, a point per seed, a line for the 95 % interval: `paired_differences`.
 
     Args:
-        table: A row per run: `variant`, `seed` and the metric.
-        reference: The variant that all others are compared with, such as the full recipe.
+        table: A row per run: `arm`, `seed` and the metric.
+        reference: The arm that all others are compared with, such as the whole recipe.
         metric: An accuracy.
     """
-    need_columns(table, "variant", metric)
-    table = table[np.isfinite(table[metric].astype(float))]
-    if reference not in set(table["variant"]):
-        raise DataError(f"The table has no variant {reference!r} with a {metric}.")
-    base = table.loc[table["variant"] == reference, metric].mean()
-    shown = table.assign(change=100 * (table[metric] - base))
-    order = [reference, *(name for name in table["variant"].unique() if name != reference)]
-    figure, [[axes]] = new_figure(height=0.32 * len(order) + 1.0)
-    means = shown.groupby("variant")["change"].mean()
-    style = {"x": "change", "y": "variant", "order": order, "ax": axes}
-    colours = [GREY if n == reference else PALETTE[0 if means[n] >= 0 else 1] for n in order]
-    sns.barplot(
-        shown, hue="variant", hue_order=order, palette=colours, errorbar=None, alpha=0.55, **style
-    )
-    # Not `sns.stripplot`: it draws from NumPy's global random numbers, which are the reader's.
-    rows = shown["variant"].map(order.index)
-    axes.scatter(shown["change"], rows, s=16, color="0.15", linewidths=0, zorder=3)
+    need_columns(table, "arm", "seed", metric)
+    shown = paired_differences(table, reference, metric)
+    places = np.arange(len(shown))
+    figure, [[axes]] = new_figure(height=0.32 * len(shown) + 1.0)
+    mean = 100 * shown["difference"]
+    colours = [PALETTE[0 if value >= 0 else 1] for value in mean]
+    axes.barh(places, mean, color=colours, alpha=0.45, height=0.7)
+    low, high = 100 * shown["low"], 100 * shown["high"]
+    axes.hlines(places, low, high, color="0.25", linewidth=1.2)
+    for place, differences in zip(places, shown["by_seed"], strict=True):
+        points = 100 * np.array(differences)
+        axes.scatter(points, [place] * len(points), s=14, color="0.15", linewidths=0, zorder=3)
     axes.axvline(0, color="0.3", linewidth=0.8)
-    seeds = table.groupby("variant").size()
-    labels = [f"{plain(name, 40)} (n={seeds[name]})" for name in order]
-    axes.set_yticks(range(len(order)), labels)
-    span = max(shown["change"].max(), 0) - min(shown["change"].min(), 0) or 1.0
-    right = max(shown["change"].max(), 0) + 0.04 * span
-    for place, name in enumerate(order):
-        axes.text(right, place, f"{means[name]:+.2f}", va="center", ha="left", fontsize=8.5)
-    axes.set_xlim(min(shown["change"].min(), 0) - 0.05 * span, right + 0.14 * span)
+    names = zip(shown["arm"], shown["n"], strict=True)
+    axes.set_yticks(places, [f"{plain(name, 40)} (n={n})" for name, n in names])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    every = 100 * np.array(sum(shown["by_seed"], []))
+    left = np.nanmin([0, *low, *every])
+    right = np.nanmax([0, *high, *every])
+    span = right - left or 1.0
+    for place, value in zip(places, mean, strict=True):
+        axes.text(right + 0.04 * span, place, f"{value:+.2f}", va="center", fontsize=8.5)
+    axes.set_xlim(left - 0.05 * span, right + 0.18 * span)
     name = NAMES.get(metric, metric).removesuffix(" (%)")
     axes.set(
         title=f"Change of the {name}",
-        xlabel=f"percentage points against {plain(reference)} ({100 * base:.2f} %)",
-        ylabel="",
+        xlabel=f"percentage points against {plain(reference)} ({100 * shown['mean'][0]:.2f} %)",
     )
+    return figure
+
+
+def accuracy_against_minutes(table: pd.DataFrame, metric: str = "val_accuracy") -> Figure:
+    """What each combination of stages and blocks reaches, and how long its training took.
+
+    A line per number of stages, a point per number of blocks: the mean over seeds, with the
+    lowest and the highest of them.
+
+    Args:
+        table: A row per run: `stages`, `blocks`, `seconds` and the metric.
+        metric: An accuracy.
+    """
+    need_columns(table, "stages", "blocks", "seconds", metric)
+    figure, [[axes]] = new_figure(height=3.2)
+    cells = table.groupby(["stages", "blocks"])
+    found = cells[metric].agg(["mean", "min", "max"]).mul(100)
+    found["minutes"] = cells["seconds"].mean() / 60
+    for number, (stages, line) in enumerate(found.groupby(level="stages")):
+        style = {"color": colour_of(number), "linestyle": LINES[number % len(LINES)]}
+        error = [line["mean"] - line["min"], line["max"] - line["mean"]]
+        label = f"{stages} stage{'s' * (stages != 1)}"
+        axes.errorbar(
+            line["minutes"], line["mean"], error, label=label, marker="o", markersize=4, **style
+        )
+        for (_, blocks), row in line.iterrows():
+            axes.annotate(
+                str(blocks),
+                (row["minutes"], row["mean"]),
+                (4, -9),
+                textcoords="offset points",
+                fontsize=8,
+                color=style["color"],
+            )
+    axes.set(
+        title="Accuracy against training time",
+        xlabel="minutes of training; beside each point its blocks per stage",
+        ylabel=NAMES.get(metric, metric),
+    )
+    legend_beside(axes)
+    return figure
+
+
+def learning_rate_schedules(schedules: Mapping[str, Sequence[float]]) -> Figure:
+    """Learning rates over a training, as shares of their peak.
+
+    Args:
+        schedules: By name, the rate of each step.
+    """
+    if not schedules or not all(len(rates) for rates in schedules.values()):
+        raise DataError("There is no schedule to draw.")
+    figure, [[axes]] = new_figure(height=2.2)
+    for number, (name, rates) in enumerate(schedules.items()):
+        style = {"color": colour_of(number), "linestyle": LINES[number % len(LINES)]}
+        rates = np.asarray(rates, float)
+        axes.plot(100 * np.arange(len(rates)) / len(rates), rates / rates.max(), **style)
+        axes.lines[-1].set_label(plain(name))
+    axes.set(
+        title="Learning rate over the training",
+        xlabel="share of the steps (%)",
+        ylabel="share of the peak",
+    )
+    legend_beside(axes)
+    return figure
+
+
+def singular_values(spectra: Mapping[str, Sequence[float]]) -> Figure:
+    """Singular values of matrices, each from its largest on, as shares of the largest.
+
+    Args:
+        spectra: By name, the singular values of a matrix.
+    """
+    if not spectra or not all(len(values) for values in spectra.values()):
+        raise DataError("There are no singular values to draw.")
+    figure, [[axes]] = new_figure(height=2.4)
+    for number, (name, values) in enumerate(spectra.items()):
+        values = np.sort(np.asarray(values, float))[::-1]
+        style = {"color": colour_of(number), "linestyle": LINES[number % len(LINES)]}
+        axes.plot(np.arange(1, len(values) + 1), values / values[0], label=plain(name), **style)
+    axes.set(
+        yscale="log",
+        title="Singular values",
+        xlabel="number, from the largest on",
+        ylabel="share of the largest",
+    )
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    legend_beside(axes)
     return figure
 
 

@@ -209,12 +209,12 @@ def gradient_function(function: Callable) -> Callable:
     """Compiles a function together with its gradient (on PyTorch nothing is compiled).
 
     Args:
-        function: Takes a float32 tensor and any others, gives `(value, more)`: a scalar and any
-            tensors.
+        function: Takes a float32 tensor, or a list of them, and any others, gives `(value, more)`:
+            a scalar and any tensors.
 
     Returns:
         A callable that takes the same (tensors or arrays) and gives `(value, more, gradient)`,
-        with the gradient of `value` in the shape of the first tensor. On JAX, weights that
+        with the gradient of `value` in the shape of the first input. On JAX, weights that
         `function` reads keep the values of its first call.
     """
     if keras.backend.backend() == "jax":
@@ -231,10 +231,14 @@ def gradient_function(function: Callable) -> Callable:
         import torch
 
         def value_and_gradient(first, *others):
-            # A tensor of its own, which no other calculation knows.
-            first = keras.ops.convert_to_tensor(first).detach().clone().requires_grad_()
-            value, more = function(first, *map(keras.ops.convert_to_tensor, others))
-            return value, more, torch.autograd.grad(value, first)[0]
+            # Tensors of its own, which no other calculation knows.
+            first = keras.tree.map_structure(
+                lambda x: keras.ops.convert_to_tensor(x).detach().clone().requires_grad_(), first
+            )
+            others = keras.tree.map_structure(keras.ops.convert_to_tensor, others)
+            value, more = function(first, *others)
+            gradients = torch.autograd.grad(value, keras.tree.flatten(first))
+            return value, more, keras.tree.pack_sequence_as(first, gradients)
 
         return value_and_gradient
     import tensorflow as tf
@@ -246,7 +250,7 @@ def gradient_function(function: Callable) -> Callable:
             value, more = function(*inputs)
         return value, more, tape.gradient(value, inputs[0])
 
-    return lambda *inputs: compiled(*map(tf.convert_to_tensor, inputs))
+    return lambda *inputs: compiled(*tf.nest.map_structure(tf.convert_to_tensor, inputs))
 
 
 def compiled_method(function: Callable, variables: list) -> Callable:

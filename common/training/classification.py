@@ -9,10 +9,12 @@ import pandas as pd
 from common.data import dataset_name, is_own
 from common.data.images import ImageData
 from common.models.resnet import ResNetConfig, adapt, resnet, spread
+from common.training.backend import DeviceSettings
+from common.training.experiment import Trained, run_config, run_label, train
 from common.training.fit import fit
 from common.training.loop import FitResult
 from common.training.recipes import Recipe
-from common.training.runs import slug
+from common.training.runs import Run, slug
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,3 +86,30 @@ def own_label(dataset: str, data: ImageData) -> str:
     if not is_own(dataset):
         return str(dataset)
     return f"own-{slug(dataset_name(dataset))[:40]}-{data.fingerprint()[:8]}"
+
+
+def train_named(
+    learns: Classification,
+    recipe: Recipe,
+    settings: DeviceSettings,
+    *parts: str,
+    run_name: str | None,
+    about: dict,
+    changed: dict | None = None,
+) -> Trained:
+    """Trains in a run whose name is made of what it is of, as "cifar10-laptop-fast-seed0".
+
+    Args:
+        learns, recipe, settings: As for `train`.
+        *parts: What the name holds beside data set, profile and seed: the network, a split...
+        run_name: A name chosen by hand; `None` for the one that is made.
+        about: `phase`, `dataset`, `profile`, `seed` and what else `run_config` takes.
+        changed: What was given by hand in place of the profile's, for the name; `None` for what
+            was not.
+    """
+    dataset, profile, seed = about["dataset"], about["profile"], about["seed"]
+    label = run_label(
+        own_label(dataset, learns.train), profile, *parts, seed=seed, **(changed or {})
+    )
+    run = Run.open(run_name, label, run_config(learns, recipe, settings, **about))
+    return train(learns, recipe, settings, seed=seed, run=run)

@@ -120,7 +120,7 @@ def test_runs_are_compared_by_epoch():
 
 def test_finder_marks_the_suggestion_and_keeps_the_explosion_out():
     rates = [0.001, 0.01, 0.1, 1.0]
-    figure = plots.learning_rate_finder(rates, [2.0, 1.0, 1.5, 1e6], suggested=0.01)
+    figure = plots.learning_rate_finder(rates, [2.0, 1.0, 1.5, 1e6], {"suggested": 0.01})
     axes = figure.axes[0]
     assert axes.get_xscale() == "log" and axes.get_ylim()[1] < 3
     assert axes.lines[1].get_xdata()[0] == 0.01
@@ -132,16 +132,20 @@ def test_finder_marks_the_suggestion_and_keeps_the_explosion_out():
 def test_ablation_draws_differences_and_every_seed():
     table = pd.DataFrame(
         {
-            "variant": ["no flip", "full", "full", "no flip"],
-            "val_accuracy": [0.88, 0.89, 0.91, 0.90],
+            "arm": ["no flip", "full", "full", "no flip"],
+            "seed": [0, 0, 1, 1],
+            "val_accuracy": [0.88, 0.89, 0.91, 0.89],
         }
     )
     axes = plots.ablation(table, "full").axes[0]
-    assert widths(axes) == pytest.approx([0, -1])
-    assert texts(axes) == ["+0.00", "-1.00"]
+    assert widths(axes) == pytest.approx([0, -1.5])
+    assert texts(axes) == ["+0.00", "-1.50"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["full (n=2)", "no flip (n=2)"]
-    points = np.concatenate([dots.get_offsets()[:, 0] for dots in axes.collections])
-    assert sorted(points) == pytest.approx([-2, -1, 0, 1])
+    lines, *dots = axes.collections
+    points = np.concatenate([seeds.get_offsets()[:, 0] for seeds in dots])
+    assert sorted(points) == pytest.approx([-2, -1, 0, 0])
+    half = 12.7062 * np.std([-2, -1], ddof=1) / np.sqrt(2)  # Student's t of one degree of freedom
+    assert lines.get_segments()[1][:, 0] == pytest.approx([-1.5 - half, -1.5 + half], rel=1e-4)
     assert "90.00 %" in axes.get_xlabel()
     with pytest.raises(DataError, match="'none'"):
         plots.ablation(table, "none")
@@ -168,6 +172,29 @@ def test_sweep_writes_means_and_costs_into_its_cells():
     assert len(texts(plots.stages_by_blocks(table, notes=()).axes[0])) == 4
     with pytest.raises(DataError, match="no column macs"):
         plots.stages_by_blocks(table, notes=("macs",))
+
+
+def test_minutes_are_means_and_lines_are_stages():
+    table = pd.DataFrame(
+        {
+            "stages": [2, 2, 2, 3],
+            "blocks": [1, 1, 2, 1],
+            "val_accuracy": [0.7, 0.8, 0.9, 0.6],
+            "seconds": [60.0, 120.0, 240.0, 30.0],
+        }
+    )
+    axes = plots.accuracy_against_minutes(table).axes[0]
+    two, three = ([list(point) for point in line.lines[0].get_xydata()] for line in axes.containers)
+    assert two == [[1.5, pytest.approx(75)], [4, pytest.approx(90)]]
+    assert three == [[0.5, pytest.approx(60)]]
+    assert texts(axes) == ["1", "2", "1"]
+
+
+def test_schedules_and_singular_values_are_shares_of_the_largest():
+    [line] = plots.learning_rate_schedules({"falls": [4, 2, 1]}).axes[0].lines
+    assert line.get_ydata().tolist() == [1, 0.5, 0.25] and line.get_label() == "falls"
+    [line] = plots.singular_values({"gradient": [1, 4]}).axes[0].lines
+    assert line.get_xydata().tolist() == [[1, 1], [2, 0.25]]
 
 
 def test_a_failed_run_of_a_sweep_is_not_drawn():

@@ -51,8 +51,8 @@ SWEEP = pd.DataFrame(
 )
 ABLATION = pd.DataFrame(
     [
-        {"variant": variant, "seed": seed, "val_accuracy": mean + 0.001 * (seed - 1)}
-        for variant, mean in (("full recipe", 0.91), ("no cutout", 0.904), ("no flip", 0.912))
+        {"arm": arm, "seed": seed, "val_accuracy": mean + 0.001 * (seed - 1)}
+        for arm, mean in (("full recipe", 0.91), ("no cutout", 0.904), ("no flip", 0.912))
         for seed in range(3)
     ]
 )
@@ -171,9 +171,14 @@ CHARTS = {
     "distances": lambda: plots.distance_histogram(RNG.gamma(4, 1, 500), 0.5),
     "curves": lambda: plots.learning_curves(HISTORY),
     "runs": lambda: plots.compare_runs({f"seed {i}": HISTORY for i in range(3)}),
-    "finder": lambda: plots.learning_rate_finder(np.geomspace(1e-4, 1, 20), np.ones(20), 0.1),
+    "finder": lambda: plots.learning_rate_finder(
+        np.geomspace(1e-4, 1, 20), np.ones(20), {"lowest loss": 0.1, "the recipe": 0.2}
+    ),
     "ablation": lambda: plots.ablation(ABLATION, "full recipe"),
     "sweep": lambda: plots.stages_by_blocks(SWEEP),
+    "minutes": lambda: plots.accuracy_against_minutes(SWEEP),
+    "schedules": lambda: plots.learning_rate_schedules({"a": [3, 2, 1], "b": [1, 2, 1]}),
+    "singular values": lambda: plots.singular_values({"a": [3, 2, 0.1], "b": [1, 1, 0.9]}),
     "stages": lambda: plots.stage_costs(STAGES),
     "depth": lambda: plots.depth_degradation(DEPTH),
     "gradients": lambda: plots.gradient_norms(GRADIENTS),

@@ -71,6 +71,8 @@ NAMED = {
     "learning_curves": lambda name: plots.learning_curves(made.HISTORY, name),
     "mean_images": lambda name: plots.mean_images(made.IMAGES, made.LABELS, [name] * 10),
     "memory_curves": lambda name: plots.memory_curves(told.MEMORY.rename(columns={"rnn": name})),
+    "learning_rate_finder": lambda name: plots.learning_rate_finder([1, 2], [2, 1], {name: 1}),
+    "learning_rate_schedules": lambda name: plots.learning_rate_schedules({name: [2, 1]}),
     "metric_bars": lambda name: plots.metric_bars(
         told.SCORES.rename(columns={"bleu_4": name}).replace({"rnn": name, "greedy": name}), name
     ),
@@ -104,7 +106,11 @@ NAMED = {
         made.IMAGES[:4], {name: made.MAPS}, [name] * 4
     ),
     "scores_by_share": lambda name: plots.scores_by_share(told.SHARES.replace("random", name)),
+    "singular_values": lambda name: plots.singular_values({name: [2, 1]}),
     "stage_costs": lambda name: plots.stage_costs(made.STAGES.replace("stem", name), name),
+    "accuracy_against_minutes": lambda name: plots.accuracy_against_minutes(
+        made.SWEEP.rename(columns={"val_accuracy": name}), name
+    ),
     "stages_by_blocks": lambda name: plots.stages_by_blocks(
         made.SWEEP.rename(columns={"val_accuracy": name}), name
     ),
@@ -122,7 +128,6 @@ NAMELESS = {
     "distance_histogram",
     "feature_maps",
     "ladder_diagram",
-    "learning_rate_finder",
     "near_duplicates",
     "region_similarity",
     "resolution_comparison",
@@ -299,6 +304,7 @@ NOTHING = {
     "labelled_slides": lambda: plots.labelled_slides({}, {}),
     "mean_images": lambda: plots.mean_images(made.IMAGES, made.LABELS, []),
     "memory_curves": lambda: plots.memory_curves(told.MEMORY[:0]),
+    "learning_rate_schedules": lambda: plots.learning_rate_schedules({}),
     "metric_bars": lambda: plots.metric_bars(told.SCORES[:0], "bleu_4"),
     "reliability_diagram": lambda: plots.reliability_diagram({}),
     "reliability of none": lambda: plots.reliability_diagram(made.RELIABILITY[:0]),
@@ -309,6 +315,7 @@ NOTHING = {
     "robustness": lambda: plots.robustness(made.CHANGED[:0]),
     "saliency_overlays": lambda: plots.saliency_overlays(made.IMAGES[:0], {}),
     "scores_by_share": lambda: plots.scores_by_share(told.SHARES[:0]),
+    "singular_values": lambda: plots.singular_values({"gradient": []}),
     "stain_densities": lambda: plots.stain_densities(made.STAINS[:0]),
     "threshold_sweep": lambda: plots.threshold_sweep(made.POINTS, np.nan),
     "tta_gain": lambda: plots.tta_gain(made.TTA[:0]),

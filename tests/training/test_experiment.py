@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -5,10 +6,16 @@ import pytest
 from small import small_data
 
 from common.errors import ConfigError, DataError
+from common.evaluation.classification import evaluate, keep_scores
 from common.layers import PatchWhitening, RandomStain, RandomSymmetry
 from common.models.resnet import ResNetConfig, preset, with_pixel_statistics
 from common.training.backend import device_settings
-from common.training.classification import Classification, own_label, trained_config
+from common.training.classification import (
+    Classification,
+    own_label,
+    train_named,
+    trained_config,
+)
 from common.training.experiment import run_config, run_label, train
 from common.training.finder import learning_rate_range_test
 from common.training.recipes import Recipe, ablations, recipe
@@ -180,3 +187,37 @@ def test_each_ablation_changes_the_recipe():
     whole = variants.pop("whole recipe")
     assert len(variants) >= 5
     assert all(variant != whole for variant in variants.values())
+
+
+def test_a_lessons_training_is_named_by_what_it_is_of_and_keeps_its_scores(tmp_path, monkeypatch):
+    """The names and configurations that runs on people's disks have: lessons find them again."""
+    monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path))
+    train_on, held, test = small_data(64), small_data(16, seed=1), small_data(20, seed=2)
+    learns = Classification(CONFIG, train_on, held)
+    about = {"phase": "phase1_cifar", "dataset": "synthetic", "profile": "smoke", "seed": 3}
+    about["data"] = {"n_test": 20}
+
+    def trained(**changed):
+        changed = {"stages": None, "epochs": 2, **changed}
+        return train_named(
+            learns, PLAN, SETTINGS, "tiny", run_name=None, about=about, changed=changed
+        )
+
+    first = trained()
+    assert first.run.name == "synthetic-smoke-tiny-seed3-epochs2"
+    assert first.run.config == json.loads(json.dumps({
+        **{"phase": "phase1_cifar", "dataset": "synthetic", "profile": "smoke", "seed": 3},
+        "network": trained_config(CONFIG, PLAN).to_dict(), "classes": list(train_on.classes),
+        "recipe": PLAN.to_dict(), "backend": SETTINGS.backend,
+        "data": {"name": "small", "fingerprint": train_on.fingerprint(), "n_train": 64,
+                 "n_val": 16, "n_test": 20},
+    }))  # fmt: skip
+    assert trained().history.equals(first.history)  # found again
+    scores = keep_scores(first, test, held)
+    assert scores == evaluate(first.network, test)
+    record = first.run.record
+    assert record["metrics"]["test_accuracy"] == scores["accuracy"]
+    assert record["metrics"]["val_accuracy"] == first.history["val_accuracy"].iloc[-1]
+    assert record["calibration"]["n"] == 16 and record["epochs"] == 2 and record["macs"] > 0
+    keep_scores(first, test, None)
+    assert first.run.record["calibration"] is None

@@ -89,6 +89,15 @@ def test_gradient_of_the_focal_loss_is_finite_where_the_prediction_is_certain(ga
     assert np.isfinite(ops.convert_to_numpy(gradient)).all()
 
 
+def test_gradients_of_a_list_are_a_list():
+    function = gradient_function(lambda parts, c: (ops.sum(parts[0] ** 2) * c + parts[1], c))
+    value, more, gradients = function([np.array([1, 2], "f"), np.float32(5)], np.float32(3))
+    assert (float(value), float(more)) == (20, 3)
+    wanted = [[6, 12], 1]
+    for gradient, expected in zip(gradients, wanted, strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(gradient), expected)
+
+
 @pytest.mark.parametrize("loss", [FocalLoss(1.5), WeightedCrossEntropy([1, 2, 3])])
 def test_losses_are_saved_by_their_arguments(loss):
     again = keras.losses.deserialize(keras.losses.serialize(loss))

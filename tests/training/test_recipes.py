@@ -147,3 +147,15 @@ def test_unknown_profile_and_hyper_parameter_name_what_there_is():
         recipe("huge")
     with pytest.raises(ConfigError, match="label_smoothing"):
         recipe("smoke", dropuot=0.5)
+
+
+def test_only_values_that_act_are_told():
+    muon = Recipe(epochs=2, flip="none", shift=0)
+    assert list(muon.acting()) == [
+        *("epochs", "batch_size", "optimizer", "learning_rate", "momentum"),
+        *("other_learning_rate", "head_learning_rate", "label_smoothing"),
+    ]
+    sgd = replace(muon, optimizer="sgd", label_smoothing=0.0, mixup=0.2, sizes=((1.0, 8),))
+    assert sgd.acting().keys() - muon.acting().keys() == {"weight_decay", "mixup", "sizes"}
+    assert not {"other_learning_rate", "head_learning_rate", "label_smoothing"} & {*sgd.acting()}
+    assert "focal_gamma" in replace(muon, imbalance="focal").acting()

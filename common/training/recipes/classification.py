@@ -111,6 +111,16 @@ class Recipe(BaseRecipe):
             start = end
         return phases
 
+    def acting(self) -> dict:
+        """The values that act: nothing that is switched off, or of the other optimizer."""
+        idle = {"weight_decay"} if self.optimizer == "muon" else set()
+        if self.optimizer == "sgd":
+            idle |= {"other_learning_rate", "head_learning_rate"}
+        if self.imbalance != "focal":
+            idle |= {"focal_gamma"}
+        values = self.to_dict().items()
+        return {name: v for name, v in values if name not in idle and v not in (0, (), "none")}
+
     def make_optimizer(self, total_steps: int, schedule=None) -> keras.optimizers.Optimizer:
         """The optimizer with its one-cycle schedule, or another one."""
         ema = {
