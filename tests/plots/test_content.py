@@ -78,6 +78,12 @@ def test_templates_are_grey_at_zero():
         plots.class_templates(weights, ("a", "b", "c"))
 
 
+def test_the_title_of_a_mosaic_is_replaced():
+    figure = plots.mosaic_figure(solid((1, 2, 3)), 1, title="before")
+    plots.show(figure, "what is to be seen", title="after")
+    assert texts(figure.axes[0]) == ["after"] and not figure.axes[0].get_title()
+
+
 def test_near_duplicates_stand_below_each_other():
     train, test = solid((10, 0, 0), (20, 0, 0)), solid((0, 30, 0))
     pairs = pd.DataFrame({"index_a": [1], "index_b": [0], "distance": [0.5]})
