@@ -22,8 +22,8 @@ from common.plots.caption_scores import (
 )
 from common.plots.data import (
     channel_histograms,
-    class_balance,
     class_gallery,
+    class_templates,
     distance_histogram,
     mean_images,
     near_duplicates,

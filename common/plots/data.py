@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from common.errors import ConfigError, DataError
-from common.plots.style import PALETTE, label_bars, mosaic_figure, new_figure, plain, plain_text
+from common.plots.style import PALETTE, mosaic_figure, new_figure, plain
 
 CHANNELS = ("red", "green", "blue")
 # Blue, orange and green would be told apart, but red is expected to be red.
 CHANNEL_COLOURS = ("#d55e00", "#029e73", "#0173b2")
+_CHANNEL_LINES = ("-", "--", "-.")
 _MOST_CLASSES = 60  # in a figure of images
 
 
@@ -44,46 +44,19 @@ def _first_classes(classes: Sequence[str], title: str) -> tuple[list[str], str]:
     return shown, title
 
 
-@plain_text()
-def class_balance(counts: pd.Series | pd.DataFrame) -> Figure:
-    """Images per class: a bar per class, or a bar per class and column (split) of a table."""
-    table = counts.to_frame("images") if isinstance(counts, pd.Series) else counts
-    if table.empty:
-        raise DataError("There is no class to show.")
-    table = table.rename(columns=plain)
-    long = table.rename_axis("class").reset_index().melt("class", var_name="split")
-    bars = len(long)
-    palette = sns.color_palette(PALETTE, len(table.columns))
-    figure, [[axes]] = new_figure(height=max(2.0, 0.16 * bars + 0.9))
-    several = len(table.columns) > 1
-    sns.barplot(
-        long,
-        x="value",
-        y="class",
-        hue="split" if several else None,
-        color=None if several else PALETTE[0],
-        palette=palette if several else None,
-        ax=axes,
-    )
-    label_bars(axes)
-    axes.set(title="Images per class", xlabel="number of images", ylabel="")
-    axes.margins(x=0.1)
-    if several:
-        sns.move_legend(axes, "upper left", bbox_to_anchor=(1, 1), title=None)
-    return figure
-
-
 def channel_histograms(images: np.ndarray) -> Figure:
     """How often each pixel value occurs in each channel, with mean and standard deviation."""
     counts = _channel_counts(images)
     values = np.arange(256)
     share = 100 * counts / counts.sum(axis=1, keepdims=True)
     figure, [[axes]] = new_figure(height=2.8)
-    for name, colour, row in zip(CHANNELS, CHANNEL_COLOURS, share, strict=True):
+    for name, colour, line, row in zip(
+        CHANNELS, CHANNEL_COLOURS, _CHANNEL_LINES, share, strict=True
+    ):
         mean = np.average(values, weights=row)
         deviation = np.sqrt(np.average((values - mean) ** 2, weights=row))
         label = f"{name}: mean {mean:.1f}, std {deviation:.1f}"
-        axes.plot(values, row, color=colour, label=label, linewidth=1.3)
+        axes.plot(values, row, line, color=colour, label=label, linewidth=1.3)
         axes.axvline(mean, color=colour, linestyle=":", linewidth=1)
     axes.set(
         title="Pixel values by channel (dotted: mean)",
@@ -111,16 +84,49 @@ def _channel_counts(images: np.ndarray) -> np.ndarray:
 
 
 def mean_images(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Figure:
-    """The mean image of each class: what a class has in common by place and colour."""
+    """The mean image of each class: what a class has in common by place and colour.
+
+    Means are grey. The darkest value of all of them is drawn black and the brightest white, which
+    is told above them.
+    """
     means = []
     shown, title = _first_classes(classes, "Mean image of each class")
     for number in range(len(shown)):
         members = images[labels == number]
         if not len(members):
             raise DataError(f"There is no image of the class {classes[number]!r}.")
-        means.append(members.mean(axis=0, dtype="float32").round().astype("uint8"))
-    columns = min(5, len(classes))
-    return mosaic_figure(means, columns, titles=[plain(name, 30) for name in shown], title=title)
+        means.append(members.mean(axis=0, dtype="float32"))
+    low, high = np.min(means), np.max(means)
+    title += f" (contrast: {low:.0f} to {high:.0f} drawn as 0 to 255)"
+    return _templates(means, low, high, shown, title)
+
+
+def class_templates(
+    templates: np.ndarray, classes: Sequence[str], title: str = "Weights of each class"
+) -> Figure:
+    """The weights of a linear model as images: bright where a bright pixel speaks for the class.
+
+    Args:
+        templates: Float (C, H, W, 3). Grey is 0; all are drawn at one scale, the most extreme
+            hundredth of the weights at its ends.
+        classes: C names.
+        title: Of the figure.
+    """
+    if np.ndim(templates) != 4 or len(templates) != len(classes) or not len(templates):
+        raise DataError(
+            f"Wanted weights (C, H, W, 3) and C names. Received: {np.shape(templates)} and "
+            f"{len(classes)} names"
+        )
+    shown, title = _first_classes(classes, title)
+    high = np.percentile(np.abs(templates), 99)
+    return _templates(list(templates[: len(shown)]), -high, high, shown, title)
+
+
+def _templates(images: list, low: float, high: float, names: list[str], title: str) -> Figure:
+    scale = 255 / max(high - low, 1e-12)
+    drawn = [np.clip((i - low) * scale, 0, 255).round().astype("uint8") for i in images]
+    titles = [plain(name, 30) for name in names]
+    return mosaic_figure(drawn, min(5, len(drawn)), titles=titles, title=title)
 
 
 def near_duplicates(
@@ -131,7 +137,8 @@ def near_duplicates(
     Args:
         images: uint8 (N, H, W, 3), the upper row.
         pairs: A row per pair, as `common.data.near_duplicates` finds them; columns `index_a` (in
-            `images`), `index_b` (in `others`) and `distance`.
+            `images`), `index_b` (in `others`) and `distance`. Where there are `class_a` and
+            `class_b`, they stand above the images.
         others: The lower row, by default `images` too (train against test, for instance).
         count: Pairs shown, the first ones of the table.
     """
@@ -141,27 +148,50 @@ def near_duplicates(
         raise DataError("There is no pair to show.")
     upper = [images[i] for i in shown["index_a"]]
     lower = [others[i] for i in shown["index_b"]]
+    names = [
+        plain(name, 30) for key in ("class_a", "class_b") if key in shown for name in shown[key]
+    ]
     return mosaic_figure(
         upper + lower,
         len(shown),
+        titles=names or None,
         column_labels=[f"{value:.3g}" for value in shown["distance"]],
         row_labels=["first", "second"],
         title="Near-duplicates and their distance",
     )
 
 
-def distance_histogram(distances: np.ndarray, threshold: float) -> Figure:
-    """Distance of each image to its nearest other one; those below `threshold` are suspects."""
+def distance_histogram(
+    distances: np.ndarray, threshold: float, copies: np.ndarray | None = None
+) -> Figure:
+    """Distance of each image to its nearest other one; those below `threshold` are suspects.
+
+    Args:
+        distances: One per image; what is not finite is left out.
+        threshold: Drawn as a line.
+        copies: Distances of known copies to their originals, drawn in a second colour.
+    """
     distances = np.asarray(distances, float)
     distances = distances[np.isfinite(distances)]
     if not len(distances):
         raise DataError("There is no distance to show.")
     figure, [[axes]] = new_figure(height=2.6)
-    sns.histplot(x=distances, bins=60, color=PALETTE[0], edgecolor=None, ax=axes)
+    parts = {"images": distances}
+    if copies is not None:
+        parts["known copies"] = np.asarray(copies, float)
+    edges = np.histogram_bin_edges(np.concatenate(list(parts.values())), 60)
+    for number, (name, values) in enumerate(parts.items()):
+        label = None if copies is None else f"{name} ({len(values):,})"
+        colour, share = PALETTE[2 * number], np.full(len(values), 100 / len(values))
+        axes.hist(values, edges, weights=share, color=colour, alpha=0.8, label=label)
     below = int((distances < threshold).sum())
-    axes.axvline(threshold, color=PALETTE[1], label=f"threshold {threshold:g}: {below} below")
+    axes.axvline(
+        threshold, color=PALETTE[1], linestyle="--", label=f"threshold {threshold:g}: {below} below"
+    )
     axes.set(
-        title="Distance to the nearest other image", xlabel="distance", ylabel="number of images"
+        title="Distance to the nearest other image",
+        xlabel="distance",
+        ylabel="share of images (%)",
     )
     axes.legend()
     return figure

@@ -51,6 +51,7 @@ _UNDRAWABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _QUIET = "Glyph .* missing|Matplotlib currently does not support|constrained_layout not applied"
 # Spaces between the images of a mosaic, in pixels of the figure.
 _GAP = 2
+_MOSAIC_TITLE = "title"  # by which `show` knows it
 _TITLE = {"ha": "center", "va": "baseline", "fontsize": 8}
 
 
@@ -181,7 +182,10 @@ def show(figure: Figure, alt: str, title: str | None = None) -> None:
     from IPython.display import display
 
     figure.alt = " ".join(alt.split())
-    if title is not None and figure.get_suptitle():
+    mosaic = [text for text in figure.findobj(Text) if text.get_gid() == _MOSAIC_TITLE]
+    if title is not None and mosaic:
+        mosaic[0].set_text(title)
+    elif title is not None and figure.get_suptitle():
         figure.suptitle(title)
     elif title is not None and len(figure.axes) == 1:
         figure.axes[0].set_title(title)
@@ -299,7 +303,8 @@ def mosaic_figure(
     for i, text in enumerate(column_labels):
         axes.text(left + step_x * (i + 0.5) - _GAP / 2, head - 5, text, **_TITLE)
     if title:
-        axes.text(left, 15, title, ha="left", va="bottom", fontsize=10, fontweight="bold")
+        look = {"ha": "left", "va": "bottom", "fontsize": 10, "fontweight": "bold"}
+        axes.text(left, 15, title, gid=_MOSAIC_TITLE, **look)
     return figure
 
 

@@ -45,12 +45,6 @@ def test_gallery_has_a_row_per_class():
     assert texts(figure.axes[0])[:2] == ["red", "blue"]
 
 
-def test_balance_counts_images():
-    figure = plots.class_balance(pd.Series([3, 1200], index=["a", "b"]))
-    assert widths(figure.axes[0]) == [3, 1200]
-    assert texts(figure.axes[0]) == ["3", "1,200"]
-
-
 def test_histograms_give_shares_of_each_channel():
     images = solid((0, 10, 200), (100, 10, 200))
     figure = plots.channel_histograms(images)
@@ -63,23 +57,43 @@ def test_histograms_give_shares_of_each_channel():
         plots.channel_histograms(images / 255)
 
 
-def test_mean_images_are_means():
+def test_mean_images_are_means_of_stretched_contrast():
     images = solid((10, 0, 0), (20, 0, 0), (0, 0, 90))
-    canvas = pixels(plots.mean_images(images, np.array([0, 0, 1]), ("a", "b")))
-    assert (canvas == (15, 0, 0)).all(axis=-1).any() and (canvas == (0, 0, 90)).all(axis=-1).any()
+    figure = plots.mean_images(images, np.array([0, 0, 1]), ("a", "b"))
+    canvas = pixels(figure)
+    red = round(15 * 255 / 90)
+    assert (canvas == (red, 0, 0)).all(axis=-1).any() and (canvas == (0, 0, 255)).all(axis=-1).any()
+    assert "0 to 90 drawn as 0 to 255" in texts(figure.axes[0])[-1]
     with pytest.raises(DataError, match="'c'"):
         plots.mean_images(images, np.array([0, 0, 1]), ("a", "b", "c"))
+
+
+def test_templates_are_grey_at_zero():
+    weights = np.zeros((2, 4, 4, 3))
+    weights[0, ..., 0], weights[1, ..., 2] = 0.5, -0.5
+    canvas = pixels(plots.class_templates(weights, ("a", "b")))
+    assert (canvas == (255, 128, 128)).all(axis=-1).any()
+    assert (canvas == (128, 128, 0)).all(axis=-1).any()
+    with pytest.raises(DataError, match="3 names"):
+        plots.class_templates(weights, ("a", "b", "c"))
+
+
+def test_the_title_of_a_mosaic_is_replaced():
+    figure = plots.mosaic_figure(solid((1, 2, 3)), 1, title="before")
+    plots.show(figure, "what is to be seen", title="after")
+    assert texts(figure.axes[0]) == ["after"] and not figure.axes[0].get_title()
 
 
 def test_near_duplicates_stand_below_each_other():
     train, test = solid((10, 0, 0), (20, 0, 0)), solid((0, 30, 0))
     pairs = pd.DataFrame({"index_a": [1], "index_b": [0], "distance": [0.5]})
+    pairs["class_a"], pairs["class_b"] = "bird", "airplane"
     figure = plots.near_duplicates(train, pairs, test)
     canvas = pixels(figure)
     half = len(canvas) // 2
     assert (canvas[:half] == (20, 0, 0)).all(axis=-1).any()
     assert (canvas[half:] == (0, 30, 0)).all(axis=-1).any()
-    assert "0.5" in texts(figure.axes[0])
+    assert {"0.5", "bird", "airplane"} <= set(texts(figure.axes[0]))
     with pytest.raises(DataError, match="no pair"):
         plots.near_duplicates(train, pairs[:0])
 
@@ -87,6 +101,10 @@ def test_near_duplicates_stand_below_each_other():
 def test_distances_below_the_threshold_are_counted():
     figure = plots.distance_histogram(np.array([1.0, 2.0, 3.0, 4.0]), 2.5)
     assert figure.axes[0].get_legend().get_texts()[0].get_text() == "threshold 2.5: 2 below"
+    figure = plots.distance_histogram(np.array([1.0, 2.0, 3.0, 4.0]), 2.5, copies=[0.5, 0.5])
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == ["images (4)", "known copies (2)", "threshold 2.5: 2 below"]
+    assert max(bar.get_height() for bar in figure.axes[0].patches) == 100  # per cent of the copies
 
 
 def test_resolution_averages_areas():

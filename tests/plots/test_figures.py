@@ -163,10 +163,7 @@ MOSAICS = {
 CHARTS = {
     "block_diagram": lambda: plots.block_diagram("residual", "bottleneck"),
     "network_strip": lambda: plots.network_strip([("image", 32, 3), ("stage", 16, 64)], "tiny"),
-    "balance": lambda: plots.class_balance(pd.Series([500] * 10, CLASSES)),
-    "balance of splits": lambda: plots.class_balance(
-        pd.DataFrame({"train": 5000, "test": 1000}, index=CLASSES)
-    ),
+    "templates": lambda: plots.class_templates(RNG.standard_normal((10, 32, 32, 3)), CLASSES),
     "histograms": lambda: plots.channel_histograms(IMAGES),
     "distances": lambda: plots.distance_histogram(RNG.gamma(4, 1, 500), 0.5),
     "curves": lambda: plots.learning_curves(HISTORY),

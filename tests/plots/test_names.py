@@ -46,11 +46,11 @@ NAMED = {
     "caption_gallery": lambda name: plots.caption_gallery([told.PHOTO], [name], [[name] * 5], [1]),
     "caption_lengths": lambda name: plots.caption_lengths({name: np.array([3, 4])}, 5),
     "captioned_images": lambda name: plots.captioned_images([told.PHOTO] * 2, [[name]] * 2),
-    "class_balance": lambda name: plots.class_balance(
-        pd.DataFrame({name: [5, 6], f"{name}2": [7, 8]}, index=[name, f"{name}2"])
-    ),
     "class_gallery": lambda name: plots.class_gallery(made.IMAGES, made.LABELS, [name] * 10, 2),
     "class_scores": lambda name: plots.class_scores(made.SCORES.set_axis([name, *"abcdefghi"])),
+    "class_templates": lambda name: plots.class_templates(
+        np.ones((10, 4, 4, 3)), [name] * 10, name
+    ),
     "compare_runs": lambda name: plots.compare_runs({name: made.HISTORY}, "loss", title=name),
     "confusion_matrix": lambda name: plots.confusion_matrix(
         made.CONFUSION.set_axis([name] * 10).set_axis([name] * 10, axis=1), name
@@ -218,7 +218,7 @@ def test_plain_names():
 
 def test_two_names_that_begin_alike_stay_two_bars():
     long = "x" * 100
-    axes = plots.class_balance(pd.Series([3, 4], [long + "1", long + "2"])).axes[0]
+    axes = plots.word_frequencies(pd.Series([3, 4], [long + "1", long + "2"]), 2).axes[0]
     assert [bar.get_width() for bar in axes.patches] == [3, 4]
 
 
@@ -244,7 +244,7 @@ def test_any_number_of_classes(n):
     for figure in (
         plots.class_gallery(images, labels, classes, 2),
         plots.mean_images(images, labels, classes),
-        plots.class_balance(pd.Series(1, classes)),
+        plots.class_templates(np.ones((n, 8, 8, 3)), classes),
         plots.class_scores(scores),
         matrix,
     ):
@@ -293,7 +293,7 @@ NOTHING = {
     "captioned_images": lambda: plots.captioned_images([], []),
     "caption_lengths": lambda: plots.caption_lengths({}, 3),
     "caption_lengths of none": lambda: plots.caption_lengths({"a": np.array([], int)}, 3),
-    "class_balance": lambda: plots.class_balance(pd.Series([], dtype=int)),
+    "class_templates": lambda: plots.class_templates(np.ones((0, 4, 4, 3)), []),
     "class_gallery": lambda: plots.class_gallery(made.IMAGES, made.LABELS, []),
     "class_scores": lambda: plots.class_scores(made.SCORES[:0]),
     "confusion_matrix": lambda: plots.confusion_matrix(pd.DataFrame()),
