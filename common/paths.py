@@ -117,6 +117,14 @@ def display(text: object, lines: bool = False) -> str:
         return shown
 
 
+def cut(text: str, longest: int, mark: str = "...") -> str:
+    """A text of at most so many characters, without its middle: names that begin alike often end
+    differently."""
+    kept = longest * 2 // 3
+    tail = kept + len(mark) - longest
+    return text if len(text) <= longest else f"{text[:kept]}{mark}{text[tail:]}"
+
+
 _HIDDEN = "\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _UNSEEN = re.compile(f"[\x00-\x1f{_HIDDEN}]")
 _UNSEEN_BUT_LINES = re.compile(f"[\x00-\x08\x0b-\x1f{_HIDDEN}]")

@@ -178,8 +178,6 @@ def _caption_block(captioner, photos: list[Photo], beams, options) -> dict[str, 
             read[i] = _shrunk(read_photo(photo.file), captioner.extractor.size)
         except DataError as error:
             reasons[i] = str(error)
-        except OSError as error:
-            reasons[i] = f"{photo.file} cannot be read: {error.strerror or error}."
         except MemoryError:
             reasons[i] = f"{photo.file}: there is not enough memory for so large an image."
     captions, scores = [""] * len(photos), [0.0] * len(photos)

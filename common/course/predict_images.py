@@ -117,18 +117,17 @@ def predict_images(
         for block, reasons, logits in _computed(blocks, model, side, batch_size):
             for file, label, row in zip(*answers(block, reasons, logits), strict=True):
                 tell(file, classes[label], float(row[label]))
-        return Labelled(dict(counts.most_common()), problems, temperature, record["run_name"])
-
-    with parts.kept_parts(output) as folder:
-        weights = parts.weights_hash(model, side)
-        part_files = {folder / parts.files_part_name(weights, block): block for block in blocks}
-        missing = {p: b for p, b in part_files.items() if not parts.load_part(p, len(b))}
-        computed = _computed(list(missing.values()), model, side, batch_size)
-        for path, (_, reasons, logits) in zip(missing, computed, strict=True):
-            parts.save_part(path, reasons=np.array(reasons, dtype=str), logits=logits)
-        with _table(output, classes) as write:
-            for path, block in part_files.items():
-                write(*answers(block, **parts.load_part(path, len(block))))
+    else:
+        with parts.kept_parts(output) as folder:
+            weights = parts.weights_hash(model, side)
+            part_files = {folder / parts.files_part_name(weights, b): b for b in blocks}
+            missing = {p: b for p, b in part_files.items() if not parts.load_part(p, len(b))}
+            computed = _computed(list(missing.values()), model, side, batch_size)
+            for path, (_, reasons, logits) in zip(missing, computed, strict=True):
+                parts.save_part(path, reasons=np.array(reasons, dtype=str), logits=logits)
+            with _table(output, classes) as write:
+                for path, block in part_files.items():
+                    write(*answers(block, **parts.load_part(path, len(block))))
     return Labelled(dict(counts.most_common()), problems, temperature, record["run_name"])
 
 

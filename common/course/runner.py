@@ -1,6 +1,5 @@
 """Runs lessons: what comes of each, its page, and the runs that it made."""
 
-import json
 import os
 import tempfile
 import time
@@ -185,6 +184,6 @@ def count_cells(path: Path) -> int:
     """
     try:
         notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is no readable notebook: {error}") from error
     return sum(cell.cell_type == "code" for cell in notebook.cells)

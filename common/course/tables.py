@@ -9,7 +9,7 @@ import pandas as pd
 from common.course import pages
 from common.course.report import PARTS, by_phase, headline_metrics, shown
 from common.course.words import show
-from common.paths import display, visible
+from common.paths import cut, display, visible
 
 WIDTH = 100  # characters of a line in a terminal
 
@@ -52,7 +52,7 @@ def to_narrow_text(table: pd.DataFrame, width: int | None = None) -> str:
             telling = any(cells) and (name in ("n", "minutes", *metrics) or len({*cells}) > 1)
             if telling or name == "run":
                 columns[name] = cells
-        parts.append("\n".join([_cut(display(phase), width), *_side_by_side(columns, width)]))
+        parts.append("\n".join([cut(display(phase), width), *_side_by_side(columns, width)]))
     return "\n\n".join(parts)
 
 
@@ -63,7 +63,7 @@ def _side_by_side(columns: dict[str, list[str]], width: int) -> list[str]:
     for name, cells in columns.items():
         align = str.rjust
         if not blocks:
-            cells, align = [_cut(cell, longest_run) for cell in cells], str.ljust
+            cells, align = [cut(cell, longest_run) for cell in cells], str.ljust
         longest = max(map(len, cells))
         head = _folded(name, max(longest, 9))
         wide = max(longest, *map(len, head))
@@ -86,12 +86,6 @@ def _folded(name: str, width: int) -> list[str]:
             lines.append("")
         lines[-1] += word
     return lines
-
-
-def _cut(text: str, longest: int) -> str:
-    """Without its middle: names that begin alike often end differently."""
-    kept = longest * 2 // 3
-    return text if len(text) <= longest else f"{text[:kept]}...{text[kept + 3 - longest :]}"
 
 
 def to_html(table: pd.DataFrame) -> str:

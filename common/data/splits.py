@@ -16,6 +16,7 @@ from common.paths import display, expand
 
 SPLITS = ("patients", "random", "published", "leave-one-out")
 PARTS = ("train", "validation", "test")
+_SHARE = 0.2  # of patients, or of images, for validation, and as many for test
 # Janowczyk and Madabhushi, "Deep learning for digital pathology image analysis" (2016): the
 # lists of the IDC use case, published beside their tutorial.
 PUBLISHED_LISTS = {
@@ -81,29 +82,23 @@ def check_disjoint(groups: dict[str, np.ndarray]) -> None:
                 )
 
 
-def split_by_patient(
-    data: ImageData, validation: float = 0.2, test: float = 0.2, seed: int = 0
-) -> Splits:
+def split_by_patient(data: ImageData, seed: int = 0) -> Splits:
     """Whole patients to each part, drawn so that parts have patients rich and poor in positives.
 
     Patients are sorted by their share of the second class and cut into strata of about five; each
-    stratum gives its share to each part.
+    stratum gives its share to each part: a fifth to validation, a fifth to test.
 
     Args:
         data: All images, with groups.
-        validation, test: Shares of the patients.
-        seed: Draws them.
+        seed: Draws the patients.
 
     Raises:
-        ConfigError: if the shares leave nothing to train on.
         DataError: if there are no groups, or too few for three parts.
     """
-    _check_shares(validation, test)
     table = patient_table(data)
     shares = table["positives"] / table["patches"]
     count = len(shares)
-    n_test, n_validation = (max(1, round(count * share)) for share in (test, validation))
-    if count < 3 or n_test + n_validation >= count:
+    if count < 3:
         raise DataError(
             f"{data.name} has {count} patients: too few for three parts of whole patients. Use "
             "leave-one-patient-out."
@@ -111,9 +106,10 @@ def split_by_patient(
     rng = np.random.default_rng(seed)
     # By share, ties in random order; then every k-th patient, beginning anywhere.
     order = shares.sample(frac=1, random_state=seed).sort_values(kind="stable").index.to_numpy()
-    chosen = _spread(order, n_test, rng)
+    size = max(1, round(_SHARE * count))
+    chosen = _spread(order, size, rng)
     rest = order[~np.isin(order, chosen)]
-    held = _spread(rest, n_validation, rng)
+    held = _spread(rest, size, rng)
     return _by_patients(data, {"validation": held, "test": chosen})
 
 
@@ -174,9 +170,7 @@ def _spread(ordered: np.ndarray, count: int, rng: np.random.Generator) -> np.nda
     return ordered[[rng.integers(a, b) for a, b in zip(edges, edges[1:], strict=False)]]
 
 
-def split_at_random(
-    data: ImageData, validation: float = 0.2, test: float = 0.2, seed: int = 0
-) -> Splits:
+def split_at_random(data: ImageData, seed: int = 0) -> Splits:
     """Images drawn one by one: the patients of the test images are in the training images too.
 
     Only to show what that does: Bussola et al., "AI slipping on tiles: data leakage in digital
@@ -184,11 +178,10 @@ def split_at_random(
 
     Args and errors as in `split_by_patient`. Of a class of one or two patches, some part has none.
     """
-    _check_shares(validation, test)
     if len(data) < 3:
         raise DataError(f"{data.name} has {len(data)} patches: too few for three parts.")
-    rest, tested = stratified(data.labels, math.ceil(test * len(data)), seed)
-    count = min(max(1, round(validation * len(data))), len(rest) - 1)
+    rest, tested = stratified(data.labels, math.ceil(_SHARE * len(data)), seed)
+    count = max(1, round(_SHARE * len(data)))
     kept, held = (rest[part] for part in stratified(data.labels[rest], count, seed))
     parts = {"train": kept, "validation": held, "test": tested}
     return Splits(
@@ -280,14 +273,6 @@ def _groups(data: ImageData) -> np.ndarray:
     if data.groups is None:
         raise DataError(f"{data.name} does not tell which patient an image is of.")
     return np.asarray(data.groups)
-
-
-def _check_shares(validation: float, test: float) -> None:
-    if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
-        raise ConfigError(
-            "The shares of validation and test must be above 0 and sum to less than 1. "
-            f"Received: validation={validation}, test={test}"
-        )
 
 
 def _by_patients(data: ImageData, patients: dict[str, np.ndarray], **found) -> Splits:

@@ -147,7 +147,6 @@ def patient_bootstrap(
     threshold: float | np.ndarray,
     metrics: Sequence[str] = REPORTED,
     samples: int = 1000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Scores with intervals from a bootstrap over patients.
@@ -155,7 +154,7 @@ def patient_bootstrap(
     1. Draw as many patients as there are, with replacement; all patches of a patient come as
        often as it was drawn.
     2. Compute every score on them; repeat `samples` times.
-    3. The interval cuts `(1 - confidence) / 2` of the scores off at either end (percentiles).
+    3. The interval of 95 % cuts 2.5 % of the scores off at either end (percentiles).
 
     Patches of one patient resemble each other, so that drawing patches would give intervals far
     too narrow. The interval tells how far a score would move on other patients like these: not
@@ -169,7 +168,6 @@ def patient_bootstrap(
         labels, probability, patients, threshold: See the module's docstring.
         metrics: Some of `METRICS`. (The calibration error grows by resampling itself.)
         samples: Resamples.
-        confidence: Of the interval.
         seed: Of the resamples; the same patients are drawn for every predictor.
 
     Returns:
@@ -179,12 +177,9 @@ def patient_bootstrap(
 
     Raises:
         DataError: as `binary_scores`.
-        ConfigError: for an unknown metric, no sample, or a confidence outside 0..1.
+        ConfigError: for an unknown metric, or no sample.
     """
-    scores = _resampled(
-        labels, probability, patients, threshold, metrics, samples, confidence, seed
-    )
-    return intervals(scores, confidence)
+    return intervals(_resampled(labels, probability, patients, threshold, metrics, samples, seed))
 
 
 def compare_bootstrap(
@@ -195,7 +190,6 @@ def compare_bootstrap(
     reference: str,
     metrics: Sequence[str] = REPORTED,
     samples: int = 1000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Several predictors of the same patches, and their differences to one of them.
@@ -209,7 +203,7 @@ def compare_bootstrap(
         probabilities: (N,) each, by the name of the predictor.
         thresholds: One for all, or by name, as chosen on validation for each.
         reference: The name that all are compared with.
-        metrics, samples, confidence, seed: As in `patient_bootstrap`.
+        metrics, samples, seed: As in `patient_bootstrap`.
 
     Returns:
         A row per predictor and metric: `method`, `metric`, `value`, `low`, `high`, `undefined`,
@@ -224,12 +218,12 @@ def compare_bootstrap(
         raise ConfigError(f"There is no threshold for: {', '.join(missing)}")
 
     def score(predictor):
-        return _resampled(labels, *predictor, metrics, samples, confidence, seed)
+        return _resampled(labels, *predictor, metrics, samples, seed)
 
     predictors = {
         name: (values, patients, thresholds[name]) for name, values in probabilities.items()
     }
-    return compare(predictors, reference, score, confidence)
+    return compare(predictors, reference, score)
 
 
 def curve_bands(
@@ -237,12 +231,11 @@ def curve_bands(
     probability: np.ndarray,
     patients: np.ndarray,
     samples: int = 1000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Pointwise intervals of both curves from a bootstrap over patients.
 
-    Pointwise: a whole curve leaves its band somewhere more often than `1 - confidence`.
+    Pointwise: a whole curve leaves its band somewhere more often than in 5 % of the cases.
 
     Returns:
         A row per hundredth `at`: `precision_low`, `precision_high` at the strictest threshold that
@@ -258,7 +251,7 @@ def curve_bands(
     names, number = _patients(patients, len(labels))
     if len(names) < 2:
         raise DataError(ONE_PATIENT)
-    weights = resample(len(names), samples, confidence, seed)[1:]
+    weights = resample(len(names), samples, seed)[1:]
     at = np.linspace(0, 1, 101)
     precision, recall = [], []
     for tp, fp in _cumulative(labels, probability, number, weights):
@@ -273,12 +266,12 @@ def curve_bands(
         raise DataError("No resample has patches of both classes: there are too few patients.")
     columns = {"at": at}
     for name, curves in (("precision", precision), ("recall", recall)):
-        columns[f"{name}_low"], columns[f"{name}_high"] = percentiles(curves, confidence)
+        columns[f"{name}_low"], columns[f"{name}_high"] = percentiles(curves)
     return pd.DataFrame(columns)
 
 
 def _resampled(
-    labels, probability, patients, threshold, wanted, samples, confidence, seed
+    labels, probability, patients, threshold, wanted, samples, seed
 ) -> dict[str, np.ndarray]:
     """By metric (1 + samples,) values: on all patches, then on each resample."""
     if unknown := [name for name in wanted if name not in METRICS]:
@@ -287,7 +280,7 @@ def _resampled(
         )
     labels, probability = check_patches(labels, probability)
     names, number = _patients(patients, len(labels))
-    weights = resample(len(names), samples, confidence, seed)
+    weights = resample(len(names), samples, seed)
     counts = _counts(labels, probability, number, threshold)
     values = _counted(*(weights @ counts).T)
     squares = np.bincount(number, (probability - labels) ** 2)

@@ -4,7 +4,7 @@
    was drawn (`resample`).
 2. Compute every score on them; repeat. A score's `values` are an array (1 + samples,): first on all
    there is, then on each resample.
-3. The interval cuts `(1 - confidence) / 2` of the resamples off at either end (`percentiles`).
+3. The interval of 95 % cuts 2.5 % of the resamples off at either end (`percentiles`).
 
 Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; Field and Welsh,
 "Bootstrapping clustered data" (2007).
@@ -20,8 +20,11 @@ from common.errors import ConfigError
 
 Method = TypeVar("Method")
 
+# Of the interval. As 0.95 gives them: 0.025 itself is another number in its last digit.
+_ENDS = ((1 - 0.95) / 2, (1 + 0.95) / 2)
 
-def resample(groups: int, samples: int, confidence: float, seed: int) -> np.ndarray:
+
+def resample(groups: int, samples: int, seed: int) -> np.ndarray:
     """How often each resample holds each group, (1 + samples, groups); first: each once.
 
     One group cannot be resampled: there is the first row only.
@@ -29,17 +32,13 @@ def resample(groups: int, samples: int, confidence: float, seed: int) -> np.ndar
     Args:
         groups: Their number.
         samples: Resamples.
-        confidence: Of the intervals to come: a wrong one is told before anything is computed.
         seed: Of the resamples; the same groups are drawn for every method that is compared.
 
     Raises:
-        ConfigError: for no sample, or a confidence outside 0..1.
+        ConfigError: for no sample.
     """
-    if samples < 1 or not 0 < confidence < 1:
-        raise ConfigError(
-            "Wanted samples >= 1 and a confidence between 0 and 1. "
-            f"Received: samples={samples}, confidence={confidence}"
-        )
+    if samples < 1:
+        raise ConfigError(f"Wanted samples >= 1. Received: samples={samples}")
     if groups < 2:
         return np.ones((1, groups))
     rng = np.random.default_rng(seed)
@@ -47,12 +46,12 @@ def resample(groups: int, samples: int, confidence: float, seed: int) -> np.ndar
     return np.concatenate([np.ones((1, groups)), drawn])
 
 
-def percentiles(resamples: np.ndarray, confidence: float) -> np.ndarray:
+def percentiles(resamples: np.ndarray) -> np.ndarray:
     """Both ends of the interval, (2, ...), of resamples (samples, ...)."""
-    return np.quantile(resamples, ((1 - confidence) / 2, (1 + confidence) / 2), axis=0)
+    return np.quantile(resamples, _ENDS, axis=0)
 
 
-def interval(values: np.ndarray, confidence: float) -> dict[str, float]:
+def interval(values: np.ndarray) -> dict[str, float]:
     """The interval of a score's `values` (1 + samples,).
 
     Returns:
@@ -62,14 +61,14 @@ def interval(values: np.ndarray, confidence: float) -> dict[str, float]:
     """
     resamples = values[1:]
     defined = resamples[np.isfinite(resamples)]
-    low, high = percentiles(defined, confidence) if len(defined) else (np.nan, np.nan)
+    low, high = percentiles(defined) if len(defined) else (np.nan, np.nan)
     undefined = 1 - len(defined) / len(resamples) if len(resamples) else 1.0
     return {"value": values[0], "low": low, "high": high, "undefined": undefined}
 
 
-def intervals(scores: Mapping[str, np.ndarray], confidence: float) -> pd.DataFrame:
+def intervals(scores: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """The `interval` of each metric's values: a row per `metric`."""
-    rows = {metric: interval(values, confidence) for metric, values in scores.items()}
+    rows = {metric: interval(values) for metric, values in scores.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
 
@@ -77,7 +76,6 @@ def compare(
     methods: Mapping[str, Method],
     reference: str,
     score: Callable[[Method], Mapping[str, np.ndarray]],
-    confidence: float,
 ) -> pd.DataFrame:
     """Intervals of several methods, and of their differences to one of them.
 
@@ -89,7 +87,6 @@ def compare(
         methods: What `score` takes, by the name of the method.
         reference: The name that all are compared with.
         score: Gives the values of each metric, on the same resamples for all methods.
-        confidence: Of the intervals.
 
     Returns:
         A row per method and metric: `method`, `metric`, those of `interval`, `difference` (to the
@@ -104,12 +101,12 @@ def compare(
     rows = []
     for name, scores in results.items():
         for metric, values in scores.items():
-            difference = interval(values - results[reference][metric], confidence)
+            difference = interval(values - results[reference][metric])
             rows.append(
                 {
                     "method": name,
                     "metric": metric,
-                    **interval(values, confidence),
+                    **interval(values),
                     "difference": difference["value"],
                     "difference_low": difference["low"],
                     "difference_high": difference["high"],

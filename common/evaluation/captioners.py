@@ -22,6 +22,8 @@ WAYS = {
     "beam 5": DECODING | {"beams": 5},
 }
 
+_BATCH = 50  # images at a time
+
 # Words of which a caption of a photo says one where people say another, or nothing.
 _COLOURS = frozenset(
     "black white red blue green yellow brown orange pink purple grey gray tan gold".split()
@@ -75,11 +77,7 @@ def dev_reward(task: CaptionTask, reward: str | Mapping[str, float]) -> Callable
 
 
 def judge(
-    trained: Decoder,
-    task: CaptionTask,
-    split: str,
-    ways: dict[str, dict] | None = None,
-    batch_size: int = 50,
+    trained: Decoder, task: CaptionTask, split: str, ways: dict[str, dict] | None = None
 ) -> tuple[pd.DataFrame, dict[str, list[list[str]]]]:
     """Captions of a split's images in several ways, and their scores.
 
@@ -88,13 +86,12 @@ def judge(
         task: Data and features.
         split: "dev" to choose by, "test" to report.
         ways: Options of `Generator.captions` by name; by default `WAYS`.
-        batch_size: Images at a time.
 
     Returns:
         A row per way with the scores of `caption_scores`, and on scenes `true_captions`, the share
         of captions that are true; and the captions by way.
     """
-    generator = Generator(trained, task.vocabulary, min(batch_size, len(task.features[split])))
+    generator = Generator(trained, task.vocabulary, min(_BATCH, len(task.features[split])))
     rows, written = {}, {}
     for way, options in (WAYS if ways is None else ways).items():
         captions = generator.captions(task.features[split].features, **options)
@@ -123,7 +120,7 @@ def choose_decoding(
         for the record.
     """
     dev = task.features["dev"]
-    generator = Generator(trained, task.vocabulary, min(50, len(dev)))
+    generator = Generator(trained, task.vocabulary, min(_BATCH, len(dev)))
     rows, written = {}, {}
     for penalty in penalties:
         options = {"method": "beam", "beams": beams, "length_penalty": penalty}
@@ -171,7 +168,6 @@ def confidence(
     captions: Sequence[Sequence[str]],
     scores: np.ndarray,
     references: Sequence[Sequence[Sequence[str]]],
-    threshold: float | None = None,
 ) -> dict[str, float]:
     """From which score on a captioner's captions are called sure, and what that is worth.
 
@@ -182,7 +178,6 @@ def confidence(
         captions: The words of a caption of each image.
         scores: Mean log-probability of each caption's words.
         references: Words of what people said, by image.
-        threshold: One found on other images, to see what it is worth on these.
 
     Returns:
         `n`, `threshold`, the `share` of captions that are sure, and the mean CIDEr-D (times 100)
@@ -190,17 +185,16 @@ def confidence(
     """
     scores = np.asarray(scores, "float64")
     quality = 100 * CiderD(references).score(captions)
-    if threshold is None:
-        fit = IsotonicRegression(out_of_bounds="clip").fit(scores, quality)
-        ordered = np.sort(scores)
-        threshold = float(ordered[np.argmax(fit.predict(ordered) >= quality.mean())])
+    fit = IsotonicRegression(out_of_bounds="clip").fit(scores, quality)
+    ordered = np.sort(scores)
+    threshold = float(ordered[np.argmax(fit.predict(ordered) >= quality.mean())])
     sure = scores >= threshold
     return {
         "n": len(scores),
         "threshold": threshold,
         "share": float(sure.mean()),
         "cider_d": float(quality.mean()),
-        "sure_cider_d": float(quality[sure].mean()) if sure.any() else None,
+        "sure_cider_d": float(quality[sure].mean()),
         "unsure_cider_d": float(quality[~sure].mean()) if not sure.all() else None,
     }
 

@@ -15,8 +15,8 @@ from sklearn import metrics
 from common.errors import ConfigError, DataError
 
 
-def accuracy_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of an accuracy of `correct` out of `n` independent images.
+def accuracy_interval(correct: int, n: int) -> tuple[float, float]:
+    """Wilson's interval (95 %) of an accuracy of `correct` out of `n` independent images.
 
     It tells how far the accuracy would move on other test images, not with other seeds.
 
@@ -25,7 +25,7 @@ def accuracy_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[f
     """
     if not 0 <= correct <= n or n < 1:
         raise ConfigError(f"Wanted 0 <= correct <= n and n >= 1. Received: {correct} of {n}")
-    interval = binomtest(int(correct), int(n)).proportion_ci(confidence, method="wilson")
+    interval = binomtest(int(correct), int(n)).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 

@@ -1,7 +1,6 @@
 """What a network is worth on patches of patients: threshold from some, intervals from others."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import keras
 import numpy as np
@@ -40,23 +39,18 @@ class PatchScores:
 
 
 def score_network(
-    network: keras.Model,
-    validation: ImageData,
-    test: ImageData,
-    samples: int = 1000,
-    tta: bool | Literal["symmetries"] = False,
+    network: keras.Model, validation: ImageData, test: ImageData, samples: int = 1000
 ) -> PatchScores:
     """Scores on `test`, at the threshold with the best F1 on `validation`.
 
     Args:
         samples: Draws of the bootstrap over patients.
-        tta: See `common.evaluation.classification.predict`.
 
     Validation patches of one class leave the threshold at one half, with a warning.
     """
-    held = predict(network, validation.images, tta=tta)[:, 1]
+    held = predict(network, validation.images)[:, 1]
     threshold = best_threshold(validation.labels, held, default=0.5)
-    probability = held if test is validation else predict(network, test.images, tta=tta)[:, 1]
+    probability = held if test is validation else predict(network, test.images)[:, 1]
     return score_predictions(test, probability, threshold, samples)
 
 

@@ -38,7 +38,6 @@ def precision_recall_roc(
     points: pd.DataFrame | Mapping[str, pd.DataFrame],
     thresholds: float | Mapping[str, float] | None = None,
     bands: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
-    title: str = "Precision-recall and ROC curves",
 ) -> Figure:
     """Both curves of one or several predictors with their areas and what chance would give.
 
@@ -46,7 +45,6 @@ def precision_recall_roc(
         points: From `operating_points`, or several by the name of the predictor.
         thresholds: Those chosen, one for all or by name, marked on both curves.
         bands: From `curve_bands`, drawn around the curves.
-        title: Of the figure.
     """
     points = by_name(points)
     bands = {} if bands is None else by_name(bands)
@@ -86,19 +84,16 @@ def precision_recall_roc(
     for axes in (left, right):
         handles = axes.get_legend_handles_labels()[0] + (others if axes is left else [])
         axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.17))
-    figure.suptitle(title)
+    figure.suptitle("Precision-recall and ROC curves")
     return figure
 
 
-def threshold_sweep(
-    points: pd.DataFrame, chosen: float | None = None, title: str = "Choice of the threshold"
-) -> Figure:
+def threshold_sweep(points: pd.DataFrame, chosen: float | None = None) -> Figure:
     """Precision, recall and F1 against the threshold.
 
     Args:
         points: From `operating_points`, of validation patches.
         chosen: The threshold to mark.
-        title: Of the figure.
     """
     need_columns(points, "threshold", "precision", "recall", "f1")
     shown = points[np.isfinite(points["threshold"])][::-1]
@@ -117,7 +112,7 @@ def threshold_sweep(
         label = f"chosen: {chosen:.3f}\n(F1 {100 * best['f1']:.1f} %)"
         axes.axvline(chosen, color=GREY, linestyle=":", linewidth=1.5, label=label)
     axes.set(
-        title=title,
+        title="Choice of the threshold",
         xlabel="threshold on the probability of class 1",
         ylabel="score (%)",
         xlim=(0, 1),

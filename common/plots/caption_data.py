@@ -58,7 +58,6 @@ def caption_gallery(
     captions: Sequence[str],
     references: Sequence[Sequence[str]],
     scores: Sequence[float] | None = None,
-    columns: int = 2,
 ) -> Figure:
     """Images with the caption of a captioner, and what people said.
 
@@ -67,14 +66,13 @@ def caption_gallery(
         captions: One text per image.
         references: What people said, by image; the first two are shown.
         scores: A score per caption, optional.
-        columns: Images per row.
     """
     heads = [""] * len(captions) if scores is None else [f" ({score:.0f})" for score in scores]
     texts = [
         [f"“{caption}”{head}", *others[:2]]
         for caption, head, others in zip(captions, heads, references, strict=True)
     ]
-    return captioned_images(images, texts, columns)
+    return captioned_images(images, texts)
 
 
 def caption_lengths(lengths: Mapping[str, np.ndarray], cut: int) -> Figure:
@@ -125,15 +123,13 @@ def word_frequencies(counts: pd.Series, min_count: int) -> Figure:
     return figure
 
 
-def frequent_words(counts: pd.Series, shown: int = 25, stop: Sequence[str] = ()) -> Figure:
+def frequent_words(counts: pd.Series) -> Figure:
     """The most frequent words.
 
     Args:
         counts: Occurrences by word, the most frequent first.
-        shown: How many words.
-        stop: Words to pass over.
     """
-    top = counts[~counts.index.isin(stop)].iloc[:shown]
+    top = counts.iloc[:25]
     if top.empty:
         raise DataError("There is no word to show.")
     figure, [[axes]] = new_figure(height=2.6)

@@ -58,9 +58,7 @@ def region_similarity(image: np.ndarray, maps: np.ndarray, region: tuple[int, in
     return figure
 
 
-def attention_words(
-    image: np.ndarray, words: Sequence[str], attention: np.ndarray, columns: int = 6
-) -> Figure:
+def attention_words(image: np.ndarray, words: Sequence[str], attention: np.ndarray) -> Figure:
     """Where a captioner looked at each word that it wrote.
 
     All words share one scale, so that a look at everything is told from a look at one place.
@@ -69,7 +67,6 @@ def attention_words(
         image: uint8 (H, W, 3).
         words: The caption, of `T` words.
         attention: (T, h, w) or longer, each with sum 1.
-        columns: Words per row.
     """
     _require_maps(image, attention)
     if len(attention) < len(words):
@@ -80,7 +77,7 @@ def attention_words(
     attention = attention[: len(words)]
     top = np.percentile(attention, 99) if len(words) else 1.0
     pictures = [_over(small, part, top) for part in attention]
-    return mosaic_figure([small, *pictures], columns, titles=["", *map(plain, words)])
+    return mosaic_figure([small, *pictures], 6, titles=["", *map(plain, words)])
 
 
 def _require_maps(image: np.ndarray, maps: np.ndarray) -> None:

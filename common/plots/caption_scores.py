@@ -52,19 +52,17 @@ def training_curves(histories: Mapping[str, pd.DataFrame], metric: str = "bleu_4
     return figure
 
 
-def metric_bars(table: pd.DataFrame, metric: str, level: float | None = None) -> Figure:
+def metric_bars(table: pd.DataFrame, metric: str) -> Figure:
     """One score of several decoders, each decoding a bar.
 
     Args:
         table: `decoder`, `decoding` and the metric.
         metric: Its column.
-        level: A score to compare with, such as that of people; optional.
     """
     need_columns(table, "decoder", "decoding", metric)
     names = table["decoder"].replace(TITLES).str.replace(" + ", " +\n")
-    return _score_bars(
-        table.assign(decoder=names), metric, "decoder", "decoding", "test", "decoder", level
-    )
+    table = table.assign(decoder=names)
+    return _score_bars(table, metric, "decoder", "decoding", "test", "decoder")
 
 
 def beam_curve(table: pd.DataFrame, metric: str = "bleu_4") -> Figure:
@@ -178,13 +176,7 @@ def reward_along_a_line(table: pd.DataFrame) -> Figure:
 
 
 def _score_bars(
-    table: pd.DataFrame,
-    metric: str,
-    x: str,
-    hue: str,
-    split: str,
-    xlabel: str,
-    level: float | None = None,
+    table: pd.DataFrame, metric: str, x: str, hue: str, split: str, xlabel: str
 ) -> Figure:
     """A score of images of a split: a group of bars per `x`, a bar per `hue`."""
     figure, [[axes]] = new_figure(height=2.7)
@@ -192,8 +184,6 @@ def _score_bars(
     shown = table.assign(**{metric: _as_told(table, metric), hue: table[hue].map(plain)})
     sns.barplot(shown, x=x, y=metric, hue=hue, palette=SEQUENTIAL, errorbar=None, ax=axes)
     label_bars(axes, "{:.1f}", fontsize=6.5)
-    if level is not None:
-        axes.axhline(level, color=PALETTE[1], linestyle="--", label=f"people: {level:.1f}")
     axes.set(title=f"{name} on the {split} images", xlabel=xlabel, ylabel=name)
     legend_beside(axes)
     return figure

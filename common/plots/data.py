@@ -23,12 +23,11 @@ def class_gallery(
     classes: Sequence[str],
     per_class: int = 6,
     seed: int = 0,
-    title: str | None = "Images of each class",
 ) -> Figure:
     """A row of `per_class` images drawn at random for each class; images uint8 (N, H, W, 3)."""
     rng = np.random.default_rng(seed)
     rows = []
-    shown, title = _first_classes(classes, title)
+    shown, title = _first_classes(classes, "Images of each class")
     for number in range(len(shown)):
         members = np.flatnonzero(labels == number)
         chosen = rng.choice(members, min(per_class, len(members)), replace=False)
@@ -37,10 +36,10 @@ def class_gallery(
     return mosaic_figure(rows, per_class, row_labels=shown, title=title)
 
 
-def _first_classes(classes: Sequence[str], title: str | None) -> tuple[list[str], str | None]:
+def _first_classes(classes: Sequence[str], title: str) -> tuple[list[str], str]:
     """As many classes as a figure can hold, and a title that says so."""
     shown = list(classes[:_MOST_CLASSES])
-    if title and len(shown) < len(classes):
+    if len(shown) < len(classes):
         title += f" (the first {len(shown)} of {len(classes):,})"
     return shown, title
 
@@ -125,21 +124,16 @@ def mean_images(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) 
 
 
 def near_duplicates(
-    images: np.ndarray,
-    pairs: pd.DataFrame,
-    others: np.ndarray | None = None,
-    count: int = 6,
-    score: str = "distance",
+    images: np.ndarray, pairs: pd.DataFrame, others: np.ndarray | None = None, count: int = 6
 ) -> Figure:
     """Pairs of images that are nearly the same, one below the other.
 
     Args:
         images: uint8 (N, H, W, 3), the upper row.
         pairs: A row per pair, as `common.data.near_duplicates` finds them; columns `index_a` (in
-            `images`), `index_b` (in `others`) and `score`.
+            `images`), `index_b` (in `others`) and `distance`.
         others: The lower row, by default `images` too (train against test, for instance).
         count: Pairs shown, the first ones of the table.
-        score: The column written above each pair.
     """
     others = images if others is None else others
     shown = pairs.head(count)
@@ -150,13 +144,13 @@ def near_duplicates(
     return mosaic_figure(
         upper + lower,
         len(shown),
-        column_labels=[f"{value:.3g}" for value in shown[score]],
+        column_labels=[f"{value:.3g}" for value in shown["distance"]],
         row_labels=["first", "second"],
-        title=f"Near-duplicates and their {score}",
+        title="Near-duplicates and their distance",
     )
 
 
-def distance_histogram(distances: np.ndarray, threshold: float, unit: str = "") -> Figure:
+def distance_histogram(distances: np.ndarray, threshold: float) -> Figure:
     """Distance of each image to its nearest other one; those below `threshold` are suspects."""
     distances = np.asarray(distances, float)
     distances = distances[np.isfinite(distances)]
@@ -167,9 +161,7 @@ def distance_histogram(distances: np.ndarray, threshold: float, unit: str = "") 
     below = int((distances < threshold).sum())
     axes.axvline(threshold, color=PALETTE[1], label=f"threshold {threshold:g}: {below} below")
     axes.set(
-        title="Distance to the nearest other image",
-        xlabel=f"distance ({unit})" if unit else "distance",
-        ylabel="number of images",
+        title="Distance to the nearest other image", xlabel="distance", ylabel="number of images"
     )
     axes.legend()
     return figure

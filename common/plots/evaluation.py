@@ -22,6 +22,7 @@ from common.plots.style import (
 )
 
 _MOST_WRITTEN = 40  # classes of a confusion matrix whose numbers can still be read
+_PER_ROW = 6  # images of a gallery
 
 
 @plain_text()
@@ -67,14 +68,13 @@ def confusion_matrix(table: pd.DataFrame, title: str = "Confusion matrix") -> Fi
     return figure
 
 
-def class_scores(table: pd.DataFrame, title: str = "Scores of each class") -> Figure:
+def class_scores(table: pd.DataFrame) -> Figure:
     """Precision, recall and F1 of each class, the best class on top.
 
     Points, not bars: their axis need not begin at 0.
 
     Args:
         table: A row per class: `precision`, `recall`, `F1`, `support`.
-        title: Of the figure.
     """
     need_columns(table, "precision", "recall", "F1", "support")
     table = table.sort_values("F1", ascending=False)
@@ -87,7 +87,7 @@ def class_scores(table: pd.DataFrame, title: str = "Scores of each class") -> Fi
         columns.items(), (PALETTE[0], PALETTE[1], "0.15"), ("s", "D", "o"), strict=True
     ):
         axes.scatter(values, places, color=colour, marker=marker, s=32, label=name)
-    axes.set(title=title, xlabel="score (%)", yticks=places, yticklabels=names)
+    axes.set(title="Scores of each class", xlabel="score (%)", yticks=places, yticklabels=names)
     axes.invert_yaxis()
     legend_beside(axes)
     return figure
@@ -133,21 +133,13 @@ def reliability_diagram(
     return figure
 
 
-def mistake_gallery(
-    images: np.ndarray,
-    mistakes: pd.DataFrame,
-    classes: Sequence[str],
-    columns: int = 6,
-    title: str | None = "Most confident mistakes",
-) -> Figure:
+def mistake_gallery(images: np.ndarray, mistakes: pd.DataFrame, classes: Sequence[str]) -> Figure:
     """Wrong predictions, each above its image: predicted class, confidence, true class.
 
     Args:
         images: uint8 (N, H, W, 3), all of them.
         mistakes: From `most_confident_mistakes`.
         classes: Names.
-        columns: Images per row.
-        title: Of the figure.
     """
     if mistakes.empty:
         raise DataError("There is no mistake to show.")
@@ -157,15 +149,12 @@ def mistake_gallery(
         for row in mistakes.itertuples()
     ]
     shown = images[mistakes["index"].to_numpy()]
-    return mosaic_figure(shown, min(columns, len(shown)), titles=titles, title=title)
+    columns = min(_PER_ROW, len(shown))
+    return mosaic_figure(shown, columns, titles=titles, title="Most confident mistakes")
 
 
 def answer_gallery(
-    images: np.ndarray,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    classes: Sequence[str],
-    columns: int = 6,
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
 ) -> Figure:
     """What a network says of each image, how sure it is, and what is right where that is wrong.
 
@@ -174,7 +163,6 @@ def answer_gallery(
         labels: Integers (N,), the right classes.
         probabilities: (N, C).
         classes: C names.
-        columns: Images per row.
     """
     answers = probabilities.argmax(axis=1)
     titles = [
@@ -183,16 +171,15 @@ def answer_gallery(
         for answer, label, row in zip(answers, labels, probabilities, strict=True)
     ]
     title = f"{(answers == labels).sum()} of {len(labels)} answers are right"
-    return mosaic_figure(images, min(columns, len(images)), titles=titles, title=title)
+    return mosaic_figure(images, min(_PER_ROW, len(images)), titles=titles, title=title)
 
 
-def tta_gain(table: pd.DataFrame, title: str = "What test-time augmentation gains") -> Figure:
+def tta_gain(table: pd.DataFrame) -> Figure:
     """What each step gains, with its interval, and how many images it corrects and spoils.
 
     Args:
         table: From `tta_table`: a row per step; `accuracy`, `corrected`, `spoiled`, and `gain` with
             its interval `low` to `high`.
-        title: Of the figure.
     """
     need_columns(table, "accuracy", "corrected", "spoiled", "gain", "low", "high")
     figure, [[left, right]] = new_figure(1, 2, height=0.4 * len(table) + 1.1, sharey=True)
@@ -215,5 +202,5 @@ def tta_gain(table: pd.DataFrame, title: str = "What test-time augmentation gain
     right.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
     right.set_xlabel("images, against the image alone")
     legend_beside(right)
-    figure.suptitle(title)
+    figure.suptitle("What test-time augmentation gains")
     return figure

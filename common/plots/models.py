@@ -31,16 +31,13 @@ def stage_costs(table: pd.DataFrame, title: str = "What each stage costs") -> Fi
     return figure
 
 
-def depth_degradation(
-    table: pd.DataFrame, metric: str = "accuracy", title: str = "Depth with and without shortcuts"
-) -> Figure:
+def depth_degradation(table: pd.DataFrame, metric: str = "accuracy") -> Figure:
     """A metric against depth, a line per kind of network; a point per run, lines through means.
 
     Args:
         table: A row per run: `depth` (layers with weights), `network` ("plain", "residual") and
             the metric.
         metric: A column such as "accuracy" (of training) or "val_accuracy" (fractions), or a loss.
-        title: Of the figure.
     """
     need_columns(table, "depth", "network", metric)
     table = table.assign(network=table["network"].map(plain))
@@ -51,7 +48,7 @@ def depth_degradation(
     sns.lineplot(shown, style="network", errorbar=None, **common)
     sns.scatterplot(shown, style="network", legend=False, s=40, **common)
     axes.set(
-        title=title,
+        title="Depth with and without shortcuts",
         xlabel="depth (layers with weights)",
         ylabel=NAMES.get(metric, metric),
         xticks=sorted(shown["depth"].unique()),

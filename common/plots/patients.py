@@ -19,17 +19,12 @@ CLASSES = ("negative", "positive")
 _NAMED = 40  # patients whose names still fit below an axis
 
 
-def patient_balance(
-    table: pd.DataFrame,
-    classes: Sequence[str] = CLASSES,
-    title: str | None = None,
-) -> Figure:
+def patient_balance(table: pd.DataFrame, classes: Sequence[str] = CLASSES) -> Figure:
     """Share of positive patches of each patient, the highest first, and how many patches it has.
 
     Args:
         table: A row per patient, by name: `patches` and `positives`.
         classes: Names of class 0 and class 1.
-        title: Of the figure; by default it tells the share over all.
     """
     need_columns(table, "patches", "positives")
     share = 100 * table["positives"] / table["patches"]
@@ -45,15 +40,11 @@ def patient_balance(
     _patches_of_each(lower, table)
     class_legend(figure, classes)
     of_all = f"{overall:.1f} % of {patches:,} patches of {len(table)} patients"
-    figure.suptitle(title or f"{of_all} are {plain(classes[1])}")
+    figure.suptitle(f"{of_all} are {plain(classes[1])}")
     return figure
 
 
-def stain_densities(
-    table: pd.DataFrame,
-    classes: Sequence[str] = CLASSES,
-    title: str = "Stain of each patient",
-) -> Figure:
+def stain_densities(table: pd.DataFrame, classes: Sequence[str] = CLASSES) -> Figure:
     """How densely each patient's patches are stained, sorted by the median of the first stain.
 
     The gap in a thick line is the median, the thick line the middle half, the thin line the middle
@@ -63,7 +54,6 @@ def stain_densities(
         table: A row per patch (or pixel) and stain: `patient`, `stain`, `density`, and `label`
             (0 or 1) if classes are to be told apart.
         classes: Names of class 0 and class 1.
-        title: Of the figure.
     """
     need_columns(table, "patient", "stain", "density")
     table = table if "label" in table else table.assign(label=0)
@@ -92,43 +82,39 @@ def stain_densities(
     _patient_axis(rows[-1][0], patients)
     if len(labels) > 1:
         class_legend(figure, classes)
-    figure.suptitle(title)
+    figure.suptitle("Stain of each patient")
     return figure
 
 
-def patient_scores(
-    table: pd.DataFrame, score: str = "f1", title: str = "Scores of each patient"
-) -> Figure:
-    """A score of each patient with recall and specificity, the best first, and its patches.
+def patient_scores(table: pd.DataFrame) -> Figure:
+    """F1 of each patient with recall and specificity, the best first, and its patches.
 
-    Patients of whom the score is not defined stand at the right: of patients without a positive
-    patch only the specificity is.
+    Patients of whom F1 is not defined stand at the right: of patients without a positive patch
+    only the specificity is.
 
     Args:
         table: From `scores_per_patient`.
-        score: The column that patients are sorted by, such as "f1" or "accuracy".
-        title: Of the figure.
     """
-    need_columns(table, score, "recall", "specificity", "patches", "positives")
-    table = table.sort_values([score, "specificity"], ascending=False, na_position="last")
+    need_columns(table, "f1", "recall", "specificity", "patches", "positives")
+    table = table.sort_values(["f1", "specificity"], ascending=False, na_position="last")
     places = np.arange(len(table))
     figure, [[upper], [lower]] = new_figure(2, 1, height=4.0, sharex=True, height_ratios=(3, 1.3))
     size = float(np.clip(1000 / len(table), 8, 32))
-    for column, colour, marker in (
-        ("recall", PALETTE[1], "s"),
-        ("specificity", PALETTE[0], "D"),
-        (score, "0.15", "o"),
+    for column, colour, marker, share in (
+        ("recall", PALETTE[1], "s", 0.6),
+        ("specificity", PALETTE[0], "D", 0.6),
+        ("f1", "0.15", "o", 1),
     ):
-        style = {"color": colour, "marker": marker, "s": size if column == score else 0.6 * size}
+        style = {"color": colour, "marker": marker, "s": share * size}
         label = SCORE_NAMES.get(column, column)
         upper.scatter(places, 100 * table[column], label=label, linewidth=0, **style)
-    parts = 100 * table[["recall", "specificity", score]]
+    parts = 100 * table[["recall", "specificity", "f1"]]
     upper.vlines(places, parts.min(axis=1), parts.max(axis=1), color="0.85", zorder=0)
     upper.set(ylabel="score (%)", ylim=(-3, 103))
     _patches_of_each(lower, table, CLASSES)
     for axes in (upper, lower):
         legend_beside(axes)
-    figure.suptitle(title)
+    figure.suptitle("Scores of each patient")
     return figure
 
 

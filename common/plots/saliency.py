@@ -21,10 +21,7 @@ from common.plots.style import (
 
 
 def saliency_overlays(
-    images: np.ndarray,
-    maps: Mapping[str, np.ndarray],
-    labels: Sequence[str] | None = None,
-    title: str | None = "What the prediction depends on",
+    images: np.ndarray, maps: Mapping[str, np.ndarray], labels: Sequence[str] | None = None
 ) -> Figure:
     """A row per image: itself, then each map as heat over its grey version.
 
@@ -34,7 +31,6 @@ def saliency_overlays(
         images: uint8 (N, H, W, 3), a handful.
         maps: Arrays (N, H, W) by the name of the method.
         labels: A name for each row, such as the predicted class.
-        title: Of the figure.
     """
     for name, values in maps.items():
         if values.shape != images.shape[:3]:
@@ -49,7 +45,7 @@ def saliency_overlays(
         1 + len(maps),
         row_labels=list(labels) if labels is not None else None,
         column_labels=["image", *maps],
-        title=title,
+        title="What the prediction depends on",
     )
 
 
@@ -94,17 +90,12 @@ def overlay(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     return (255 * (share * colours + (1 - share) * grey)).round().astype("uint8")
 
 
-def randomisation_curves(
-    tables: Mapping[str, pd.DataFrame],
-    limit: float | None = None,
-    title: str = "What is left of the maps when weights are random",
-) -> Figure:
+def randomisation_curves(tables: Mapping[str, pd.DataFrame], limit: float | None = None) -> Figure:
     """Similarity of saliency maps to the original ones while layers are randomised from the top.
 
     Args:
         tables: From `randomisation_test` of the same model, by the name of the method.
         limit: Of `require_sensitive`, drawn as a line.
-        title: Of the figure.
     """
     if not tables:
         raise DataError("There is no method to draw.")
@@ -124,6 +115,10 @@ def randomisation_curves(
         axes.axhline(limit, color=GREY, linestyle="--", linewidth=1, label=label)
     axes.axhline(0, color="0.7", linewidth=0.8)
     axes.set_xticks(places, layers, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set(title=title, xlabel="randomised down to this layer", ylabel="rank correlation")
+    axes.set(
+        title="What is left of the maps when weights are random",
+        xlabel="randomised down to this layer",
+        ylabel="rank correlation",
+    )
     legend_beside(axes)
     return figure

@@ -25,7 +25,6 @@ def labelled_slides(
     slides: Mapping[str, np.ndarray],
     labels: Mapping[str, np.ndarray],
     classes: Sequence[str] = CLASSES,
-    title: str | None = "Slides and their labels",
 ) -> Figure:
     """Rebuilt slides, and below each its patches tinted by their label.
 
@@ -33,7 +32,6 @@ def labelled_slides(
         slides: uint8 (H, W, 3) by the name of the patient; a handful.
         labels: (rows, columns) of the same slides: 0, 1, or NaN where there is no patch.
         classes: Names of class 0 and class 1.
-        title: Of the figure.
     """
     _same_names(slides, labels)
     tall = max(image.shape[0] / image.shape[1] for image in slides.values())
@@ -45,7 +43,7 @@ def labelled_slides(
         _picture(lower, tint(image, labels[name]))
         upper.set_title(plain(name, 30))
     class_legend(figure, classes)
-    figure.suptitle(title)
+    figure.suptitle("Slides and their labels")
     return figure
 
 

@@ -30,6 +30,7 @@ from PIL import Image
 
 from common.errors import DataError
 from common.files import write_atomically
+from common.paths import cut
 
 DPI = 80
 WIDTH = 6.4  # inches: about the text width of a notebook
@@ -145,13 +146,7 @@ def _write_names_plainly(axis: Axis) -> None:
 
 def _plain_lines(text: str, longest: int) -> str:
     text = _UNDRAWABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    return "\n".join(_cut(line, longest) for line in text.split("\n"))
-
-
-def _cut(line: str, longest: int) -> str:
-    """Without its middle: names that begin alike often end differently."""
-    kept = longest * 2 // 3
-    return line if len(line) <= longest else f"{line[:kept]}…{line[kept + 1 - longest :]}"
+    return "\n".join(cut(line, longest, "…") for line in text.split("\n"))
 
 
 def plain(name: object, longest: int = sys.maxsize) -> str:
@@ -186,13 +181,22 @@ def show(figure: Figure, alt: str, title: str | None = None) -> None:
     from IPython.display import display
 
     figure.alt = " ".join(alt.split())
-    if title is not None and figure.get_suptitle():
-        figure.suptitle(title)
-    elif title is not None and len(figure.axes) == 1:
-        figure.axes[0].set_title(title)
-    elif title is not None:
-        figure.suptitle(title, fontsize=10, fontweight="bold")
+    if title is not None:
+        _retitle(figure, title)
     display(figure)
+
+
+def _retitle(figure: Figure, title: str) -> None:
+    """Puts a title where the figure has one."""
+    titled = [axes for axes in figure.axes if axes.get_title()]
+    if hasattr(figure, "heading"):
+        figure.heading.set_text(title)
+    elif figure.get_suptitle():
+        figure.suptitle(title)
+    elif len(titled) == 1 or len(figure.axes) == 1:
+        (*titled, figure.axes[0])[0].set_title(title)
+    else:
+        figure.suptitle(title, fontsize=10, fontweight="bold")
 
 
 def shown_png(figure: Figure) -> bytes | tuple[bytes, dict[str, int | str]]:
@@ -304,7 +308,8 @@ def mosaic_figure(
     for i, text in enumerate(column_labels):
         axes.text(left + step_x * (i + 0.5) - _GAP / 2, head - 5, text, **_TITLE)
     if title:
-        axes.text(left, 15, title, ha="left", va="bottom", fontsize=10, fontweight="bold")
+        style = {"ha": "left", "va": "bottom", "fontsize": 10, "fontweight": "bold"}
+        figure.heading = axes.text(left, 15, title, **style)
     return figure
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from common.errors import ConfigError, DataError
+from common.errors import DataError
 from common.plots.style import (
     GREY,
     PALETTE,
@@ -66,38 +66,29 @@ def learning_curves(history: pd.DataFrame, title: str = "Learning curves") -> Fi
 def compare_runs(
     histories: Mapping[str, pd.DataFrame],
     metric: str = "val_accuracy",
-    against: str = "epoch",
-    title: str | None = None,
+    title: str = "Runs compared",
 ) -> Figure:
     """One value of several runs over their epochs.
 
     Args:
         histories: The history of each run by its name.
         metric: A column of the histories.
-        against: "epoch", or "seconds" for the time since the start.
         title: Of the figure.
     """
     if not histories:
         raise DataError("There is no run to compare.")
-    if against not in ("epoch", "seconds"):
-        raise ConfigError(f"against must be 'epoch' or 'seconds'. Received: {against!r}")
     figure, [[axes]] = new_figure(height=3.0)
     palette = PALETTE if len(histories) <= len(PALETTE) else SEQUENTIAL
     colours = sns.color_palette(palette, len(histories))
     lines = ("-", "--", "-.", ":")
     for i, (name, history) in enumerate(histories.items()):
-        need_columns(history, metric, against)
-        x = history[against].cumsum() if against == "seconds" else history[against]
+        need_columns(history, metric, "epoch")
         style = {"color": colours[i], "label": plain(name), "markersize": 3}
         style["marker"] = "o" if len(history) < 20 else None  # one epoch is no line
-        axes.plot(x, in_percent(history[metric], metric), lines[i % 4], **style)
-    axes.set(
-        title=title or "Runs compared",
-        xlabel="training time (s)" if against == "seconds" else "epoch",
-        ylabel=NAMES.get(metric, metric),
-    )
-    if against == "epoch":
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        values = in_percent(history[metric], metric)
+        axes.plot(history["epoch"], values, lines[i % 4], **style)
+    axes.set(title=title, xlabel="epoch", ylabel=NAMES.get(metric, metric))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     legend_beside(axes)
     return figure
 

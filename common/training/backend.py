@@ -47,10 +47,8 @@ class DeviceSettings:
         return f"{self.backend} on {count}{self.device}, {self.precision}, {xla}"
 
 
-def device_settings(
-    precision: str | None = None, jit_compile: bool | None = None, devices: str = "one"
-) -> DeviceSettings:
-    """Chooses what this machine is good at; each choice can be overridden.
+def device_settings(precision: str | None = None, devices: str = "one") -> DeviceSettings:
+    """Chooses what this machine is good at; the precision can be given.
 
     - CPU: no XLA under TensorFlow (it makes convolutions about four times slower), and bfloat16
       only where the processor computes in it.
@@ -58,16 +56,16 @@ def device_settings(
     - Older NVIDIA GPUs (T4, V100), which have no units for bfloat16: float16, XLA. Keras scales
       the loss, or small gradients would vanish.
     - Apple's Metal (MPS): float32, no XLA.
-    - PyTorch computes step by step, on one device: no XLA; float32 on every CPU.
+    - PyTorch computes step by step, on one device: no XLA; float32 on every CPU. JAX always
+      compiles.
 
     Args:
         precision: One of `PRECISIONS`, or `None` to choose.
-        jit_compile: Compile the step with XLA, or `None` to choose. JAX always compiles.
         devices: "one", or "all" local devices, each taking its share of every batch.
 
     Raises:
         ConfigError: for an unknown precision or value of `devices`, or what PyTorch cannot do:
-            XLA, and more than one device.
+            more than one device.
     """
     if precision is not None and precision not in PRECISIONS:
         raise ConfigError(f"precision={precision!r} is unknown. Choose one of {PRECISIONS}.")
@@ -83,22 +81,12 @@ def device_settings(
         precision = "mixed_bfloat16" if fast_bfloat16 and not metal else "float32"
         if capability is not None and capability < (8, 0):
             precision = "mixed_float16"
-    if backend == "jax":
-        jit_compile = True
-    elif backend == "torch":
-        if jit_compile:
-            raise ConfigError(
-                "jit_compile=True: Keras on PyTorch computes without XLA. Leave it out, or compute "
-                "with KERAS_BACKEND=tensorflow or jax."
-            )
-        if devices == "all" and len(names) > 1:
-            raise ConfigError(
-                "devices='all': Keras on PyTorch computes on one device, and this machine has "
-                f"{len(names)}. Choose devices='one', or KERAS_BACKEND=tensorflow or jax."
-            )
-        jit_compile = False
-    elif jit_compile is None:
-        jit_compile = device != "cpu" and not metal
+    if backend == "torch" and devices == "all" and len(names) > 1:
+        raise ConfigError(
+            "devices='all': Keras on PyTorch computes on one device, and this machine has "
+            f"{len(names)}. Choose devices='one', or KERAS_BACKEND=tensorflow or jax."
+        )
+    jit_compile = {"jax": True, "torch": False}.get(backend, device != "cpu" and not metal)
     used = tuple(names) if devices == "all" else tuple(names[:1])
     return DeviceSettings(backend, device, used, precision, jit_compile)
 

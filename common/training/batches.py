@@ -16,22 +16,24 @@ class Batches(keras.utils.PyDataset):
     Args:
         count: Number of images.
         batch_size: Images per batch.
-        seed: With `epoch` it decides the order; `None` keeps the order of the data.
+        seed: With the epoch it decides the order; `None` keeps the order of the data.
         drop_remainder: Leave out the last batch if it is not full; training does, so that every
             step costs and weighs the same.
-        epoch: The first epoch: `fit` may fetch ahead before any callback can tell it.
     """
 
-    def __init__(self, count, batch_size, seed=None, drop_remainder=False, epoch=0):
+    def __init__(self, count, batch_size, seed=None, drop_remainder=False):
         super().__init__()
         self.count = count
         self.batch_size = min(batch_size, count)
         self.seed = seed
         self.drop_remainder = drop_remainder
-        self.start_epoch(epoch)
+        self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
-        """Draws the order of this epoch, the same whenever it is asked for."""
+        """Draws the order of this epoch, the same whenever it is asked for.
+
+        Call it before `fit`, too, which may fetch ahead before any callback can tell the epoch.
+        """
         self.epoch = epoch
         if self.seed is None:
             self._order = np.arange(self.count)
@@ -81,10 +83,9 @@ class ImageBatches(Batches):
     Args:
         data: The images.
         batch_size: Images per batch.
-        seed: With `epoch` it decides the order; `None` keeps the order of the data.
+        seed: With the epoch it decides the order; `None` keeps the order of the data.
         drop_remainder: Leave out the last batch if it is not full; training does, so that every
             step costs and weighs the same.
-        epoch: The first epoch: `fit` may fetch ahead before any callback can tell it.
         balance: Every class equally often in each batch, or once more where the number of classes
             does not divide the batch. An epoch has as many batches as without: it repeats the
             images of a small class and leaves out some of a large one, others each time. Needs a
@@ -101,7 +102,6 @@ class ImageBatches(Batches):
         batch_size: int,
         seed: int | None = None,
         drop_remainder: bool = False,
-        epoch: int = 0,
         balance: bool = False,
     ):
         self.images = data.images
@@ -111,7 +111,7 @@ class ImageBatches(Batches):
             raise ConfigError("Balanced batches are drawn at random: they need a seed.")
         if balance:
             self.members = _members(data)
-        super().__init__(len(data), batch_size, seed, drop_remainder, epoch)
+        super().__init__(len(data), batch_size, seed, drop_remainder)
 
     def _draw_order(self, rng):
         return self._balanced_order(rng) if self.balance else super()._draw_order(rng)
@@ -151,7 +151,7 @@ class CaptionBatches(Batches):
     Args:
         features: `(images, N, channels)`, float16; may be a memory map.
         tokens: int32 `(images, K, T)`; an image with fewer captions has rows of `<pad>`.
-        batch_size, seed, drop_remainder, epoch: See `Batches`.
+        batch_size, seed, drop_remainder: See `Batches`.
         mirrored: Features of the same images mirrored: each time one of the two is drawn.
     """
 
@@ -162,13 +162,12 @@ class CaptionBatches(Batches):
         batch_size: int,
         seed: int | None = None,
         drop_remainder: bool = False,
-        epoch: int = 0,
         mirrored: np.ndarray | None = None,
     ):
         self.features = features
         self.mirrored = mirrored
         self.tokens = tokens
-        super().__init__(len(tokens), batch_size, seed, drop_remainder, epoch)
+        super().__init__(len(tokens), batch_size, seed, drop_remainder)
 
     def __getitem__(self, i: int):
         index = self.indices(i)

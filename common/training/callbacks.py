@@ -28,16 +28,15 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         folder: Where `checkpoint.weights.h5`, `best.weights.h5` and `history.csv` are written;
             `None` keeps the history in memory and nothing else.
-        monitor: The value that decides which epoch is the best, such as "val_accuracy": of equal
-            ones the first. The best epoch is kept only if it is given and present.
-        mode: "max" or "min".
+        monitor: The value that decides which epoch is the best, such as "val_accuracy": the
+            highest, of equal ones the first. The best epoch is kept only if it is given and
+            present.
     """
 
-    def __init__(self, folder: str | Path | None, monitor: str | None = None, mode: str = "max"):
+    def __init__(self, folder: str | Path | None, monitor: str | None = None):
         super().__init__()
         self.folder = None if folder is None else Path(folder)
         self.monitor = monitor
-        self.sign = 1 if mode == "max" else -1
         self.state = {"epoch": 0, "history": [], "best": None, "seconds": 0.0}
 
     @property
@@ -102,9 +101,7 @@ class Checkpoint(keras.callbacks.Callback):
         if self.folder is None:
             return
         best = self.state["best"]
-        if self.monitor in row and (
-            best is None or self.sign * row[self.monitor] > self.sign * best["value"]
-        ):
+        if self.monitor in row and (best is None or row[self.monitor] > best["value"]):
             self.state["best"] = {"epoch": epoch + 1, "value": row[self.monitor]}
             self._save(self.best_path)
         self._save(self.path)

@@ -35,6 +35,7 @@ class Muon(keras.optimizers.Optimizer):
         peak_learning_rate: The highest value of `learning_rate`; only the ratio matters.
         other_momentum: Nesterov momentum of the variables that are no convolution kernels.
         newton_schulz_steps: Iterations of step 2.
+        **kwargs: Those of every optimizer of Keras, such as `use_ema`.
     """
 
     def __init__(
@@ -46,32 +47,10 @@ class Muon(keras.optimizers.Optimizer):
         peak_learning_rate=0.24,
         other_momentum=0.85,
         newton_schulz_steps=3,
-        weight_decay=None,
-        clipnorm=None,
-        clipvalue=None,
-        global_clipnorm=None,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
         name="muon",
         **kwargs,
     ):
-        super().__init__(
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            clipnorm=clipnorm,
-            clipvalue=clipvalue,
-            global_clipnorm=global_clipnorm,
-            use_ema=use_ema,
-            ema_momentum=ema_momentum,
-            ema_overwrite_frequency=ema_overwrite_frequency,
-            loss_scale_factor=loss_scale_factor,
-            gradient_accumulation_steps=gradient_accumulation_steps,
-            name=name,
-            **kwargs,
-        )
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum = momentum
         self.other_learning_rate = other_learning_rate
         self.head_learning_rate = head_learning_rate

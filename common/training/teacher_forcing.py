@@ -159,9 +159,7 @@ class TeacherForced(keras.Model):
         return loss
 
 
-def standard_run(
-    name: str, task: CaptionTask, profile: str, seed: int, score: Callable, progress: bool = True
-) -> Run:
+def standard_run(name: str, task: CaptionTask, profile: str, seed: int, score: Callable) -> Run:
     """The run of lesson 5 with its own parameters: found again, or trained now.
 
     Args:
@@ -170,14 +168,13 @@ def standard_run(
         profile: Of the recipe.
         seed: Of everything random.
         score: See `TeacherForcing`.
-        progress: Show a progress bar.
     """
     dataset, settings = task.dataset, captioner_settings(task.dataset)
     recipe, learns = caption_recipe(profile, dataset), TeacherForcing(name, task, score)
     options = {"phase": CAPTIONING, "dataset": dataset, "profile": profile, "seed": seed}
     label = run_label(dataset, profile, task.backbone["name"], name, seed=seed)
     run = Run.labelled(label, run_config(learns, recipe, settings, **options))
-    return train(learns, recipe, settings, seed=seed, run=run, progress=progress).run
+    return train(learns, recipe, settings, seed=seed, run=run).run
 
 
 @one_training

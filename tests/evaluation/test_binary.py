@@ -277,13 +277,10 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     assert covered["patches"] < 70
 
 
-def test_seed_and_confidence():
+def test_resamples_follow_their_seed():
     arguments = *made_up(), 0.4, ["f1"]
     one, again, other = (binary.patient_bootstrap(*arguments, seed=s) for s in (0, 0, 1))
     assert one.equals(again) and not one.equals(other)
-    narrow = binary.patient_bootstrap(*arguments, confidence=0.5)
-    assert one["low"].iloc[0] < narrow["low"].iloc[0] < narrow["high"].iloc[0]
-    assert narrow["high"].iloc[0] < one["high"].iloc[0]
 
 
 def test_resamples_of_one_class_are_counted():
@@ -413,8 +410,6 @@ def test_bootstrap_needs_patients_and_known_metrics():
         binary.patient_bootstrap(LABELS, PROBABILITY, PATIENTS, 0.5, ["F1"])
     with pytest.raises(ConfigError, match="samples=0"):
         binary.patient_bootstrap(LABELS, PROBABILITY, PATIENTS, 0.5, samples=0)
-    with pytest.raises(ConfigError, match="confidence=95"):
-        binary.patient_bootstrap(LABELS, PROBABILITY, PATIENTS, 0.5, confidence=95)
     with pytest.raises(ConfigError, match="'none' is none of: a"):
         binary.compare_bootstrap(LABELS, {"a": PROBABILITY}, PATIENTS, 0.5, reference="none")
     with pytest.raises(ConfigError, match="no threshold for: a"):

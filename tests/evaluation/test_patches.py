@@ -49,18 +49,6 @@ def test_the_threshold_comes_from_validation_and_the_scores_from_test(network):
     assert scores.threshold != score_network(network, test, validation, 2).threshold
 
 
-def test_tta_is_in_the_threshold_and_in_the_scores(network):
-    validation, test = patches(0), patches(1)
-    alone = score_network(network, validation, test, samples=2)
-    averaged = score_network(network, validation, test, samples=2, tta="symmetries")
-    np.testing.assert_array_equal(
-        averaged.probability, predict(network, test.images, tta="symmetries")[:, 1]
-    )
-    assert averaged.threshold != alone.threshold
-    # The whole patch tells more than its upper half.
-    assert averaged.table.loc["roc_auc", "value"] > alone.table.loc["roc_auc", "value"]
-
-
 def test_metrics_are_flat_and_leave_out_what_there_is_not(network):
     test = patches(1)
     scores = score_predictions(test, np.linspace(0, 1, len(test)), 0.5, samples=20)

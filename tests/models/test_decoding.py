@@ -147,6 +147,19 @@ def test_top_p():
     np.testing.assert_allclose(shares[allowed], p[allowed] / p[allowed].sum(), atol=0.04)
 
 
+def test_top_p_takes_no_word_more_than_it_needs():
+    """Two words share all probability: half of it is one of them."""
+    network = small_decoder("rnn")
+    network.set_weights([w * 0 for w in network.get_weights()])
+    bias = np.full(WORDS, -40.0)
+    bias[[5, 6]] = 0
+    network.embedding.bias.assign(bias)
+    uniforms = np.linspace(0, 1, 50, endpoint=False, dtype="float32").reshape(1, -1, 1)
+    drawn = {p: sample(network, FEATURES[:1], 1, uniforms, top_p=p)[0] for p in (0.5, 0.6)}
+    assert len(set(numbers(drawn[0.5]).ravel())) == 1
+    assert set(numbers(drawn[0.6]).ravel()) == {5, 6}
+
+
 def trigrams(tokens):
     words = [w for w in tokens if w not in (PAD, END)]
     return list(zip(words, words[1:], words[2:], strict=False))

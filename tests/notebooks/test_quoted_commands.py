@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = (
     "side_by_side.run_lessons",
     "sweep.run_sweep",
+    "study.train_study",
     "compare.write_comparison",
     "evaluate.evaluate",
     "evaluate.release",

@@ -68,7 +68,7 @@ CHARTS = {
     ),
     "shares": lambda: plots.scores_by_share(SHARES),
     "along a line": lambda: plots.reward_along_a_line(LINE),
-    "metric bars": lambda: plots.metric_bars(SCORES, "bleu_4", 21.3),
+    "metric bars": lambda: plots.metric_bars(SCORES, "bleu_4"),
     "bars of truth": lambda: plots.metric_bars(SCORES, "true_captions"),
     "beams": lambda: plots.beam_curve(BEAMS),
     "memory": lambda: plots.memory_curves(MEMORY),

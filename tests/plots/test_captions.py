@@ -37,10 +37,10 @@ def test_frequencies_say_what_is_covered():
     assert title == "2 of 3 words occur at least 2 times: 90.0% of the text"
 
 
-def test_frequent_words_leave_out_stop_words():
+def test_frequent_words_are_shares_of_the_text():
     counts = pd.Series([6, 3, 1], index=["a", "dog", "yak"])
-    axes = plots.frequent_words(counts, stop=["a"]).axes[0]
-    assert [bar.get_height() for bar in axes.patches] == [30, 10]
+    axes = plots.frequent_words(counts).axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [60, 30, 10]
 
 
 def test_similarity_is_a_cosine():

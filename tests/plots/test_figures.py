@@ -189,7 +189,7 @@ CHARTS = {
         INTERVALS, "method", "metric", differences=True
     ),
     "patient scores": lambda: plots.patient_scores(PATIENTS),
-    "many patient scores": lambda: plots.patient_scores(MANY_PATIENTS, "accuracy"),
+    "many patient scores": lambda: plots.patient_scores(MANY_PATIENTS),
     "randomisation": lambda: plots.randomisation_curves(
         {"gradient": RANDOMISED, "Grad-CAM": RANDOMISED}, limit=0.7
     ),
@@ -381,6 +381,12 @@ def test_a_shown_figure_has_a_text_and_a_title_that_tells(monkeypatch):
     plots.show(plots.compare_runs({"a": HISTORY}), "One run.", title="found")
     texts = [axes.get_title() for axes in shown[1].axes] + [shown[1].get_suptitle()]
     assert texts.count("found") == 1 and len([text for text in texts if text]) == 1
+    plots.show(plots.confusion_matrix(CONFUSION), "Ten classes.", title="found")  # and a colour bar
+    assert [axes.get_title() for axes in shown[2].axes] == ["found", ""]
+    assert not shown[2].get_suptitle()
+    plots.show(plots.mistake_gallery(IMAGES, MISTAKES, CLASSES), "Mistakes.", title="found")
+    written = [text.get_text() for text in shown[3].findobj(plt.Text)]
+    assert written.count("found") == 1 and "Most confident mistakes" not in written
     monkeypatch.setenv("COURSE_FIGURE_SCALE", "2")
     assert figure._repr_png_()[1].keys() == {"alt", "width", "height"}
 

@@ -49,12 +49,8 @@ NAMED = {
     "class_balance": lambda name: plots.class_balance(
         pd.DataFrame({name: [5, 6], f"{name}2": [7, 8]}, index=[name, f"{name}2"])
     ),
-    "class_gallery": lambda name: plots.class_gallery(
-        made.IMAGES, made.LABELS, [name] * 10, 2, title=name
-    ),
-    "class_scores": lambda name: plots.class_scores(
-        made.SCORES.set_axis([name, *"abcdefghi"]), name
-    ),
+    "class_gallery": lambda name: plots.class_gallery(made.IMAGES, made.LABELS, [name] * 10, 2),
+    "class_scores": lambda name: plots.class_scores(made.SCORES.set_axis([name, *"abcdefghi"])),
     "compare_runs": lambda name: plots.compare_runs({name: made.HISTORY}, "loss", title=name),
     "confusion_matrix": lambda name: plots.confusion_matrix(
         made.CONFUSION.set_axis([name] * 10).set_axis([name] * 10, axis=1), name
@@ -62,10 +58,7 @@ NAMED = {
     "cost_per_step": lambda name: plots.cost_per_step(
         told.COSTS.set_axis([name, *"abcd"]).rename(columns={"ms per step": f"ms {name}"})
     ),
-    "depth_degradation": lambda name: plots.depth_degradation(
-        made.DEPTH.replace("plain", name), title=name
-    ),
-    "distance_histogram": lambda name: plots.distance_histogram(np.arange(9.0), 3, name),
+    "depth_degradation": lambda name: plots.depth_degradation(made.DEPTH.replace("plain", name)),
     "error_kinds": lambda name: plots.error_kinds(pd.Series({name: 0.2, f"{name}2": 0.1}), 9),
     "forest_plot": lambda name: plots.forest_plot(
         made.INTERVALS.replace("f1", name).replace("focal loss", name), hue="method", title=name
@@ -73,7 +66,7 @@ NAMED = {
     "frequent_words": lambda name: plots.frequent_words(pd.Series([3, 2], [name, "dog"])),
     "gradient_norms": lambda name: plots.gradient_norms(made.GRADIENTS.replace("plain", name)),
     "labelled_slides": lambda name: plots.labelled_slides(
-        {name: made.TISSUE}, {name: np.ones((25, 28))}, (name, f"{name}2"), name
+        {name: made.TISSUE}, {name: np.ones((25, 28))}, (name, f"{name}2")
     ),
     "learning_curves": lambda name: plots.learning_curves(made.HISTORY, name),
     "mean_images": lambda name: plots.mean_images(made.IMAGES, made.LABELS, [name] * 10),
@@ -84,14 +77,9 @@ NAMED = {
     "answer_gallery": lambda name: plots.answer_gallery(
         made.IMAGES[:2], np.array([0, 1]), np.full((2, 10), 0.1), [name] * 10
     ),
-    "mistake_gallery": lambda name: plots.mistake_gallery(
-        made.IMAGES, made.MISTAKES, [name] * 10, title=name
-    ),
+    "mistake_gallery": lambda name: plots.mistake_gallery(made.IMAGES, made.MISTAKES, [name] * 10),
     "mosaic_figure": lambda name: plots.mosaic_figure(
         made.IMAGES[:4], 2, [name] * 4, [name] * 2, [name] * 2, name
-    ),
-    "near_duplicates": lambda name: plots.near_duplicates(
-        made.IMAGES, made.PAIRS.rename(columns={"distance": name}), score=name
     ),
     "patient_balance": lambda name: plots.patient_balance(
         made.PATIENTS.set_axis([name, *made.PATIENTS.index[1:]]), (name, f"{name}2")
@@ -111,7 +99,7 @@ NAMED = {
     ),
     "reward_curves": lambda name: plots.reward_curves({name: told.REWARDED}),
     "saliency_overlays": lambda name: plots.saliency_overlays(
-        made.IMAGES[:4], {name: made.MAPS}, [name] * 4, name
+        made.IMAGES[:4], {name: made.MAPS}, [name] * 4
     ),
     "scores_by_share": lambda name: plots.scores_by_share(told.SHARES.replace("random", name)),
     "stage_costs": lambda name: plots.stage_costs(made.STAGES.replace("stem", name), name),
@@ -119,22 +107,24 @@ NAMED = {
         made.SWEEP.rename(columns={"val_accuracy": name}), name
     ),
     "stain_densities": lambda name: plots.stain_densities(
-        made.STAINS.replace({"eosin": name, "10253": name}), (name, f"{name}2"), name
+        made.STAINS.replace({"eosin": name, "10253": name}), (name, f"{name}2")
     ),
-    "threshold_sweep": lambda name: plots.threshold_sweep(made.POINTS, title=name),
     "training_curves": lambda name: plots.training_curves({name: told.HISTORY}, name),
-    "tta_gain": lambda name: plots.tta_gain(made.TTA.set_axis([name, "a", "b"]), name),
+    "tta_gain": lambda name: plots.tta_gain(made.TTA.set_axis([name, "a", "b"])),
     "word_frequencies": lambda name: plots.word_frequencies(pd.Series([9, 3], [name, "dog"]), 5),
     "word_map": lambda name: plots.word_map(np.eye(4), [name, *"abc"], [name, name, *"ab"]),
 }
 NAMELESS = {
     "channel_histograms",
+    "distance_histogram",
     "feature_maps",
     "ladder_diagram",
     "learning_rate_finder",
+    "near_duplicates",
     "region_similarity",
     "resolution_comparison",
     "reward_along_a_line",
+    "threshold_sweep",
 }
 
 
@@ -303,7 +293,6 @@ NOTHING = {
     "distance_histogram": lambda: plots.distance_histogram(np.array([]), 1),
     "error_kinds": lambda: plots.error_kinds(pd.Series([], dtype=float), 0),
     "frequent_words": lambda: plots.frequent_words(told.WORDS[:0]),
-    "frequent_words, all stopped": lambda: plots.frequent_words(told.WORDS[:1], stop=["word0"]),
     "labelled_slides": lambda: plots.labelled_slides({}, {}),
     "mean_images": lambda: plots.mean_images(made.IMAGES, made.LABELS, []),
     "memory_curves": lambda: plots.memory_curves(told.MEMORY[:0]),

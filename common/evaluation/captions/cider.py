@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.errors import ConfigError
 from common.evaluation.captions.checks import (
     Caption,
     References,
@@ -15,6 +14,8 @@ from common.evaluation.captions.checks import (
 )
 from common.evaluation.captions.ngrams import ORDERS, NGrams, changes, lengths_of, number_words
 
+_SIGMA = 6.0  # words
+
 
 class CiderD:
     """CIDEr-D of captions: how much they share with the references, rare words counting more.
@@ -23,7 +24,8 @@ class CiderD:
        `idf = log(images / images whose references hold the n-gram)`.
     2. `sim_n = min(v, r) . r / (|v| |r|)` with the vector r of a reference: a cosine in which
        repeating a word does not pay.
-    3. `score = 10 mean_n mean_r exp(-(difference of lengths)^2 / (2 sigma^2)) sim_n`.
+    3. `score = 10 mean_n mean_r exp(-(difference of lengths)^2 / (2 sigma^2)) sim_n`,
+       with a `sigma` of six words.
 
     Vedantam, Zitnick and Parikh, "CIDEr: Consensus-based Image Description Evaluation" (2015),
     section 5. Scores equal those of `pycocoevalcap.cider.cider.Cider`, which computes CIDEr-D
@@ -32,35 +34,21 @@ class CiderD:
     The vectors of the references are made once, so that a reward can be had for every batch.
 
     Args:
-        references: For each image lists of words.
-        corpus: The references of the images on which `idf` is counted, as those of the training
-            images; by default `references`, as papers do. Of one image every `idf` is 0.
-        sigma: In words.
+        references: For each image lists of words. On them `idf` is counted, too, as papers do: of
+            one image every `idf` is 0.
 
     Raises:
         DataError: for texts instead of lists of words, or an image without references.
-        ConfigError: if sigma is not positive.
     """
 
-    def __init__(
-        self, references: References, corpus: References | None = None, sigma: float = 6.0
-    ):
-        if not sigma > 0:
-            raise ConfigError(f"sigma must be more than 0. Received: {sigma}")
-        self.sigma = sigma
+    def __init__(self, references: References):
         captions, sizes = flatten(references)
         self._first = np.concatenate([[0], np.cumsum(sizes)])  # reference of each image
         self._ids = number_words(captions)
-        if corpus is None:
-            texts, sizes_of_texts = captions, sizes
-        else:
-            texts, sizes_of_texts = flatten(corpus, "the corpus")
-            self._ids = number_words(texts, self._ids)
         grams = NGrams(captions, self._ids)
-        held = grams if corpus is None else NGrams(texts, self._ids)
-        image = np.repeat(np.arange(len(sizes_of_texts)), sizes_of_texts)[held.row]
-        self._keys, documents = np.unique(_first_of_each(image, held.key), return_counts=True)
-        self._unseen = math.log(len(sizes_of_texts))
+        image = np.repeat(np.arange(len(sizes)), sizes)[grams.row]
+        self._keys, documents = np.unique(_first_of_each(image, grams.key), return_counts=True)
+        self._unseen = math.log(len(sizes))
         self._idf = self._unseen - np.log(documents)
         self._key, self._weight = grams.key, grams.count * self._idf_of(grams.key)
         self._norm = _norms(grams, self._weight, len(captions))
@@ -104,7 +92,7 @@ class CiderD:
         # As pycocoevalcap: it counts 2-grams, so that no word and one are as long.
         length = np.maximum(lengths_of(captions), 1)[caption]
         difference = length - np.maximum(self._length, 1)[reference]
-        penalty = np.exp(-(difference**2) / (2 * self.sigma**2))
+        penalty = np.exp(-(difference**2) / (2 * _SIGMA**2))
         total = np.bincount(caption, similarity.mean(axis=1) * penalty, len(captions))
         return 10 * total / np.bincount(caption, minlength=len(captions))
 

@@ -87,7 +87,6 @@ def longest_copy(captions: Sequence[Caption], train_references: References) -> n
 def human_scores(
     references: References,
     captions: Sequence[Caption] | None = None,
-    train_references: References | None = None,
 ) -> dict[str, float | None]:
     """What people score: each reference of an image in turn is judged against the others.
 
@@ -98,7 +97,6 @@ def human_scores(
     Args:
         references: For each image lists of words, of the same number for all images.
         captions: To be judged in place of the reference that is left out.
-        train_references: See `caption_scores`.
 
     Raises:
         DataError: as `bleu`, or if there are not equally many references, two or more.
@@ -114,7 +112,7 @@ def human_scores(
     for turn in range(counts.pop()):
         judged = [of_image[turn] for of_image in references] if captions is None else captions
         others = [[*of_image[:turn], *of_image[turn + 1 :]] for of_image in references]
-        turns.append(caption_scores(judged, others, train_references))
+        turns.append(caption_scores(judged, others))
     return {
         name: None if value is None else float(np.mean([scores[name] for scores in turns]))
         for name, value in turns[0].items()
@@ -125,7 +123,6 @@ def caption_intervals(
     captions: Sequence[Caption],
     references: References,
     samples: int = 1000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Scores with intervals from a bootstrap over images.
@@ -133,7 +130,7 @@ def caption_intervals(
     1. Draw as many images as there are, with replacement; compute every score on them; repeat
        `samples` times. BLEU needs ten numbers of each image only (matches and totals of the four
        orders, both lengths), which are summed. CIDEr-D keeps the `idf` of the whole set.
-    2. The interval cuts `(1 - confidence) / 2` of the scores off at either end (percentiles).
+    2. The interval of 95 % cuts 2.5 % of the scores off at either end (percentiles).
 
     It tells how far a score would move on other images like these, not with other seeds of the
     training. Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
@@ -141,7 +138,6 @@ def caption_intervals(
     Args:
         captions, references: See the package's docstring.
         samples: Resamples.
-        confidence: Of the interval.
         seed: Of the resamples.
 
     Returns:
@@ -149,11 +145,11 @@ def caption_intervals(
 
     Raises:
         DataError: as `bleu`, or with fewer than two images.
-        ConfigError: for no sample, or a confidence outside 0..1.
+        ConfigError: for no sample.
     """
-    weights = _resample_images(len(captions), samples, confidence, seed)
+    weights = _resample_images(len(captions), samples, seed)
     scores = _resampled(captions, references, weights)
-    return intervals(scores, confidence).drop(columns="undefined")
+    return intervals(scores).drop(columns="undefined")
 
 
 def compare_captions(
@@ -161,7 +157,6 @@ def compare_captions(
     references: References,
     reference: str,
     samples: int = 1000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Several captioners on the same images, and their differences to one of them.
@@ -173,7 +168,7 @@ def compare_captions(
         methods: Captions by the name of the captioner.
         references: See the package's docstring.
         reference: The name that all are compared with.
-        samples, confidence, seed: As in `caption_intervals`.
+        samples, seed: As in `caption_intervals`.
 
     Returns:
         A row per captioner and metric: `method`, `metric`, `value`, `low`, `high`, `difference`
@@ -182,9 +177,9 @@ def compare_captions(
     Raises:
         ConfigError, DataError: as `caption_intervals`, or for a missing name.
     """
-    weights = _resample_images(len(references), samples, confidence, seed)
+    weights = _resample_images(len(references), samples, seed)
     score = partial(_resampled, references=references, weights=weights)
-    return compare(methods, reference, score, confidence).drop(columns="undefined")
+    return compare(methods, reference, score).drop(columns="undefined")
 
 
 def _shares(captions, references) -> dict[str, np.ndarray | None]:
@@ -209,7 +204,7 @@ def _resampled(captions, references, weights) -> dict[str, np.ndarray]:
     return scores
 
 
-def _resample_images(images, samples, confidence, seed) -> np.ndarray:
+def _resample_images(images, samples, seed) -> np.ndarray:
     if images < 2:
         raise DataError("A bootstrap over images needs two of them at least.")
-    return resample(images, samples, confidence, seed)
+    return resample(images, samples, seed)
