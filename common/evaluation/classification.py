@@ -14,6 +14,7 @@ from common.evaluation.metrics import (
     check_labels,
     expected_calibration_error,
     negative_log_likelihood,
+    paired_gain,
     temperature_scaling,
 )
 from common.models.summary import count_macs
@@ -254,8 +255,9 @@ def tta_table(labels: np.ndarray, views: np.ndarray) -> pd.DataFrame:
         views: Logits (N, 6, classes) of `predict_views`.
 
     Returns:
-        Rows "image alone", "and its mirror image", "and shifts by a pixel"; columns `accuracy`,
-        and how many images a row has `corrected` and `spoiled` compared with the first.
+        Rows "image alone", "and its mirror image", "and shifts by a pixel"; columns `accuracy`, how
+        many images a row has `corrected` and `spoiled` compared with the first, and what it has
+        gained, `gain`, with the 95 % interval `low` to `high` of `paired_gain`.
     """
     if np.ndim(views) != 3 or np.shape(views)[1] != len(VIEW_WEIGHTS):
         raise DataError(f"Wanted logits (N, 6, classes). Received: {np.shape(views)}")
@@ -267,10 +269,19 @@ def tta_table(labels: np.ndarray, views: np.ndarray) -> pd.DataFrame:
     }
     correct = {name: logits.argmax(axis=1) == labels for name, logits in steps.items()}
     before = correct["image alone"]
-    return pd.DataFrame(
-        {
-            "accuracy": {name: now.mean() for name, now in correct.items()},
-            "corrected": {name: int((now & ~before).sum()) for name, now in correct.items()},
-            "spoiled": {name: int((before & ~now).sum()) for name, now in correct.items()},
+    rows = {}
+    for name, now in correct.items():
+        gain, low, high = paired_gain(before, now)
+        rows[name] = {
+            "accuracy": now.mean(),
+            "corrected": int((now & ~before).sum()),
+            "spoiled": int((before & ~now).sum()),
+            "gain": gain,
+            "low": low,
+            "high": high,
         }
-    ).rename_axis("views")
+    return (
+        pd.DataFrame.from_dict(rows, orient="index")
+        .rename_axis("views")
+        .astype({"corrected": int, "spoiled": int})
+    )

@@ -37,7 +37,6 @@ from common.plots.evaluation import (
     confusion_matrix,
     mistake_gallery,
     reliability_diagram,
-    robustness,
     tta_gain,
 )
 from common.plots.models import depth_degradation, gradient_norms, stage_costs

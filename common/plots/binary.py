@@ -128,6 +128,7 @@ def forest_plot(
     hue: str | None = None,
     differences: bool = False,
     title: str = "Scores with 95 % intervals over patients",
+    reference: float | None = None,
 ) -> Figure:
     """Values with their intervals, a line each, written out at the right.
 
@@ -139,6 +140,7 @@ def forest_plot(
         differences: Draw `difference`, `difference_low` and `difference_high` instead, in
             percentage points; whoever has no difference (the reference) is left out.
         title: Of the figure.
+        reference: A score that all are compared with, drawn as a line.
     """
     if rows not in table and table.index.name == rows:
         table = table.reset_index()
@@ -178,6 +180,8 @@ def forest_plot(
             axes.text(1.02, place, text, transform=axes.get_yaxis_transform(), **_BESIDE)
     if differences:
         axes.axvline(0, color="0.3", linewidth=0.8)
+    if reference is not None:
+        axes.axvline(100 * reference, color=GREY, linestyle="--", linewidth=1)
     axes.set_yticks(range(len(groups)), [SCORE_NAMES.get(group, group) for group in groups])
     axes.set(ylim=(len(groups) - 0.5, -0.5))
     axes.tick_params(axis="y", left=False)

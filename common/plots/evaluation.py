@@ -12,7 +12,6 @@ from common.evaluation.metrics import calibration_error
 from common.plots.style import (
     GREY,
     PALETTE,
-    SEQUENTIAL,
     by_name,
     legend_beside,
     mosaic_figure,
@@ -30,7 +29,7 @@ _PER_ROW = 6  # images of a gallery
 def confusion_matrix(table: pd.DataFrame, title: str = "Confusion matrix") -> Figure:
     """Of the images of each class, the share predicted as each class.
 
-    Colours stand for confusions only: the diagonal would outshine them all.
+    Colours stand for confusions only, from white for none: the diagonal would outshine them all.
 
     Args:
         table: Numbers of images, a row per true class, a column per predicted one.
@@ -47,7 +46,7 @@ def confusion_matrix(table: pd.DataFrame, title: str = "Confusion matrix") -> Fi
     written = len(share) <= _MOST_WRITTEN
     sns.heatmap(
         pd.DataFrame(mistakes, map(plain, table.index), map(plain, table.columns)),
-        cmap=SEQUENTIAL,
+        cmap=sns.blend_palette(["white", PALETTE[0], "#002b49"], as_cmap=True),
         annot=text if written else None,
         fmt="",
         annot_kws={"fontsize": 8},
@@ -176,47 +175,32 @@ def answer_gallery(
 
 
 def tta_gain(table: pd.DataFrame) -> Figure:
-    """Accuracy with more and more views, and how many images each step corrects and spoils.
+    """What each step gains, with its interval, and how many images it corrects and spoils.
 
     Args:
-        table: From `tta_table`: a row per step; `accuracy`, `corrected`, `spoiled`.
+        table: From `tta_table`: a row per step; `accuracy`, `corrected`, `spoiled`, and `gain` with
+            its interval `low` to `high`.
     """
-    need_columns(table, "accuracy", "corrected", "spoiled")
+    need_columns(table, "accuracy", "corrected", "spoiled", "gain", "low", "high")
     figure, [[left, right]] = new_figure(1, 2, height=0.4 * len(table) + 1.1, sharey=True)
-    accuracy = 100 * table["accuracy"]
-    left.plot(accuracy, table.index, "o-", color=PALETTE[0])
-    for name, value in accuracy.items():
-        left.annotate(f"{value:.2f}", (value, name), (6, 3), textcoords="offset points")
-    left.margins(x=0.3, y=0.25)
-    left.invert_yaxis()
-    left.set_xlabel("accuracy (%)")
-    right.barh(table.index, table["corrected"], color=PALETTE[2], label="corrected", height=0.5)
-    right.barh(table.index, -table["spoiled"], color=PALETTE[3], label="spoiled", height=0.5)
+    gain, low, high = (100 * table[name].to_numpy() for name in ("gain", "low", "high"))
+    places = np.arange(len(table))
+    ends = np.clip([gain - low, high - gain], 0, None)
+    left.errorbar(gain, places, xerr=ends, fmt="o", color=PALETTE[0], capsize=3, markersize=5)
+    for place, value, accuracy in zip(places, gain, table["accuracy"], strict=True):
+        text = f"{100 * accuracy:.2f} %"
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "bbox": box}
+        left.annotate(text, (value, place), **above)
+    left.axvline(0, color="0.3", linewidth=0.8)
+    left.margins(x=0.2)
+    left.set_yticks(places, [plain(name) for name in table.index])
+    left.set(ylim=(len(table) - 0.5, -0.7), xlabel="gain in accuracy (points)")
+    right.barh(places, table["corrected"], color=PALETTE[2], label="corrected", height=0.5)
+    right.barh(places, -table["spoiled"], color=PALETTE[3], label="spoiled", height=0.5)
     right.axvline(0, color="0.3", linewidth=0.8)
     right.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
     right.set_xlabel("images, against the image alone")
     legend_beside(right)
     figure.suptitle("What test-time augmentation gains")
-    return figure
-
-
-def robustness(table: pd.DataFrame) -> Figure:
-    """Accuracy against the strength of each change of the images, with intervals.
-
-    Args:
-        table: A row per point: `change` (its name, a panel each), `strength`, `accuracy` and its
-            interval, `low` to `high`.
-    """
-    need_columns(table, "change", "strength", "accuracy", "low", "high")
-    changes = table["change"].unique()
-    figure, [row] = new_figure(1, len(changes), height=2.6, sharey=True)
-    for change, axes in zip(changes, row, strict=True):
-        part = table[table["change"] == change]
-        accuracy, low, high = (100 * part[name] for name in ("accuracy", "low", "high"))
-        ends = [(accuracy - low).clip(0), (high - accuracy).clip(0)]
-        style = {"color": PALETTE[0], "ecolor": GREY, "elinewidth": 1, "capsize": 3}
-        axes.errorbar(part["strength"], accuracy, yerr=ends, fmt="o-", markersize=4, **style)
-        axes.set(xlabel=plain(change, 50), xticks=part["strength"])
-    row[0].set_ylabel("accuracy (%)")
-    figure.suptitle("Accuracy on changed images")
     return figure

@@ -49,6 +49,37 @@ def saliency_overlays(
     )
 
 
+def as_cells(
+    maps: np.ndarray, rows: np.ndarray, columns: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Maps of few cells as large as the image, each cell a square around its centre; else 0.
+
+    Args:
+        maps: (N, h, w).
+        rows, columns: Centres of the cells in pixels, (h,) and (w,), evenly spaced; see
+            `common.evaluation.feature_maps.cell_centres`.
+        size: (H, W) of the image.
+
+    Returns:
+        (N, H, W).
+    """
+    if np.shape(maps)[1:] != (len(rows), len(columns)):
+        raise DataError(
+            f"Maps of {np.shape(maps)[1:]} cells need as many centres. "
+            f"Received: {len(rows)} and {len(columns)}"
+        )
+    down, across = _squares(rows, size[0]), _squares(columns, size[1])
+    return np.einsum("ih,nhw,jw->nij", down, maps, across)
+
+
+def _squares(centres: np.ndarray, side: int) -> np.ndarray:
+    """(side, cells): 1 where a pixel belongs to a cell."""
+    distance = np.abs(np.arange(side)[:, None] - np.asarray(centres, float))
+    nearest = distance.argmin(axis=1)[:, None] == np.arange(len(centres))
+    half = (centres[1] - centres[0]) / 2 if len(centres) > 1 else side
+    return (nearest & (distance <= half)).astype("float32")
+
+
 def overlay(image: np.ndarray, values: np.ndarray) -> np.ndarray:
     """A map (H, W) as heat over the grey version of an image, both uint8 (H, W, 3)."""
     heat = np.clip(np.nan_to_num(values), 0, None)

@@ -51,7 +51,6 @@ _UNDRAWABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _QUIET = "Glyph .* missing|Matplotlib currently does not support|constrained_layout not applied"
 # Spaces between the images of a mosaic, in pixels of the figure.
 _GAP = 2
-_MOSAIC_TITLE = "title"  # by which `show` knows it
 _TITLE = {"ha": "center", "va": "baseline", "fontsize": 8}
 
 
@@ -182,16 +181,22 @@ def show(figure: Figure, alt: str, title: str | None = None) -> None:
     from IPython.display import display
 
     figure.alt = " ".join(alt.split())
-    mosaic = [text for text in figure.findobj(Text) if text.get_gid() == _MOSAIC_TITLE]
-    if title is not None and mosaic:
-        mosaic[0].set_text(title)
-    elif title is not None and figure.get_suptitle():
-        figure.suptitle(title)
-    elif title is not None and len(figure.axes) == 1:
-        figure.axes[0].set_title(title)
-    elif title is not None:
-        figure.suptitle(title, fontsize=10, fontweight="bold")
+    if title is not None:
+        _retitle(figure, title)
     display(figure)
+
+
+def _retitle(figure: Figure, title: str) -> None:
+    """Puts a title where the figure has one."""
+    titled = [axes for axes in figure.axes if axes.get_title()]
+    if hasattr(figure, "heading"):
+        figure.heading.set_text(title)
+    elif figure.get_suptitle():
+        figure.suptitle(title)
+    elif len(titled) == 1 or len(figure.axes) == 1:
+        (*titled, figure.axes[0])[0].set_title(title)
+    else:
+        figure.suptitle(title, fontsize=10, fontweight="bold")
 
 
 def shown_png(figure: Figure) -> bytes | tuple[bytes, dict[str, int | str]]:
@@ -303,8 +308,8 @@ def mosaic_figure(
     for i, text in enumerate(column_labels):
         axes.text(left + step_x * (i + 0.5) - _GAP / 2, head - 5, text, **_TITLE)
     if title:
-        look = {"ha": "left", "va": "bottom", "fontsize": 10, "fontweight": "bold"}
-        axes.text(left, 15, title, gid=_MOSAIC_TITLE, **look)
+        style = {"ha": "left", "va": "bottom", "fontsize": 10, "fontweight": "bold"}
+        figure.heading = axes.text(left, 15, title, **style)
     return figure
 
 

@@ -208,6 +208,8 @@ def test_tta_table_counts_what_changes():
     assert table["accuracy"].tolist() == pytest.approx([1 / 3, 2 / 3, 2 / 3])
     assert table["corrected"].tolist() == [0, 1, 1]  # the second image, then the third instead
     assert table["spoiled"].tolist() == [0, 0, 0]
+    assert table["gain"].tolist() == pytest.approx([0, 1 / 3, 1 / 3])
+    assert table["low"].iloc[2] < 1 / 3 < table["high"].iloc[2]
     assert tta_table(np.ones(3, int), views)["spoiled"].tolist() == [0, 1, 1]
     np.testing.assert_allclose(average_views(views)[:, 0], [1, -4, 2])
     with pytest.raises(DataError, match=r"\(N, 6, classes\)"):

@@ -37,6 +37,22 @@ def test_accuracy_interval_needs_a_part_of_a_whole(correct, n):
         metrics.accuracy_interval(correct, n)
 
 
+def test_paired_gain_counts_changed_answers_alone():
+    before, after = np.zeros(100, bool), np.zeros(100, bool)
+    before[:53], after[:50], after[60:71] = True, True, True  # 3 turn wrong, 11 right
+    gain, low, high = metrics.paired_gain(before, after)
+    half = 1.96 * np.sqrt(((11 + 3) / 100 - 0.08**2) / 100)
+    assert (gain, low, high) == pytest.approx((0.08, 0.08 - half, 0.08 + half))
+    assert metrics.paired_gain(before, before) == (0, 0, 0)
+    assert metrics.paired_gain(after, before)[0] == pytest.approx(-gain)
+
+
+@pytest.mark.parametrize("after", [np.ones(3, bool), np.ones((2, 1), bool)])
+def test_paired_gain_needs_the_same_images(after):
+    with pytest.raises(DataError, match=r"Received: \(2,\) and"):
+        metrics.paired_gain(np.ones(2, bool), after)
+
+
 def test_classification_table_by_hand():
     table = metrics.classification_table(LABELS, PROBABILITIES, CLASSES)
     assert list(table.index) == list(CLASSES)

@@ -8,7 +8,7 @@ from common import plots
 from common.errors import ConfigError, DataError
 from common.evaluation import binary
 from common.evaluation.thresholds import operating_points
-from common.plots.saliency import overlay
+from common.plots.saliency import as_cells, overlay
 from common.plots.slides import CALLS, tint
 from common.plots.style import PALETTE
 
@@ -253,6 +253,9 @@ def test_gradients_have_a_line_per_network():
 def test_confusion_shows_shares_of_the_true_class():
     counts = pd.DataFrame([[8, 2], [0, 5]], index=["cat", "dog"], columns=["cat", "dog"])
     axes = plots.confusion_matrix(counts).axes[0]
+    mesh = axes.collections[0]
+    mesh.update_scalarmappable()
+    np.testing.assert_allclose(mesh.get_facecolors()[2], 1, atol=0.01)  # 0 is white
     # Nothing is written where nothing is confused.
     assert sorted(filter(None, texts(axes))) == ["100.0", "20.0", "80.0"]
     shown = axes.collections[0].get_array()
@@ -320,30 +323,26 @@ def test_answers_are_told_and_what_is_right_where_they_are_not():
     assert "no: dog" not in found
 
 
-def test_tta_gain_tells_what_is_corrected_and_spoiled():
+def test_tta_gain_tells_what_is_gained_corrected_and_spoiled():
     table = pd.DataFrame(
         {"accuracy": [0.9, 0.92], "corrected": [0, 30], "spoiled": [0, 10]}, index=["one", "six"]
-    )
+    ).assign(gain=[0, 0.02], low=[0, 0.007], high=[0, 0.033])
     left, right = plots.tta_gain(table).axes
-    assert texts(left) == ["90.00", "92.00"]
+    assert texts(left) == ["90.00 %", "92.00 %"]
+    (bars,) = left.containers[0].lines[2]
+    np.testing.assert_allclose(bars.get_segments()[1][:, 0], [0.7, 3.3])
     assert sorted(widths(right)) == [-10, 0, 0, 30]
 
 
-def test_robustness_has_a_panel_per_change_in_per_cent():
-    table = pd.DataFrame(
-        {
-            "change": ["moved", "moved", "darker"],
-            "strength": [0, 4, 0.5],
-            "accuracy": [0.9, 0.5, 0.25],
-            "low": [0.8, 0.4, 0.2],
-            "high": [0.95, 0.6, 0.5],
-        }
-    )
-    moved, darker = plots.robustness(table).axes
-    assert (moved.get_xlabel(), darker.get_xlabel()) == ("moved", "darker")
-    np.testing.assert_allclose(moved.lines[0].get_xydata(), [[0, 90], [4, 50]])
-    (bars,) = darker.containers[0].lines[2]
-    np.testing.assert_allclose(bars.get_segments()[0][:, 1], [20, 50])
+def test_cells_are_squares_around_their_centres_and_end_where_they_see_nothing():
+    maps = np.array([[[1, 2], [3, 4]]], "float32")
+    rows = columns = np.array([0.5, 2.5])
+    shown = as_cells(maps, rows, columns, (5, 4))[0]
+    np.testing.assert_array_equal(shown[:4], maps[0].repeat(2, axis=0).repeat(2, axis=1))
+    assert not shown[4].any()  # no cell lies there
+    assert (as_cells(maps[:, :1, :1], [2], [2], (5, 5)) == 1).all()
+    with pytest.raises(DataError, match="2 and 3"):
+        as_cells(maps, rows, np.arange(3), (5, 4))
 
 
 def test_overlay_is_hot_where_the_map_is_high():
@@ -511,6 +510,8 @@ def test_forest_writes_values_and_intervals():
     assert axes.yaxis_inverted()
     (bars,) = axes.containers[0].lines[2]
     np.testing.assert_allclose(bars.get_segments()[0], [[70, 0], [85, 0]])
+    line = plots.forest_plot(table, reference=0.75).axes[0].lines[-1]
+    assert list(line.get_xdata()) == [75, 75]
 
 
 def test_forest_of_differences_leaves_the_reference_out():

@@ -78,14 +78,7 @@ MISTAKES = pd.DataFrame(
 TTA = pd.DataFrame(
     {"accuracy": [0.9, 0.905, 0.91], "corrected": [0, 30, 45], "spoiled": [0, 10, 12]},
     index=["image alone", "and its mirror image", "and shifts by a pixel"],
-)
-CHANGED = pd.DataFrame(
-    [
-        {"change": change, "strength": s, "accuracy": 0.9 - s, "low": 0.88 - s, "high": 0.92 - s}
-        for change in ("moved (pixels)", "brightness (factor)")
-        for s in (0.0, 0.3, 0.5)
-    ]
-)
+).assign(gain=[0, 0.005, 0.01], low=[0, 0.001, 0.004], high=[0, 0.009, 0.016])
 STAGES = pd.DataFrame(
     {
         "stage": ["stem", "stage 1", "stage 2", "stage 3", "head"],
@@ -183,7 +176,6 @@ CHARTS = {
     "scores": lambda: plots.class_scores(SCORES),
     "reliability": lambda: plots.reliability_diagram({"before": RELIABILITY, "T": RELIABILITY}),
     "tta": lambda: plots.tta_gain(TTA),
-    "robustness": lambda: plots.robustness(CHANGED),
     "patients": lambda: plots.patient_balance(PATIENTS, ("benign", "IDC")),
     "many patients": lambda: plots.patient_balance(MANY_PATIENTS),
     "stains": lambda: plots.stain_densities(STAINS.drop(columns="label")),
@@ -394,6 +386,12 @@ def test_a_shown_figure_has_a_text_and_a_title_that_tells(monkeypatch):
     plots.show(plots.compare_runs({"a": HISTORY}), "One run.", title="found")
     texts = [axes.get_title() for axes in shown[1].axes] + [shown[1].get_suptitle()]
     assert texts.count("found") == 1 and len([text for text in texts if text]) == 1
+    plots.show(plots.confusion_matrix(CONFUSION), "Ten classes.", title="found")  # and a colour bar
+    assert [axes.get_title() for axes in shown[2].axes] == ["found", ""]
+    assert not shown[2].get_suptitle()
+    plots.show(plots.mistake_gallery(IMAGES, MISTAKES, CLASSES), "Mistakes.", title="found")
+    written = [text.get_text() for text in shown[3].findobj(plt.Text)]
+    assert written.count("found") == 1 and "Most confident mistakes" not in written
     monkeypatch.setenv("COURSE_FIGURE_SCALE", "2")
     assert figure._repr_png_()[1].keys() == {"alt", "width", "height"}
 

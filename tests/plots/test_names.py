@@ -101,7 +101,6 @@ NAMED = {
         {name: made.RELIABILITY}, name, promised=name, kept=name
     ),
     "reward_curves": lambda name: plots.reward_curves({name: told.REWARDED}),
-    "robustness": lambda name: plots.robustness(made.CHANGED.replace("moved (pixels)", name)),
     "saliency_overlays": lambda name: plots.saliency_overlays(
         made.IMAGES[:4], {name: made.MAPS}, [name] * 4
     ),
@@ -312,7 +311,6 @@ NOTHING = {
     "resolution_comparison": lambda: plots.resolution_comparison(made.IMAGES[:0]),
     "resolution of no size": lambda: plots.resolution_comparison(made.IMAGES[:1], ()),
     "reward_along_a_line": lambda: plots.reward_along_a_line(told.LINE[:0]),
-    "robustness": lambda: plots.robustness(made.CHANGED[:0]),
     "saliency_overlays": lambda: plots.saliency_overlays(made.IMAGES[:0], {}),
     "scores_by_share": lambda: plots.scores_by_share(told.SHARES[:0]),
     "singular_values": lambda: plots.singular_values({"gradient": []}),
