@@ -12,10 +12,8 @@ A map that looks right proves nothing: an edge detector's looks right too. `rand
 tells the maps that depend on what the model learnt from those that do not.
 """
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
-import cv2
 import keras
 import numpy as np
 import pandas as pd
@@ -24,7 +22,10 @@ from scipy.stats import spearmanr
 
 from common.errors import ConfigError, DataError
 from common.evaluation.classification import check_images, predict, predict_logits
+from common.evaluation.feature_maps import cell_centres, changed_output, feature_maps
 from common.training.backend import gradient_function
+
+FINE = 7  # cells on a side of the maps that Grad-CAM takes by default
 
 
 def gradient_saliency(model: keras.Model, images: np.ndarray, class_index=None) -> np.ndarray:
@@ -91,7 +92,9 @@ def grad_cam(
 
     1. `A (N, h, w, C)`: the layer's output; `G = d logit / d A`
     2. `weight_c = mean of G over h and w`
-    3. `map = relu(sum_c weight_c A_c)`, enlarged to (N, H, W)
+    3. `map = relu(sum_c weight_c A_c)`, (N, h, w)
+    4. Each cell's value is put at the centre of the pixels that it sees, see `cell_centres`; it is
+       interpolated between centres and constant beyond the outermost.
 
     Selvaraju et al., "Grad-CAM" (2017).
 
@@ -99,29 +102,31 @@ def grad_cam(
         model: Takes raw pixels, gives logits.
         images: uint8 (N, H, W, 3).
         class_index: See the module's docstring.
-        layer: Itself or its name, at any depth of nested models; by default the last layer
-            whose output still has positions, (N, h, w, C) with h w > 1.
+        layer: Itself or its name, at any depth of nested models; by default the last layer or
+            block whose maps have at least 7x7 cells.
 
     Raises:
-        ConfigError: if there is no such layer, or the model calls it more than once.
+        ConfigError: if there is no such layer, its output has no positions, or the model calls it
+            more than once.
     """
     classes = _class_indices(model, images, class_index)
-    outputs = _outputs(model, images)
+    maps = feature_maps(model, images)
     if layer is None:
-        maps = [item for item, output in outputs if np.prod(output.shape[1:3]) > 1]
-        if not maps:
-            raise ConfigError(f"The model {model.name!r} has no layer with feature maps.")
-        layer = maps[-1]
+        layer = _last_layer(model, maps, images.shape[1:3])
     elif isinstance(layer, str):
         layer = _named_layer(model, layer)
-    shape = next((output.shape for item, output in outputs if item is layer), None)
-    if shape is None:
-        raise ConfigError(f"The layer {layer.name!r} has no output (N, h, w, C) in {model.name!r}.")
+    shape = next((found.shape for found in maps if found.layer is layer), (0, 1, 1, 0))
+    if shape[1:3] == (1, 1):
+        raise ConfigError(
+            f"The layer {layer.name!r} has no output (N, h, w, C) with positions in "
+            f"{model.name!r}. Choose one before the pooling over all positions."
+        )
     features, gradients = _gradient_at(model, layer, images, classes)(np.zeros(shape, "float32"))
     weights = gradients.mean(axis=(1, 2), keepdims=True)
-    maps = np.maximum((weights * features).sum(axis=-1), 0)
-    size = (images.shape[2], images.shape[1])
-    return np.stack([cv2.resize(m, size, interpolation=cv2.INTER_LINEAR) for m in maps])
+    values = np.maximum((weights * features).sum(axis=-1), 0)
+    rows, columns = cell_centres(maps, shape[1:3], images.shape[1:3])
+    down, across = _interpolation(rows, images.shape[1]), _interpolation(columns, images.shape[2])
+    return np.einsum("ih,nhw,jw->nij", down, values, across)
 
 
 def occlusion(
@@ -219,7 +224,7 @@ def randomised_maps(
         ConfigError: if the model has no weights.
     """
     classes = _class_indices(model, images, class_index)
-    layers = list(_layers_from_the_top(model))
+    layers = [(name, layer) for name, layer in _layers_from_the_top(model) if layer.weights]
     if not layers:
         raise ConfigError(f"The model {model.name!r} has no weights to randomise.")
     rng = np.random.default_rng(seed)
@@ -320,11 +325,11 @@ def _gradient_at(model, layer, images, classes) -> Callable:
     def score(offset, images):
         outputs = []
 
-        def add_offset(output):
+        def add_offset(output, *_):
             outputs.append(output + ops.cast(offset, output.dtype))
             return outputs[-1]
 
-        with _changed_output(layer, add_offset):
+        with changed_output(layer, add_offset):
             logits = model(images, training=False)
         if len(outputs) != 1:
             raise ConfigError(
@@ -344,41 +349,11 @@ def _gradient_at(model, layer, images, classes) -> Callable:
     return output_and_gradient
 
 
-def _outputs(model, images) -> list[tuple[keras.layers.Layer, object]]:
-    """Each layer that puts out (N, h, w, C), inner layers too, with its output, as computed."""
-    found = []
-    with contextlib.ExitStack() as stack:
-        for layer in model._flatten_layers(include_self=False):
-            stack.enter_context(_changed_output(layer, _recorder(layer, found)))
-        model(images, training=False)
-    return found
-
-
-def _recorder(layer, found) -> Callable:
-    def record(output):
-        if len(getattr(output, "shape", ())) == 4:
-            found.append((layer, output))
-        return output
-
-    return record
-
-
-@contextlib.contextmanager
-def _changed_output(layer: keras.layers.Layer, change: Callable) -> Iterator[None]:
-    """Within, the layer gives `change(output)` instead of its output."""
-    call = layer.call
-    layer.call = lambda *args, **kwargs: change(call(*args, **kwargs))
-    try:
-        yield
-    finally:
-        del layer.call  # uncovers the method of the class
-
-
 def _scaling_layer(model, images) -> keras.layers.Layer:
-    for layer, output in _outputs(model, images):
-        if keras.backend.is_float_dtype(output.dtype):
-            if tuple(output.shape) == images.shape:
-                return layer
+    for found in feature_maps(model, images):
+        if keras.backend.is_float_dtype(found.dtype):
+            if found.shape == images.shape:
+                return found.layer
             break
     raise ConfigError(
         f"The first layer of {model.name!r} that puts out floats must give scaled pixels of "
@@ -386,14 +361,33 @@ def _scaling_layer(model, images) -> keras.layers.Layer:
     )
 
 
+def _interpolation(centres, side) -> np.ndarray:
+    """(side, cells) float32: what each cell, at its centre, adds to each pixel."""
+    cells = np.eye(len(centres))
+    added = [np.interp(np.arange(side), centres, cell) for cell in cells]
+    return np.stack(added, axis=1).astype("float32")
+
+
+def _last_layer(model, maps, image) -> keras.layers.Layer:
+    """The last layer or block with maps of enough cells to tell where something is."""
+    fine = [found.layer for found in maps if min(found.shape[1:3]) >= FINE]
+    for _, layer in _layers_from_the_top(model):
+        if any(layer is other for other in fine):
+            return layer
+    raise ConfigError(
+        f"No layer of {model.name!r} has maps of {FINE}x{FINE} cells or more for images of "
+        f"{image[0]}x{image[1]} pixels. Name a layer, or take larger images."
+    )
+
+
 def _layers_from_the_top(
     model: keras.Model, prefix: str = ""
 ) -> Iterator[tuple[str, keras.layers.Layer]]:
-    """Layers and blocks with weights by name, from the logits to the pixels, inner models too."""
+    """Layers and blocks by name, from the logits to the pixels, those of inner models too."""
     for layer in reversed(model.layers):
         if isinstance(layer, keras.Model):
             yield from _layers_from_the_top(layer, f"{prefix}{layer.name}/")
-        elif layer.weights:
+        else:
             yield prefix + layer.name, layer
 
 
