@@ -10,7 +10,7 @@ from common.errors import ConfigError, DataError
 from common.evaluation import saliency
 from common.evaluation.classification import predict_logits
 from common.layers import PixelScaling, RandomShift
-from common.models.resnet import adapt, preset, resnet
+from common.models.resnet import preset, resnet
 from common.training.runs import read_model
 
 SIZE = 8
@@ -420,7 +420,6 @@ def test_networks_that_shrink_patches_of_two_classes_have_maps_of_the_patches_si
     config = preset("fast_small", stages=2, blocks=1, widths=(24, 24), image_size=24)
     model = resnet(config, 2, (50, 50, 3), augmentation=[RandomShift(2)])
     images = random_images(2, 50)
-    adapt(model, images)
     head = model.get_layer("head")  # every feature speaks for class 1
     head.set_weights([np.abs(head.get_weights()[0]) * [-1, 1]])
     model.get_layer("resizing").training_size = 16  # of training only
