@@ -18,8 +18,11 @@ from common.course.setup import ROOT, TEST_EXTRAS, SetupError, set_up
 # Results of the tests' lessons: beside those of `run`, never among them.
 OUTPUTS = ROOT / "outputs" / "checks"
 # For the lessons: nothing is downloaded.
-VARIABLES = {"COURSE_DATASET": "synthetic", "COURSE_PROFILE": "smoke"}
-VARIABLES["COURSE_OUTPUTS"] = str(OUTPUTS)
+VARIABLES = {
+    "COURSE_DATASET": "synthetic",
+    "COURSE_PROFILE": "smoke",
+    "COURSE_OUTPUTS": str(OUTPUTS),
+}
 WORKERS = 2  # processes side by side; each imports the backend once
 
 STEPS = {
