@@ -70,7 +70,9 @@ def resolve_dataset(phase: str, dataset: str | Path | None = None) -> str:
         ConfigError, DataError: as `check_dataset`; says if the variable named it.
     """
     variable = None if dataset else os.environ.get("COURSE_DATASET")
-    name = str(dataset or variable or REAL_DATA[phase])
+    if not (dataset or variable):
+        return REAL_DATA[phase]
+    name = str(dataset or variable)
     try:
         check_dataset(name, [phase])
     except (ConfigError, DataError) as error:

@@ -41,10 +41,10 @@ def refresh(lessons: list[Lesson], profile: str, dataset: str | None) -> list[Fa
         CourseError: if a notebook is too large with its outputs (it is not written then).
     """
     data_dir()  # a wrong one is told before anything runs
-    assigned, datasets = {}, {}
+    phases = dict.fromkeys(lesson.phase for lesson in lessons)
+    datasets = {phase: dataset or _without_download(phase) for phase in phases}
+    assigned = {}
     for lesson in lessons:
-        if lesson.phase not in datasets:
-            datasets[lesson.phase] = dataset or _without_download(lesson.phase)
         notebook = nbformat.read(lesson.path, as_version=4)
         set_bootstrap(notebook)
         save(notebook, lesson.path)

@@ -18,8 +18,11 @@ from common.course.setup import ROOT, TEST_EXTRAS, SetupError, set_up
 # Results of the tests' lessons: beside those of `run`, never among them.
 OUTPUTS = ROOT / "outputs" / "checks"
 # For the lessons: nothing is downloaded.
-VARIABLES = {"COURSE_DATASET": "synthetic", "COURSE_PROFILE": "smoke"}
-VARIABLES["COURSE_OUTPUTS"] = str(OUTPUTS)
+VARIABLES = {
+    "COURSE_DATASET": "synthetic",
+    "COURSE_PROFILE": "smoke",
+    "COURSE_OUTPUTS": str(OUTPUTS),
+}
 WORKERS = 2  # processes side by side; each imports the backend once
 
 STEPS = {
@@ -52,7 +55,9 @@ def _commands(step: str) -> list[tuple[list[str], dict[str, str]]]:
         only = [phases[0].name] if phase else []
         return [(["common.course", "run", *only], VARIABLES)]
     options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=600"]
-    # Networks that the chain has trained are found again.
+    # Networks that the chain has trained are found again. The phase with the most first: the others
+    # fill the time beside it.
+    phases.sort(key=lambda phase: -len([*phase.glob("*.ipynb")]))
     return [
         (["pytest", "-q", *options, *map(str, sorted(phase.glob("**/0*.ipynb")))], VARIABLES)
         for phase in phases

@@ -21,7 +21,7 @@ from common.paths import beside_lessons
 from common.training import experiment
 from common.training.backend import DeviceSettings, hardware
 from common.training.classification import Classification
-from common.training.experiment import Trained, run_config
+from common.training.experiment import Trained, run_config, run_label
 from common.training.recipes import Recipe, ablations, recipe
 from common.training.runs import Run, versions
 
@@ -99,62 +99,51 @@ class Study:
         run = None
         if dataset is not None:
             about = {"phase": self.phase, "dataset": dataset, "profile": "study", "seed": seed}
-            label = f"study-{self.name}/{arm}-seed{seed}"
+            label = run_label(f"study-{self.name}/{arm}", seed=seed)
             run = Run.labelled(label, run_config(learns, plan, settings, **about))
         return experiment.train(learns, plan, settings, seed=seed, run=run, progress=progress)
-
-    def row(self, arm: str, seed: int, trained: Trained, side: int) -> dict:
-        """What is kept of a training.
-
-        Args:
-            arm, seed: Which it was.
-            trained: What came out.
-            side: Of the images, in pixels.
-        """
-        history = trained.history
-        return {
-            "arm": arm,
-            "seed": seed,
-            "epochs": len(history),
-            "parameters": trained.network.count_params(),
-            "macs": count_macs(trained.network, side),
-            "seconds": round(trained.seconds, 1),
-            **{name: float(history[name].iloc[-1]) for name in CURVES},
-            "history": {name: [round(float(x), 5) for x in history[name]] for name in CURVES},
-        }
 
     def run(
         self, dataset: str, train: ImageData, validation: ImageData, settings: DeviceSettings
     ) -> Iterator[dict]:
         """Trains all arms, seed by seed; gives what is to be kept after each of them."""
         used = train.at_most(self.images, seed=0)
-        rows = []
+        rows: list[dict] = []
+        results = {
+            "study": self.name,
+            "question": self.question,
+            "command": self.command,
+            "dataset": dataset,
+            "data": {
+                "name": used.name,
+                "fingerprint": used.fingerprint(),
+                "n_train": len(used),
+                "n_val": len(validation),
+            },
+            "hardware": hardware(),
+            "versions": versions(),
+            "rows": rows,
+        }
         for seed in self.seeds:
             for arm in self.arms:
-                trained = self.train(arm, train, validation, settings, seed=seed, dataset=dataset)
-                made = trained.run.record
-                rows.append(
-                    {
-                        **self.row(arm, seed, trained, train.images.shape[1]),
-                        "precision": made["device"]["precision"],
-                        "processor": made["hardware"]["processor"],
-                    }
-                )
-                yield {
-                    "study": self.name,
-                    "question": self.question,
-                    "command": self.command,
-                    "dataset": dataset,
-                    "data": {
-                        "name": used.name,
-                        "fingerprint": used.fingerprint(),
-                        "n_train": len(used),
-                        "n_val": len(validation),
-                    },
-                    "hardware": hardware(),
-                    "versions": versions(),
-                    "rows": rows,
-                }
+                trained = self.train(arm, used, validation, settings, seed=seed, dataset=dataset)
+                rows.append(_row(arm, trained, used.images.shape[1]))
+                yield results
+
+
+def _row(arm: str, trained: Trained, side: int) -> dict:
+    """What is kept of a training, on images of so many pixels a side."""
+    record, history = trained.run.record, trained.history
+    return {
+        "arm": arm,
+        **{key: record[key] for key in ("seed", "epochs", "parameters")},
+        "macs": count_macs(trained.network, side),
+        "seconds": round(record["seconds"], 1),
+        **{name: float(history[name].iloc[-1]) for name in CURVES},
+        "history": {name: [round(float(x), 5) for x in history[name]] for name in CURVES},
+        "precision": record["device"]["precision"],
+        "processor": record["hardware"]["processor"],
+    }
 
 
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
@@ -222,26 +211,22 @@ def _ablation() -> Study:
     return Study("ablation", "phase1_cifar", question, arms, images=10_000)
 
 
-def _grid(name: str, question: str, epochs: Callable[[int, int], int]) -> Study:
+def _stages_blocks() -> Study:
+    plan = recipe("laptop", epochs=10)
     arms = {}
     for stages in (2, 3, 4):
         for blocks in (1, 2, 3):
             network = preset("fast_small", stages=stages, blocks=blocks)
-            plan = recipe("laptop", epochs=epochs(stages, blocks))
             arms[f"{stages} stages, {blocks} block{'s' * (blocks > 1)}"] = Arm(network, plan)
-    return Study(name, "phase1_cifar", question, arms, images=10_000)
-
-
-def _equal_epochs() -> Study:
     question = "Stages or blocks, at ten epochs each?"
-    return _grid("stages_blocks", question, lambda stages, blocks: 10)
+    return Study("stages_blocks", "phase1_cifar", question, arms, images=10_000)
 
 
 _MAKERS: dict[str, dict[str, Callable[[], Study]]] = {
     "phase1_cifar": {
         "degradation": _degradation,
         "ablation": _ablation,
-        "stages_blocks": _equal_epochs,
+        "stages_blocks": _stages_blocks,
     },
 }
 

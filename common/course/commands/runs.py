@@ -6,11 +6,14 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from common.choices import STUDIES, check_study, resolve_dataset
 from common.course.checks import check_batch_size, check_file_output, check_path, check_run
 from common.course.commands import options
 from common.course.commands.terminal import say, settings
 from common.errors import ConfigError
 from common.paths import outputs_dir
+
+_STUDIES = "; ".join(f"{phase}: {', '.join(names)}" for phase, names in STUDIES.items())
 
 
 def report(
@@ -91,7 +94,7 @@ def report(
 
 def study(
     phase: options.Phase,
-    name: Annotated[str, Argument(metavar="NAME", help="Of the comparison.")],
+    name: Annotated[str, Argument(metavar="NAME", help=f"Of the comparison. {_STUDIES}.")],
     dataset: options.Dataset = None,
     backend: options.Backend = None,
     keep: Annotated[
@@ -101,14 +104,12 @@ def study(
 ) -> None:
     """Train all arms of a comparison that a lesson shows, with each seed, in hours.
 
-    Called again, it goes on with what is missing. Studies of phase1: degradation, ablation,
-    stages_blocks.
+    Called again, it goes on with what is missing.
 
     \b
     Example:
       python -m common.course study phase1 ablation --dataset cifar10
     """
-    from common.choices import check_study, resolve_dataset
     from common.course import lessons
 
     phase = lessons.known_phase(phase)
