@@ -184,7 +184,7 @@ def read_results(phase: str, name: str) -> tuple[pd.DataFrame, dict]:
 
 def _degradation() -> Study:
     plan = Recipe(
-        epochs=15,
+        epochs=5,
         batch_size=100,
         optimizer="sgd",
         learning_rate=0.1,
