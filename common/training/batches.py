@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from common.data.corruptions import corrupt_some
 from common.data.images import ImageData
 from common.errors import ConfigError, DataError
 
@@ -90,9 +91,11 @@ class ImageBatches(Batches):
             does not divide the batch. An epoch has as many batches as without: it repeats the
             images of a small class and leaves out some of a large one, others each time. Needs a
             seed.
+        corruption: Share of the images that come compressed or noisy, others each time, see
+            `corrupt_some`. Needs a seed.
 
     Raises:
-        ConfigError: for `balance` without a seed.
+        ConfigError: for `balance` or `corruption` without a seed.
         DataError: for `balance` where a class has no image.
     """
 
@@ -103,12 +106,14 @@ class ImageBatches(Batches):
         seed: int | None = None,
         drop_remainder: bool = False,
         balance: bool = False,
+        corruption: float = 0.0,
     ):
         self.images = data.images
         self.labels = data.labels
         self.balance = balance
-        if balance and seed is None:
-            raise ConfigError("Balanced batches are drawn at random: they need a seed.")
+        self.corruption = corruption
+        if (balance or corruption) and seed is None:
+            raise ConfigError("Balance and corruption are drawn at random: they need a seed.")
         if balance:
             self.members = _members(data)
         super().__init__(len(data), batch_size, seed, drop_remainder)
@@ -132,9 +137,14 @@ class ImageBatches(Batches):
 
     def __getitem__(self, i: int):
         index = self.indices(i)
-        labels = self.labels[index]
+        images, labels = self.images[index], self.labels[index]
+        if self.corruption:
+            # From seed, epoch and batch: the same however often the batch is asked for.
+            images = corrupt_some(
+                images, self.corruption, np.random.default_rng([self.seed, self.epoch, i, 1])
+            )
         inputs = {
-            "images": self.images[index],
+            "images": images,
             "labels": labels,
             "index": index.astype("int32"),
             "epoch": np.full(len(index), self.epoch, "int32"),

@@ -110,6 +110,7 @@ def training_batches(train: ImageData, recipe: Recipe, seed: int) -> ImageBatche
         seed,
         drop_remainder=True,
         balance=recipe.imbalance == "balanced_batches",
+        corruption=recipe.corruption,
     )
 
 

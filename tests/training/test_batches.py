@@ -33,6 +33,26 @@ def test_without_seed_the_order_is_the_data_s_and_the_last_batch_short():
     assert len(ImageBatches(small_data(50), 16, drop_remainder=True)) == 3
 
 
+def test_corrupted_batches_follow_from_seed_and_epoch_and_leave_the_rest_alone():
+    data = small_data(200)
+    plain, first, second = (
+        ImageBatches(data, 100, seed=3, corruption=share) for share in (0.0, 0.5, 0.5)
+    )
+    (clean, labels), (inputs, same) = plain[0], first[0]
+    np.testing.assert_array_equal(inputs["images"], second[0][0]["images"])
+    np.testing.assert_array_equal(inputs["index"], clean["index"])
+    np.testing.assert_array_equal(labels, same)
+    changed = (inputs["images"] != clean["images"]).any(axis=(1, 2, 3))
+    assert 0.3 < changed.mean() < 0.7
+    assert (inputs["images"] != first[1][0]["images"]).any()
+    first.start_epoch(1), plain.start_epoch(1)
+    again = (first[0][0]["images"] != plain[0][0]["images"]).any(axis=(1, 2, 3))
+    assert (changed != again).any(), "others each time"
+    np.testing.assert_array_equal(data.images, small_data(200).images)
+    with pytest.raises(ConfigError, match="seed"):
+        ImageBatches(data, 100, corruption=0.5)
+
+
 def uneven(classes=2, small=6, large=44):
     """`large` images of class 0 and `small` of each other."""
     data = small_data(classes * large, classes=classes)

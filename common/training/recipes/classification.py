@@ -59,6 +59,8 @@ class Recipe(BaseRecipe):
         shift: Largest shift in pixels of the images as they are stored; 0 for none.
         cutout: Side of the square cut out, in the same pixels; 0 for none.
         colour: Strength of the jitter of brightness, contrast and saturation; 0 for none.
+        corruption: Share of the images that come compressed as JPEG or noisy, others each time, see
+            `corrupt_some`; 0 for none.
         mixup: Alpha of mixup's Beta distribution; 0 for none.
         stain: Strength of the jitter of haematoxylin, eosin and DAB, see `RandomStain`; 0 for
             none.
@@ -83,6 +85,7 @@ class Recipe(BaseRecipe):
     shift: int = 2
     cutout: int = 0
     colour: float = 0.0
+    corruption: float = 0.0
     mixup: float = 0.0
     stain: float = 0.0
     imbalance: str = "none"
@@ -94,6 +97,7 @@ class Recipe(BaseRecipe):
         self.require_one_of(FLIPS, "flip")
         self.require_one_of(IMBALANCES, "imbalance")
         self.require(0 <= self.stain <= 1, "must lie in 0..1", "stain")
+        self.require(0 <= self.corruption <= 1, "must lie in 0..1", "corruption")
         self.require(self.focal_gamma >= 0, "must not be negative", "focal_gamma")
         shares = sum(share for share, _ in self.sizes)
         self.require(not self.sizes or abs(shares - 1) < 1e-6, "must have shares of sum 1", "sizes")

@@ -60,6 +60,31 @@ def corrupt(images: np.ndarray, kind: str, strength: float, seed: int = 0) -> np
     return _KINDS[kind](images, strength, seed)
 
 
+def corrupt_some(images: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Corrupts a share of the images, drawn at random: augmentation that makes a network robust.
+
+    Half of them are compressed as JPEG, of a quality from 50 to 95; the other half get Gaussian
+    noise of a standard deviation up to 8 grey levels.
+
+    Args:
+        images: uint8 (N, H, W, 3), red first.
+        share: Of the images, 0 to 1.
+        rng: Decides which images, and how.
+
+    Returns:
+        uint8, of the shape of `images`; those that are not drawn are as they were.
+    """
+    images = images.copy()
+    draw = rng.random(len(images))
+    for i in np.flatnonzero(draw < share / 2):
+        images[i : i + 1] = corrupt(images[i : i + 1], "jpeg", int(rng.integers(50, 96)))
+    noisy = np.flatnonzero((draw >= share / 2) & (draw < share))
+    strength = rng.uniform(0, 8, (len(noisy), 1, 1, 1)).astype("float32")
+    noise = rng.standard_normal((len(noisy), *images.shape[1:]), dtype="float32")
+    images[noisy] = _pixels(images[noisy] + strength * noise)
+    return images
+
+
 _FORMATS = {
     "jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY),
     "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY),

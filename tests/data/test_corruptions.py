@@ -3,7 +3,7 @@ import pytest
 
 from common.data.synthetic import synthetic_images
 from common.errors import ConfigError, DataError
-from common.evaluation.corruptions import CORRUPTIONS, corrupt
+from common.data.corruptions import CORRUPTIONS, corrupt, corrupt_some
 
 IMAGES = synthetic_images("test", 20).images
 
@@ -68,3 +68,17 @@ def test_what_cannot_be_done_is_told(kind, strength, problem):
 def test_images_must_be_raw_pixels():
     with pytest.raises(DataError, match="float32"):
         corrupt(IMAGES.astype("float32"), "noise", 1)
+
+
+def test_a_share_of_the_images_is_corrupted_some_compressed_and_some_noisy():
+    images = np.repeat(IMAGES, 10, axis=0)  # (200, 32, 32, 3), ten times each
+    assert (corrupt_some(images, 0.0, np.random.default_rng(0)) == images).all()
+    changed = corrupt_some(images, 0.5, np.random.default_rng(0))
+    assert changed.dtype == np.uint8 and changed.shape == images.shape
+    apart = np.abs(changed.astype(int) - images).mean(axis=(1, 2, 3))
+    assert 0.4 < (apart > 0).mean() < 0.6
+    assert apart.max() < 25
+    np.testing.assert_array_equal(changed, corrupt_some(images, 0.5, np.random.default_rng(0)))
+    np.testing.assert_array_equal(images, np.repeat(IMAGES, 10, axis=0))
+    everything = corrupt_some(images, 1.0, np.random.default_rng(1))
+    assert (everything != images).any(axis=(1, 2, 3)).mean() > 0.95
