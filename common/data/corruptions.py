@@ -63,7 +63,7 @@ def corrupt(images: np.ndarray, kind: str, strength: float, seed: int = 0) -> np
 def corrupt_some(images: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """Corrupts a share of the images, drawn at random: augmentation that makes a network robust.
 
-    Half of them are compressed as JPEG, of a quality from 50 to 95; the other half get Gaussian
+    Three in four of them are compressed as JPEG, of a quality from 60 to 95; the fourth gets Gaussian
     noise of a standard deviation up to 8 grey levels.
 
     Args:
@@ -76,9 +76,9 @@ def corrupt_some(images: np.ndarray, share: float, rng: np.random.Generator) -> 
     """
     images = images.copy()
     draw = rng.random(len(images))
-    for i in np.flatnonzero(draw < share / 2):
-        images[i : i + 1] = corrupt(images[i : i + 1], "jpeg", int(rng.integers(50, 96)))
-    noisy = np.flatnonzero((draw >= share / 2) & (draw < share))
+    for i in np.flatnonzero(draw < 0.75 * share):
+        images[i : i + 1] = corrupt(images[i : i + 1], "jpeg", int(rng.integers(60, 96)))
+    noisy = np.flatnonzero((draw >= 0.75 * share) & (draw < share))
     strength = rng.uniform(0, 8, (len(noisy), 1, 1, 1)).astype("float32")
     noise = rng.standard_normal((len(noisy), *images.shape[1:]), dtype="float32")
     images[noisy] = _pixels(images[noisy] + strength * noise)

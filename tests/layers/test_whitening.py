@@ -121,3 +121,16 @@ def test_bad_arguments_are_named():
     layer.build((None, None, None, 3))
     with pytest.raises(ValueError, match=r"Received: images of shape \(4, 8, 8, 1\)"):
         layer.adapt(np.zeros((4, 8, 8, 1), "float32"))
+
+
+def test_noise_that_no_eye_sees_does_not_outshine_the_image():
+    """What hardly varied in training, as after a file format, is not enlarged without bound."""
+    level, down, right = np.random.default_rng(0).normal(size=(3, 200, 1, 1, 3))
+    ramp = np.linspace(-1, 1, 12)
+    x = level + down * ramp[:, None, None] + right * ramp[:, None]
+    x = (x / x.std()).astype("float32")  # as scaled images; no checkerboard in any of them
+    layer = PatchWhitening()
+    layer.adapt(x)
+    noise = np.random.default_rng(1).normal(0, 4 / 255 / 0.25, x.shape)  # of 4 grey levels
+    change = ops.convert_to_numpy(layer(x + noise.astype("float32")) - layer(x))
+    assert change.std(axis=(0, 1, 2)).max() < 1
