@@ -63,8 +63,8 @@ def corrupt(images: np.ndarray, kind: str, strength: float, seed: int = 0) -> np
 def corrupt_some(images: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """Corrupts a share of the images, drawn at random: augmentation that makes a network robust.
 
-    Three in four of them are compressed as JPEG, of a quality from 60 to 95; the fourth gets Gaussian
-    noise of a standard deviation up to 8 grey levels.
+    Three in four of them are compressed as JPEG, of a quality from 60 to 95; the fourth gets
+    Gaussian noise of a standard deviation up to 8 grey levels.
 
     Args:
         images: uint8 (N, H, W, 3), red first.

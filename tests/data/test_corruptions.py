@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from common.data.corruptions import CORRUPTIONS, corrupt, corrupt_some
 from common.data.synthetic import synthetic_images
 from common.errors import ConfigError, DataError
-from common.data.corruptions import CORRUPTIONS, corrupt, corrupt_some
 
 IMAGES = synthetic_images("test", 20).images
 
