@@ -155,7 +155,7 @@ def near_duplicates(
         upper + lower,
         len(shown),
         titles=names or None,
-        column_labels=[f"{value:.3g}" for value in shown["distance"]],
+        column_labels=[f"{value:.2f}" for value in shown["distance"]],
         row_labels=["first", "second"],
         title="Near-duplicates and their distance",
     )

@@ -85,7 +85,7 @@ def test_one_parameters_cell(path):
     assert list(parameters)[:4] == ["dataset", "profile", "seed", "run_name"]
     defaults = [parameters[name]["default"] for name in list(parameters)[:4]]
     assert defaults == ["None", "None", "0", "None"]
-    told = f'None: COURSE_DATASET, else "{choices.REAL_DATA[path.parent.name]}"'
+    told = f'None: COURSE_DATASET, else "{choices.REAL_DATA[path.relative_to(ROOT).parts[0]]}"'
     assert parameters["dataset"]["help"].endswith(told)
     assert all(parameter["help"] for parameter in parameters.values())
 

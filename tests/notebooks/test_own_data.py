@@ -192,7 +192,7 @@ def test_images_without_a_mistake(tmp_path, monkeypatch, capsys):
     found = run_lesson("phase1_cifar/04_evaluation", monkeypatch, **parameters)
     assert found["correct"].all()
     said = capsys.readouterr().out
-    assert "There is no mistake." in said and "none: every image is told rightly" in said
+    assert "There is no mistake." in said and "none: every image is classified correctly" in said
 
 
 def test_slides_without_a_mistake(tmp_path, monkeypatch, capsys):
