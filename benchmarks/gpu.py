@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py [--backend jax] [--minutes 8] [--output DIR]
     python benchmarks/gpu.py --full          profile full of phase 1 in place of laptop
-    python benchmarks/gpu.py --miniature     to try the script itself on a processor, in 2 minutes
+    python benchmarks/gpu.py --miniature     to try the script itself on a processor, in minutes
 
 Five parts, one after the other, each in a process of its own:
 
