@@ -36,14 +36,14 @@ IMAGES = BATCH * 4
 SHAPES = {"phase1_cifar": (32, 10), "phase2_histopathology": (50, 2)}
 
 
-def noise(phase: str):
+def noise(phase: str, n: int = IMAGES):
     """Random images with random labels: speed does not depend on what they show."""
     from common.data.images import ImageData
 
     rng = np.random.default_rng(0)
     side, count = SHAPES[phase]
-    images = rng.integers(0, 256, (IMAGES, side, side, 3), dtype=np.uint8)
-    labels = rng.integers(0, count, IMAGES).astype("int32")
+    images = rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+    labels = rng.integers(0, count, n).astype("int32")
     classes = tuple(str(i) for i in range(count))
     return ImageData(images=images, labels=labels, classes=classes, name="noise", split="train")
 
@@ -104,15 +104,43 @@ def steps_timer():
             self.start = time.perf_counter()
 
         def on_train_batch_end(self, batch, logs=None):
+            if self.params.get("steps") in (None, batch + 1):
+                float(logs["loss"])  # waits for a device that computes meanwhile
             self.seconds = time.perf_counter() - self.start
 
     return StepsTimer()
 
 
-class Ours:
-    """The course's training of a network, an epoch per call."""
+def timed_epoch(model, batches) -> float:
+    """Seconds of the steps of an epoch."""
+    timer = steps_timer()
+    model.fit(batches.for_fit(), shuffle=False, verbose=0, callbacks=[timer])
+    return timer.seconds
 
-    def __init__(self, model: str, phase: str, size: int):
+
+class Ours:
+    """The course's training of a network, an epoch per call; it gives the seconds of its steps.
+
+    Args:
+        model: One of the presets.
+        phase: Decides the images' shape and the recipe, that of profile laptop.
+        size: Side in pixels that the images are shrunk to.
+        batch: Images per step.
+        steps: Of an epoch.
+        precision: As of `device_settings`; `None` for the device's.
+        **changes: Of the recipe.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        phase: str,
+        size: int,
+        batch: int = BATCH,
+        steps: int = IMAGES // BATCH,
+        precision: str | None = None,
+        **changes,
+    ):
         from common.models.resnet import preset
         from common.training.backend import device_scope, device_settings
         from common.training.batches import ImageBatches
@@ -120,24 +148,23 @@ class Ours:
         from common.training.fit import compiled
         from common.training.recipes import recipe
 
-        self.data = noise(phase)
+        self.images = batch * steps
+        self.data = noise(phase, self.images)
         config = preset(model)
         classic = config.head_scale is None
-        changes = {"batch_size": BATCH, "sizes": ((1.0, size),)}
+        changes = {"batch_size": batch, "sizes": ((1.0, size),), **changes}
         self.recipe = recipe("laptop", classic=classic, phase=phase, **changes)
-        settings = device_settings()
+        self.settings = settings = device_settings(precision)
         with device_scope(settings):
             self.network = Classification(config, self.data).build(self.recipe)
             optimizer = self.recipe.make_optimizer(10_000)
             self.model = compiled(
                 self.network, len(self.data.classes), self.recipe, optimizer, settings
             )
-        self.batches = ImageBatches(self.data, BATCH, seed=0)
+        self.batches = ImageBatches(self.data, batch, seed=0)
 
     def __call__(self) -> float:
-        timer = steps_timer()
-        self.model.fit(self.batches.for_fit(), shuffle=False, verbose=0, callbacks=[timer])
-        return timer.seconds
+        return timed_epoch(self.model, self.batches)
 
     def input_seconds(self) -> float:
         """Seconds per image to fetch batches and to transform, scale and augment them."""
@@ -156,7 +183,7 @@ class Ours:
         start = time.perf_counter()
         for i in range(len(self.batches)):
             step(self.batches[i][0])["logits"].numpy()
-        return (time.perf_counter() - start) / IMAGES
+        return (time.perf_counter() - start) / self.images
 
     def profile(self) -> dict[str, float]:
         """Share of each kind of operation in the time of all, the ten largest."""
@@ -187,18 +214,26 @@ class Ours:
 
 
 class Variant:
-    """A process that does what `child` says."""
+    """A process that tells when it is ready, and then answers each line that it is asked.
 
-    def __init__(self, variant: str, model: str, phase: str):
-        environment = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+    Args:
+        command: What it runs; it answers by lines of JSON, see `answer`.
+        environment: Variables besides those of this process.
+
+    Attributes:
+        ready: What it told of itself.
+    """
+
+    def __init__(self, command: list[str], environment: dict[str, str] | None = None):
+        inherited = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--child", variant, "--models", model, "--phase", phase],
-            env=environment,
+            command,
+            env={**inherited, **(environment or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.read()  # one after the other: compiling would disturb
+        self.ready = self.read()  # one after the other: compiling would disturb
 
     def read(self) -> dict:
         line = self.process.stdout.readline()
@@ -218,7 +253,8 @@ class Variant:
 def compare(model: str, phase: str, rounds: int) -> None:
     """Prints the rates of all variants in each round, and what follows from them."""
     names = ["plain", "ours"] + (["recipe"] if model.startswith("fast") else [])
-    variants = {name: Variant(name, model, phase) for name in names}
+    script = [sys.executable, __file__, "--models", model, "--phase", phase]
+    variants = {name: Variant([*script, "--child", name]) for name in names}
     rates: dict[str, list[float]] = {name: [] for name in names}
     shares = []
     for i in range(rounds):

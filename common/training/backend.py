@@ -74,7 +74,7 @@ def device_settings(precision: str | None = None, devices: str = "one") -> Devic
     backend = keras.backend.backend()
     names = local_devices()
     device = names[0].split(":")[0]
-    name, capability = _accelerator() if device == "gpu" else ("", None)
+    name, capability = accelerator() if device == "gpu" else ("", None)
     metal = "metal" in f"{device} {name}".lower()
     if precision is None:
         fast_bfloat16 = device != "cpu" or (backend == "tensorflow" and cpu_has_bfloat16())
@@ -113,7 +113,7 @@ def local_devices() -> list[str]:
     raise RuntimeError("TensorFlow reports no device at all.")
 
 
-def _accelerator() -> tuple[str, tuple[int, ...] | None]:
+def accelerator() -> tuple[str, tuple[int, ...] | None]:
     """Name of the first GPU, and its compute capability if it is one of NVIDIA's."""
     if keras.backend.backend() == "torch":
         import torch
@@ -338,7 +338,7 @@ def hardware() -> dict:
 
         accelerators = [d.device_kind for d in jax.local_devices() if d.platform != "cpu"]
     elif keras.backend.backend() == "torch":
-        accelerators = [_accelerator()[0] for name in local_devices() if name != "cpu:0"]
+        accelerators = [accelerator()[0] for name in local_devices() if name != "cpu:0"]
     else:
         import tensorflow as tf
 
