@@ -56,7 +56,9 @@ REAL_DATA = {
 }
 OWN = "folder:PATH"
 # Comparisons of many trainings: `common.training.studies`.
-STUDIES = {"phase1_cifar": ("degradation", "ablation", "stages_blocks")}
+STUDIES = {
+    "phase1_cifar": ("degradation", "ablation", "stages_blocks", "stages_blocks_time"),
+}
 
 
 def resolve_dataset(phase: str, dataset: str | Path | None = None) -> str:

@@ -205,21 +205,37 @@ def _degradation() -> Study:
 
 
 def _ablation() -> Study:
-    plan = recipe("laptop", epochs=10)
+    plan = recipe("laptop", epochs=8)
     arms = {name: Arm(preset("fast_small"), plan) for name, plan in ablations(plan).items()}
     question = "What is each ingredient of the recipe worth?"
     return Study("ablation", "phase1_cifar", question, arms, images=10_000)
 
 
-def _stages_blocks() -> Study:
-    plan = recipe("laptop", epochs=10)
+def _grid(name: str, question: str, epochs: Callable[[str], int]) -> Study:
     arms = {}
     for stages in (2, 3, 4):
         for blocks in (1, 2, 3):
+            arm = f"{stages} stages, {blocks} block{'s' * (blocks > 1)}"
             network = preset("fast_small", stages=stages, blocks=blocks)
-            arms[f"{stages} stages, {blocks} block{'s' * (blocks > 1)}"] = Arm(network, plan)
-    question = "Stages or blocks, at ten epochs each?"
-    return Study("stages_blocks", "phase1_cifar", question, arms, images=10_000)
+            arms[arm] = Arm(network, recipe("laptop", epochs=epochs(arm)))
+    return Study(name, "phase1_cifar", question, arms, images=10_000)
+
+
+_EPOCHS = 6
+
+
+def _stages_blocks() -> Study:
+    question = "Stages or blocks, at equal epochs?"
+    return _grid("stages_blocks", question, lambda arm: _EPOCHS)
+
+
+def _stages_blocks_time() -> Study:
+    """Each as many epochs as fit into the time of the middle one of `stages_blocks`."""
+    made, _ = read_results("phase1_cifar", "stages_blocks")
+    of_one = (made["seconds"] / made["epochs"]).groupby(made["arm"]).min()  # the least disturbed
+    budget = _EPOCHS * of_one.median()
+    question = "Stages or blocks, at equal time?"
+    return _grid("stages_blocks_time", question, lambda arm: max(1, round(budget / of_one[arm])))
 
 
 _MAKERS: dict[str, dict[str, Callable[[], Study]]] = {
@@ -227,6 +243,7 @@ _MAKERS: dict[str, dict[str, Callable[[], Study]]] = {
         "degradation": _degradation,
         "ablation": _ablation,
         "stages_blocks": _stages_blocks,
+        "stages_blocks_time": _stages_blocks_time,
     },
 }
 
