@@ -96,6 +96,8 @@ def mean_images(images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) 
         if not len(members):
             raise DataError(f"There is no image of the class {classes[number]!r}.")
         means.append(members.mean(axis=0, dtype="float32"))
+    if not means:
+        raise DataError("There is no class to show.")
     low, high = np.min(means), np.max(means)
     title += f" (contrast: {low:.0f} to {high:.0f} drawn as 0 to 255)"
     return _templates(means, low, high, shown, title)

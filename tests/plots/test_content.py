@@ -93,7 +93,7 @@ def test_near_duplicates_stand_below_each_other():
     half = len(canvas) // 2
     assert (canvas[:half] == (20, 0, 0)).all(axis=-1).any()
     assert (canvas[half:] == (0, 30, 0)).all(axis=-1).any()
-    assert {"0.5", "bird", "airplane"} <= set(texts(figure.axes[0]))
+    assert {"0.50", "bird", "airplane"} <= set(texts(figure.axes[0]))
     with pytest.raises(DataError, match="no pair"):
         plots.near_duplicates(train, pairs[:0])
 

@@ -152,11 +152,11 @@ MOSAICS = {
     "saliency": lambda: plots.saliency_overlays(
         IMAGES[:4], {"gradient": MAPS, "SmoothGrad": MAPS, "Grad-CAM": MAPS}, CLASSES[:4]
     ),
+    "templates": lambda: plots.class_templates(RNG.standard_normal((10, 32, 32, 3)), CLASSES),
 }
 CHARTS = {
     "block_diagram": lambda: plots.block_diagram("residual", "bottleneck"),
     "network_strip": lambda: plots.network_strip([("image", 32, 3), ("stage", 16, 64)], "tiny"),
-    "templates": lambda: plots.class_templates(RNG.standard_normal((10, 32, 32, 3)), CLASSES),
     "histograms": lambda: plots.channel_histograms(IMAGES),
     "distances": lambda: plots.distance_histogram(RNG.gamma(4, 1, 500), 0.5),
     "curves": lambda: plots.learning_curves(HISTORY),

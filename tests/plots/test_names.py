@@ -217,8 +217,8 @@ def test_plain_names():
 
 def test_two_names_that_begin_alike_stay_two_bars():
     long = "x" * 100
-    axes = plots.word_frequencies(pd.Series([3, 4], [long + "1", long + "2"]), 2).axes[0]
-    assert [bar.get_width() for bar in axes.patches] == [3, 4]
+    axes = plots.frequent_words(pd.Series([3, 1], [long + "1", long + "2"])).axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [75, 25]
 
 
 def test_texts_can_be_measured_before_drawing():
