@@ -35,6 +35,12 @@ STEPS = {
 # Tests of what no backend computes; the first step has them, and one that imports every module
 # without TensorFlow.
 _OF_NO_BACKEND = ("course", "data", "fuzz", "notebooks", "plots")
+# Tests compile the same small operations over and over.
+_JAX_CACHE = {
+    "JAX_COMPILATION_CACHE_DIR": str(OUTPUTS / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 _PHASES = "|".join(path.name for path in ROOT.glob("phase*_*"))
 
 
@@ -48,6 +54,7 @@ def _commands(step: str) -> list[tuple[list[str], dict[str, str]]]:
     if step == "unit-jax":
         # For the tests' own processes, too.
         without = {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT / "tests" / "no_tensorflow")}
+        without |= _JAX_CACHE
         return [([*tests, *(f"--ignore=tests/{name}" for name in _OF_NO_BACKEND)], without)]
     step, _, phase = step.partition("-phase")
     phases = sorted(ROOT.glob(f"phase{phase}*"))
