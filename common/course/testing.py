@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.course.setup import ROOT, TEST_EXTRAS, SetupError, set_up
@@ -61,14 +60,11 @@ def _commands(step: str) -> list[tuple[list[str], dict[str, str]]]:
     if step == "chain":
         # The first phase shows that `run` works; every cell of every lesson runs in nbval.
         return [(["common.course", "run", phases[0].name], VARIABLES)]
+    # A notebook a process. Of two that want the same network, the second waits for it.
     options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=600"]
-    # Networks that the chain has trained are found again. The phase with the most first: the others
-    # fill the time beside it.
-    phases.sort(key=lambda phase: -len([*phase.glob("*.ipynb")]))
-    return [
-        (["pytest", "-q", *options, *map(str, sorted(phase.glob("**/0*.ipynb")))], VARIABLES)
-        for phase in phases
-    ]
+    options += ["-n", str(WORKERS), "--dist", "loadfile"]
+    lessons = [str(path) for phase in phases[::-1] for path in sorted(phase.glob("**/0*.ipynb"))]
+    return [(["pytest", "-q", *options, *lessons], VARIABLES)]
 
 
 def run_step(step: str, python: Path) -> int:
@@ -84,8 +80,7 @@ def run_step(step: str, python: Path) -> int:
         kept.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
         return subprocess.run([python, "-m", *module], cwd=ROOT, env=kept | variables).returncode
 
-    with ThreadPoolExecutor(WORKERS if step.startswith("nbval") else 1) as pool:
-        return next(filter(None, list(pool.map(call, _commands(step)))), 0)
+    return next(filter(None, map(call, _commands(step))), 0)
 
 
 def main(arguments: list[str]) -> int:
