@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.course.setup import ROOT, TEST_EXTRAS, SetupError, set_up
@@ -29,12 +28,18 @@ STEPS = {
     "lint": "ruff, on code and notebooks",
     "unit": "unit tests on TensorFlow",
     "unit-jax": "unit tests on JAX, TensorFlow made unimportable",
-    "chain": "every lesson in profile smoke, two side by side",
+    "chain": "the lessons of phase 1 by `run` in profile smoke, two side by side",
     "nbval": "every cell of every notebook; checked ones must give what is committed",
 }
 # Tests of what no backend computes; the first step has them, and one that imports every module
 # without TensorFlow.
 _OF_NO_BACKEND = ("course", "data", "fuzz", "notebooks", "plots")
+# Tests compile the same small operations over and over.
+_JAX_CACHE = {
+    "JAX_COMPILATION_CACHE_DIR": str(OUTPUTS / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 _PHASES = "|".join(path.name for path in ROOT.glob("phase*_*"))
 
 
@@ -48,20 +53,18 @@ def _commands(step: str) -> list[tuple[list[str], dict[str, str]]]:
     if step == "unit-jax":
         # For the tests' own processes, too.
         without = {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT / "tests" / "no_tensorflow")}
+        without |= _JAX_CACHE
         return [([*tests, *(f"--ignore=tests/{name}" for name in _OF_NO_BACKEND)], without)]
     step, _, phase = step.partition("-phase")
     phases = sorted(ROOT.glob(f"phase{phase}*"))
     if step == "chain":
-        only = [phases[0].name] if phase else []
-        return [(["common.course", "run", *only], VARIABLES)]
+        # The first phase shows that `run` works; every cell of every lesson runs in nbval.
+        return [(["common.course", "run", phases[0].name], VARIABLES)]
+    # A notebook a process. Of two that want the same network, the second waits for it.
     options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=600"]
-    # Networks that the chain has trained are found again. The phase with the most first: the others
-    # fill the time beside it.
-    phases.sort(key=lambda phase: -len([*phase.glob("*.ipynb")]))
-    return [
-        (["pytest", "-q", *options, *map(str, sorted(phase.glob("**/0*.ipynb")))], VARIABLES)
-        for phase in phases
-    ]
+    options += ["-n", str(WORKERS), "--dist", "loadfile"]
+    lessons = [str(path) for phase in phases[::-1] for path in sorted(phase.glob("**/0*.ipynb"))]
+    return [(["pytest", "-q", *options, *lessons], VARIABLES)]
 
 
 def run_step(step: str, python: Path) -> int:
@@ -77,8 +80,7 @@ def run_step(step: str, python: Path) -> int:
         kept.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
         return subprocess.run([python, "-m", *module], cwd=ROOT, env=kept | variables).returncode
 
-    with ThreadPoolExecutor(WORKERS if step.startswith("nbval") else 1) as pool:
-        return next(filter(None, list(pool.map(call, _commands(step)))), 0)
+    return next(filter(None, map(call, _commands(step))), 0)
 
 
 def main(arguments: list[str]) -> int:

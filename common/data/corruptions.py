@@ -80,8 +80,7 @@ def corrupt_some(images: np.ndarray, share: float, rng: np.random.Generator) -> 
         images[i : i + 1] = corrupt(images[i : i + 1], "jpeg", int(rng.integers(60, 96)))
     noisy = np.flatnonzero((draw >= 0.75 * share) & (draw < share))
     strength = rng.uniform(0, 8, (len(noisy), 1, 1, 1)).astype("float32")
-    noise = rng.standard_normal((len(noisy), *images.shape[1:]), dtype="float32")
-    images[noisy] = _pixels(images[noisy] + strength * noise)
+    images[noisy] = _noisy(images[noisy], strength, rng)
     return images
 
 

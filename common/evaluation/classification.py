@@ -269,19 +269,17 @@ def tta_table(labels: np.ndarray, views: np.ndarray) -> pd.DataFrame:
     }
     correct = {name: logits.argmax(axis=1) == labels for name, logits in steps.items()}
     before = correct["image alone"]
-    rows = {}
-    for name, now in correct.items():
+    rows = []
+    for now in correct.values():
         gain, low, high = paired_gain(before, now)
-        rows[name] = {
-            "accuracy": now.mean(),
-            "corrected": int((now & ~before).sum()),
-            "spoiled": int((before & ~now).sum()),
-            "gain": gain,
-            "low": low,
-            "high": high,
-        }
-    return (
-        pd.DataFrame.from_dict(rows, orient="index")
-        .rename_axis("views")
-        .astype({"corrected": int, "spoiled": int})
-    )
+        rows.append(
+            {
+                "accuracy": now.mean(),
+                "corrected": int((now & ~before).sum()),
+                "spoiled": int((before & ~now).sum()),
+                "gain": gain,
+                "low": low,
+                "high": high,
+            }
+        )
+    return pd.DataFrame(rows, index=pd.Index(correct, name="views"))

@@ -8,12 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from common.errors import ConfigError, DataError
-from common.plots.style import PALETTE, mosaic_figure, new_figure, plain
+from common.plots.style import LINES, PALETTE, mosaic_figure, new_figure, plain
 
 CHANNELS = ("red", "green", "blue")
 # Blue, orange and green would be told apart, but red is expected to be red.
 CHANNEL_COLOURS = ("#d55e00", "#029e73", "#0173b2")
-_CHANNEL_LINES = ("-", "--", "-.")
 _MOST_CLASSES = 60  # in a figure of images
 
 
@@ -50,9 +49,7 @@ def channel_histograms(images: np.ndarray) -> Figure:
     values = np.arange(256)
     share = 100 * counts / counts.sum(axis=1, keepdims=True)
     figure, [[axes]] = new_figure(height=2.8)
-    for name, colour, line, row in zip(
-        CHANNELS, CHANNEL_COLOURS, _CHANNEL_LINES, share, strict=True
-    ):
+    for name, colour, line, row in zip(CHANNELS, CHANNEL_COLOURS, LINES[:3], share, strict=True):
         mean = np.average(values, weights=row)
         deviation = np.sqrt(np.average((values - mean) ** 2, weights=row))
         label = f"{name}: mean {mean:.1f}, std {deviation:.1f}"

@@ -36,6 +36,7 @@ DPI = 80
 WIDTH = 6.4  # inches: about the text width of a notebook
 PALETTE = sns.color_palette("colorblind")  # Okabe and Ito's colours, told apart by nearly all
 GREY = "0.45"
+LINES = ("-", "--", "-.", ":")  # beside the colours, for whoever does not see these
 SEQUENTIAL = "cividis"  # of even lightness steps, the same for colour-blind eyes
 HEAT = "inferno"
 
@@ -340,3 +341,8 @@ def legend_beside(axes: Axes, **kwargs) -> None:
 def colour_of(number: int) -> tuple[float, float, float]:
     """The colour of a line, its number from 0 on; they come again."""
     return PALETTE[number % len(PALETTE)]
+
+
+def line_of(number: int) -> dict:
+    """Colour and line style of a line, its number from 0 on; they come again."""
+    return {"color": colour_of(number), "linestyle": LINES[number % len(LINES)]}

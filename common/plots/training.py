@@ -14,10 +14,11 @@ from common.errors import DataError
 from common.evaluation.seeds import paired_differences
 from common.plots.style import (
     GREY,
+    LINES,
     PALETTE,
     SEQUENTIAL,
-    colour_of,
     legend_beside,
+    line_of,
     need_columns,
     new_figure,
     plain,
@@ -36,8 +37,6 @@ NAMES = {
     "parameters": "parameters",
     "macs": "multiply-adds per image",
 }
-
-LINES = ("-", "--", "-.", ":")
 
 
 def learning_curves(history: pd.DataFrame, title: str = "Learning curves") -> Figure:
@@ -118,7 +117,7 @@ def learning_rate_finder(
     # Beyond, the loss explodes and would hide the rest.
     axes.set_ylim(low - 0.1 * (start - low + 1e-9), start + 0.5 * (start - low + 1e-9))
     for number, (name, rate) in enumerate((marks or {}).items(), start=1):
-        style = {"color": colour_of(number), "linestyle": LINES[number % len(LINES)]}
+        style = line_of(number)
         axes.axvline(rate, label=f"{plain(name)}: {rate:.2g}", **style)
     if marks:
         legend_beside(axes)
@@ -188,7 +187,7 @@ def accuracy_against_minutes(table: pd.DataFrame, metric: str = "val_accuracy") 
     found = cells[metric].agg(["mean", "min", "max"]).mul(100)
     found["minutes"] = cells["seconds"].mean() / 60
     for number, (stages, line) in enumerate(found.groupby(level="stages")):
-        style = {"color": colour_of(number), "linestyle": LINES[number % len(LINES)]}
+        style = line_of(number)
         error = [line["mean"] - line["min"], line["max"] - line["mean"]]
         label = f"{stages} stage{'s' * (stages != 1)}"
         axes.errorbar(
@@ -222,7 +221,7 @@ def learning_rate_schedules(schedules: Mapping[str, Sequence[float]]) -> Figure:
         raise DataError("There is no schedule to draw.")
     figure, [[axes]] = new_figure(height=2.2)
     for number, (name, rates) in enumerate(schedules.items()):
-        style = {"color": colour_of(number), "linestyle": LINES[number % len(LINES)]}
+        style = line_of(number)
         rates = np.asarray(rates, float)
         axes.plot(100 * np.arange(len(rates)) / len(rates), rates / rates.max(), **style)
         axes.lines[-1].set_label(plain(name))
@@ -246,7 +245,7 @@ def singular_values(spectra: Mapping[str, Sequence[float]]) -> Figure:
     figure, [[axes]] = new_figure(height=2.4)
     for number, (name, values) in enumerate(spectra.items()):
         values = np.sort(np.asarray(values, float))[::-1]
-        style = {"color": colour_of(number), "linestyle": LINES[number % len(LINES)]}
+        style = line_of(number)
         axes.plot(np.arange(1, len(values) + 1), values / values[0], label=plain(name), **style)
     axes.set(
         yscale="log",

@@ -202,7 +202,7 @@ def rewarded(folder=None, name="rnn", recipe=RECIPE, reward=REWARD, **options):
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_learns_what_is_rewarded(name):
-    _, result = rewarded(name=name)
+    _, result = rewarded(name=name, recipe=dataclasses.replace(RECIPE, epochs=12))
     history = result.history
     assert history["reward"].iloc[-1] > history["reward"].iloc[0] + 0.3
     assert history["val_score"].iloc[-1] > 0.9

@@ -238,6 +238,8 @@ def for_images(recipe: Recipe, count: int, steps: int = 20) -> Recipe:
 def augmented(recipe: Recipe, kind: str) -> Recipe:
     """The recipe with one kind of its augmentation alone, with all of it, or with none.
 
+    `corruption` stays: it is no choice between networks, but what keeps each of them whole.
+
     Args:
         recipe: With every kind of `AUGMENTATIONS`.
         kind: One of `AUGMENTATIONS`, "all" or "none".
