@@ -20,6 +20,9 @@ from common.data.synthetic_slides import PATIENTS, synthetic_slides
 from common.errors import DataError
 from common.paths import data_dir
 
+# Set aside by a training in which nothing is chosen any more: enough to watch it and to calibrate.
+MOST_VALIDATION = 2000
+
 
 def load_images(
     dataset: str | Path, split: str, *, size: int = 32, limit: int | None = None, seed: int = 0
@@ -53,7 +56,7 @@ def load_splits(
     n_train: int | None = None,
     n_test: int | None = None,
     *,
-    validation: float | int = 0.1,
+    validation: float | int | None = 0.1,
     size: int = 32,
 ) -> tuple[ImageData, ImageData | None, ImageData]:
     """Training, validation and test images; validation is a part of the train split.
@@ -64,7 +67,8 @@ def load_splits(
         n_train: use at most so many images of the train split, validation included.
         n_test: use at most so many images of the test split.
         validation: the fraction (float) or number (int) of training images set aside; 0 keeps
-            them all for training, once everything has been chosen.
+            them all for training, once everything has been chosen; `None` sets a tenth aside,
+            `MOST_VALIDATION` at most.
         size: height and width of the images in pixels.
 
     Returns:
@@ -89,6 +93,8 @@ def load_splits(
         )
     if validation == 0:
         return train, None, test
+    if validation is None:
+        validation = min(0.1, MOST_VALIDATION / len(train))
     return *split_validation(train, validation, seed), test
 
 

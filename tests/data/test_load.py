@@ -90,6 +90,12 @@ def test_splits_with_limits():
     assert validation.class_counts().tolist() == [4] * 10
 
 
+def test_validation_of_a_training_in_which_nothing_is_chosen(tree, monkeypatch):
+    assert len(load_splits(tree, 0, validation=None)[1]) == 4  # a tenth
+    monkeypatch.setattr("common.data.loading.MOST_VALIDATION", 2)
+    assert len(load_splits(tree, 0, validation=None)[1]) == 2
+
+
 def test_test_images_do_not_depend_on_the_seed(tree):
     parts = [load_splits(tree, seed=seed, n_test=4, validation=4)[2] for seed in range(2)]
     assert parts[0].sources == parts[1].sources
