@@ -34,9 +34,8 @@ import numpy as np
 import psutil
 
 PARTS = ("device", "train", "steps", "captions", "lessons")
-# Test accuracy on CIFAR-10 with test-time augmentation: what the README tells of profile laptop,
-# and what profile full is meant for.
-TARGETS = {"laptop": 0.911, "full": 0.9429}
+# Test accuracy on CIFAR-10 with test-time augmentation: what each profile is meant for.
+TARGETS = {"laptop": 0.943, "full": 0.95}
 # Phase, network, side of the images in pixels; images per step as in profile full.
 STEPS = (
     ("phase1_cifar", "fast", 32),
@@ -116,7 +115,7 @@ def train(options, report: Report) -> None:
     profile = "smoke" if options.miniature else "full" if options.full else "laptop"
     plan = recipe(profile, epochs=1 if options.miniature else None)
     dataset = options.dataset or found_dataset()
-    learned, held, test = load_splits(dataset, seed=0, validation=0.1, **few)
+    learned, held, test = load_splits(dataset, seed=0, validation=None, **few)
     name = f"{NETWORKS[profile]}, profile {profile}, {learned.name}, {len(learned)} images"
     report.add("train", what=f"{name}, {plan.epochs} epochs")
     learns = Classification(preset(NETWORKS[profile]), learned, held)
