@@ -251,7 +251,7 @@ def check_study(phase: str, name: str) -> None:
 
 MODELS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet18")
 MODELS += ("fast", "fast_small", "fast_large")
-SPLITS = ("patients", "random", "published", "leave-one-out")
+SPLITS = ("patients", "random", "published", "published+unlisted", "leave-one-out")
 AUGMENTATIONS = ("symmetries", "stain", "colour", "shift", "cutout", "mixup")
 IMBALANCES = ("none", "class_weights", "balanced_batches", "focal")
 BACKBONES = ("resnet50", "efficientnetb0", "mobilenet", "scenes")

@@ -14,11 +14,12 @@ from common.data.listing import some
 from common.errors import ConfigError, DataError
 from common.paths import display, expand
 
-SPLITS = ("patients", "random", "published", "leave-one-out")
+SPLITS = ("patients", "random", "published", "published+unlisted", "leave-one-out")
 PARTS = ("train", "validation", "test")
 _SHARE = 0.2  # of patients, or of images, for validation, and as many for test
 # Janowczyk and Madabhushi, "Deep learning for digital pathology image analysis" (2016): the
-# lists of the IDC use case, published beside their tutorial.
+# lists of the IDC use case, published beside their tutorial. They come with the course.
+PUBLISHED = Path(__file__).parent / "histopathology" / "published"
 PUBLISHED_LISTS = {
     "train": "cases_train.txt",
     "validation": "cases_val.txt",
@@ -34,7 +35,7 @@ class Splits:
         train, validation, test: The parts.
         leaky: Allows patients on both sides: only to show what that does to a score.
         absent: Patients that a list names and the data lacks.
-        unlisted: Patients of the data that no list names; they are in no part.
+        unlisted: Patients of the data that no list names.
 
     Raises:
         DataError: if a patient is in two parts of a split that is not leaky, or a part has no
@@ -120,26 +121,21 @@ def make_splits(
 
     Args:
         data: All images, with groups.
-        how: "patients" (`split_by_patient`), "random" (`split_at_random`), or "published"
-            (`split_by_lists`).
-        lists: The folder of the lists; for "published".
+        how: "patients" (`split_by_patient`), "random" (`split_at_random`), "published"
+            (`split_by_lists`), or "published+unlisted": patients on no list train, too.
+        lists: The folder of lists of one's own; for the last two.
         seed: Draws the first two.
 
     Raises:
-        ConfigError: for another name, or no lists.
+        ConfigError: for another name.
     """
     if how == "patients":
         return split_by_patient(data, seed=seed)
     if how == "random":
         return split_at_random(data, seed=seed)
-    if how != "published":
-        raise ConfigError(f"split={how!r} makes no three parts. Choose one of {SPLITS[:3]}.")
-    if lists is None:
-        raise ConfigError(
-            f"split='published' needs the folder of {', '.join(PUBLISHED_LISTS.values())}: "
-            "name it with the parameter `lists`."
-        )
-    return split_by_lists(data, lists)
+    if how in ("published", "published+unlisted"):
+        return split_by_lists(data, lists or PUBLISHED, unlisted_train=how != "published")
+    raise ConfigError(f"split={how!r} makes no three parts. Choose one of {SPLITS[:4]}.")
 
 
 def suitable_split(data: ImageData) -> str:
@@ -189,13 +185,16 @@ def split_at_random(data: ImageData, seed: int = 0) -> Splits:
     )
 
 
-def split_by_lists(data: ImageData, folder: str | Path) -> Splits:
+def split_by_lists(
+    data: ImageData, folder: str | Path = PUBLISHED, *, unlisted_train: bool = False
+) -> Splits:
     """The parts that lists of patients define, one file each, one patient a line.
 
     Args:
         data: All images, with groups.
-        folder: Holds `cases_train.txt`, `cases_val.txt` and `cases_test.txt`: those of Janowczyk
-            and Madabhushi (2016) name 84, 29 and 49 patients.
+        folder: Holds `cases_train.txt`, `cases_val.txt` and `cases_test.txt`. By default those
+            of Janowczyk and Madabhushi (2016), which name 84, 29 and 49 patients of the IDC set.
+        unlisted_train: Patients on no list train, too; else they are in no part.
 
     Returns:
         The splits, with the patients that are listed and absent, and the other way round.
@@ -224,6 +223,8 @@ def split_by_lists(data: ImageData, folder: str | Path) -> Splits:
             )
     listed = {part: np.array(sorted(present.intersection(p))) for part, p in lists.items()}
     absent, unlisted = sorted(set(where) - present), sorted(present - set(where))
+    if unlisted_train:
+        listed["train"] = np.union1d(listed["train"], unlisted)
     return _by_patients(data, listed, absent=tuple(absent), unlisted=tuple(unlisted))
 
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from common.data.images import ImageData
 from common.data.splits import (
     PARTS,
+    PUBLISHED,
     Splits,
     check_disjoint,
     leave_one_patient_out,
@@ -160,10 +161,26 @@ def test_splits_by_name(lists):
     assert patients(make_splits(data, "published", lists=lists).test) == {"p3"}
     by_patient = split_by_patient(data, seed=2)
     assert patients(make_splits(data, "patients", seed=2).test) == patients(by_patient.test)
-    with pytest.raises(ConfigError, match="needs the folder of cases_train.txt"):
-        make_splits(data, "published")
+    more = make_splits(data, "published+unlisted", lists=lists)
+    assert patients(more.train) == {"p0", "p1", "p4", "p5"}
+    assert (patients(more.validation), patients(more.test)) == ({"p2"}, {"p3"})
+    assert more.unlisted == ("p4", "p5")
     with pytest.raises(ConfigError, match="split='leave-one-out' makes no three parts"):
         make_splits(data, "leave-one-out")
+
+
+def test_the_published_lists_come_with_the_course():
+    names = [line for path in PUBLISHED.iterdir() for line in path.read_text().split()]
+    assert len(names) == len(set(names)) == 84 + 29 + 49
+    data = make([0.5] * 4, names=["8865", "8867", "8864", "8863"])
+    splits = make_splits(data, "published")
+    assert [patients(part) for part in (splits.train, splits.validation, splits.test)] == [
+        {"8865"},
+        {"8867"},
+        {"8864"},
+    ]
+    assert splits.unlisted == ("8863",) and len(splits.absent) == 84 + 29 + 49 - 3
+    assert patients(make_splits(data, "published+unlisted").train) == {"8865", "8863"}
 
 
 def test_suitable_split():
