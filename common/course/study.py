@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from common.data import load_splits
+from common.data import load_patches, load_splits
+from common.data.images import ImageData
+from common.data.splits import make_splits
 from common.errors import ConfigError
+from common.evaluation.patches import judge_patients
 from common.files import write_json
 from common.paths import outputs_dir, repository_root
 from common.progress import progress_bar
 from common.training.backend import device_settings
 from common.training.studies import find_study, results_file
+from common.training.studies.base import Judge
 
 
 def train_study(phase: str, name: str, dataset: str, keep: bool) -> tuple[dict, Path]:
@@ -18,7 +22,7 @@ def train_study(phase: str, name: str, dataset: str, keep: bool) -> tuple[dict, 
 
     Args:
         phase, name: See `find_study`.
-        dataset: As for `load_splits`.
+        dataset: As for `load_splits` or `load_patches`.
         keep: Beside the lessons, else under `outputs/studies`.
 
     Returns:
@@ -33,18 +37,30 @@ def train_study(phase: str, name: str, dataset: str, keep: bool) -> tuple[dict, 
         if repository_root() is None:
             raise ConfigError("--keep needs a checkout of the repository. Leave it out.")
         path = results_file(phase, name)
-    train, validation, _ = load_splits(dataset, 0)
-    trainings = study.run(dataset, train, validation, device_settings())
+    train, validation, judge = study_data(phase, dataset)
+    trainings = study.run(dataset, train, validation, device_settings(), judge)
     total = len(study.arms) * len(study.seeds)
     for results in progress_bar(trainings, f"study {name}", total=total, unit=" trainings"):
         write_json(path, results)
     return results, path
 
 
+def study_data(phase: str, dataset: str) -> tuple[ImageData, ImageData, Judge | None]:
+    """Training and validation images of a phase's studies, and what scores a network on them."""
+    if phase == "phase2_histopathology":
+        splits = make_splits(load_patches(dataset), "patients", seed=0)
+        return splits.train, splits.validation, judge_patients
+    train, validation, _ = load_splits(dataset, 0)
+    return train, validation, None
+
+
 def table(results: dict) -> pd.DataFrame:
-    """A row per arm: means over the seeds, and the spread of the validation accuracy."""
+    """A row per arm: means over the seeds, and the spread of what is judged by."""
     rows = pd.DataFrame(results["rows"])
     arms = rows.groupby("arm", sort=False)
-    shown = arms[["epochs", "parameters", "seconds", "loss", "val_accuracy"]].mean()
+    judged = [name for name in ("f1", "average_precision", "roc_auc") if name in rows]
+    by = judged[0] if judged else "val_accuracy"
+    columns = ["epochs", "parameters", "seconds", "loss", "val_accuracy", *judged]
+    shown = arms[columns].mean()
     shown.insert(0, "seeds", arms.size())
-    return shown.assign(deviation=arms["val_accuracy"].std()).reset_index()
+    return shown.assign(deviation=arms[by].std()).reset_index()

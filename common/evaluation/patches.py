@@ -9,6 +9,7 @@ import pandas as pd
 from common.data.images import ImageData
 from common.evaluation.binary import ONE_PATIENT, patient_bootstrap, what_is_missing
 from common.evaluation.classification import predict
+from common.evaluation.leave_one_out import left_out_thresholds
 from common.evaluation.thresholds import best_threshold
 
 
@@ -66,3 +67,21 @@ def score_predictions(
     if len(np.unique(data.groups)) < 2:
         missing["intervals"] = ONE_PATIENT
     return PatchScores(probability, threshold, table, missing)
+
+
+def judge_patients(network: keras.Model, validation: ImageData) -> dict[str, float]:
+    """What a network is worth on validation patients, for comparisons of many networks.
+
+    Each patient is judged at the best threshold of the others, so that no threshold is chosen on
+    what it is judged by, and no patient is lost to choosing one.
+
+    Returns:
+        As `PatchScores.metrics`, without prefix; then the same with "tta_" before it, of the mean
+        over the eight symmetries.
+    """
+    found = {}
+    for prefix, tta in (("", False), ("tta_", "symmetries")):
+        probability = predict(network, validation.images, tta=tta)[:, 1]
+        thresholds = left_out_thresholds(validation.labels, probability, validation.groups)
+        found |= score_predictions(validation, probability, thresholds).metrics(prefix)
+    return found

@@ -7,7 +7,8 @@ import pytest
 from common.data.images import ImageData
 from common.evaluation.binary import patient_bootstrap
 from common.evaluation.classification import predict
-from common.evaluation.patches import score_network, score_predictions
+from common.evaluation.leave_one_out import left_out_thresholds
+from common.evaluation.patches import judge_patients, score_network, score_predictions
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +68,15 @@ def test_one_patient_and_one_class_are_told(network):
     scores = score_network(network, one_class, test, samples=20)
     assert scores.threshold == 0.5 and "two of them at least" in scores.missing["intervals"]
     assert "test_f1" in scores.metrics() and "test_f1_low" not in scores.metrics()
+
+
+def test_patients_are_judged_by_thresholds_of_the_others(network):
+    held = patches(0)
+    judged = judge_patients(network, held)
+    for prefix, tta in (("", False), ("tta_", "symmetries")):
+        probability = predict(network, held.images, tta=tta)[:, 1]
+        thresholds = left_out_thresholds(held.labels, probability, held.groups)
+        expected = score_predictions(held, probability, thresholds).metrics(prefix)
+        assert expected == {name: judged[name] for name in expected}
+    # The network looks at the upper half, so its views differ.
+    assert judged["roc_auc"] != judged["tta_roc_auc"]

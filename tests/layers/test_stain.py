@@ -88,9 +88,7 @@ def test_one_slide_stained_as_another():
     images = slide(VECTORS, (3.0, 2.0))
     ours = normalise_stains(images, source, target)
     # The same amounts, mixed with the target's stains; the first image is kept in grey levels.
-    np.testing.assert_allclose(
-        ours.astype(int), slide(OTHERS, (1.5, 1.5)).astype(int), atol=4
-    )
+    np.testing.assert_allclose(ours.astype(int), slide(OTHERS, (1.5, 1.5)).astype(int), atol=4)
     np.testing.assert_allclose(
         normalise_stains(images, source, source).astype(int), images.astype(int), atol=2
     )

@@ -1,4 +1,4 @@
-"""Comparisons of many trainings, whose tables lessons show and whose single arms they train.
+"""What a comparison of many trainings is, how it is made and kept.
 
 A study has arms (a network and a recipe each) and seeds. All of it takes hours and is done by one
 command, `python -m common.course study PHASE NAME`; what came out is kept beside the lessons, in
@@ -9,29 +9,41 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import keras
+import numpy as np
 import pandas as pd
 
-from common.choices import check_study
 from common.data.images import ImageData
 from common.errors import DataError, unknown
 from common.files import read_json
-from common.models.resnet import ResNetConfig, preset
+from common.models.resnet import ResNetConfig, with_pixel_statistics
 from common.models.summary import count_macs
 from common.paths import beside_lessons
 from common.training import experiment
 from common.training.backend import DeviceSettings, hardware
 from common.training.classification import Classification
 from common.training.experiment import Trained, run_config, run_label
-from common.training.recipes import Recipe, ablations, recipe
+from common.training.recipes import Recipe
 from common.training.runs import Run, versions
+
+# A network and its validation images to scores, as records keep them.
+Judge = Callable[[keras.Model, ImageData], dict]
+# Training images, validation images and a seed to those of an arm.
+Parts = Callable[[ImageData, ImageData, int], tuple[ImageData, ImageData]]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the things compared: a network and how it is trained."""
+    """One of the things compared: a network, how it is trained, and on what.
+
+    Attributes:
+        network, recipe: See `common.training.classification.Classification`.
+        parts: What is done to the study's images first; `None` for nothing.
+    """
 
     network: ResNetConfig
     recipe: Recipe
+    parts: Parts | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,7 @@ class Study:
         arms: By name.
         images: Training images used; `None` for all.
         seeds: Of weights, order and augmentation.
+        own_statistics: Pixels are scaled by mean and deviation of the training images.
     """
 
     name: str
@@ -53,6 +66,7 @@ class Study:
     arms: dict[str, Arm]
     images: int | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
+    own_statistics: bool = False
 
     @property
     def command(self) -> str:
@@ -92,10 +106,7 @@ class Study:
         Raises:
             ConfigError: if there is no such arm.
         """
-        if arm not in self.arms:
-            raise unknown(f"The study {self.name} has no arm {arm!r}.", arm, self.arms)
-        network, plan = self.arms[arm].network, self.arms[arm].recipe
-        learns = Classification(network, train.at_most(self.images, seed=0), validation)
+        learns, plan = self.learns(arm, train, validation, seed), self.arms[arm].recipe
         run = None
         if dataset is not None:
             about = {"phase": self.phase, "dataset": dataset, "profile": "study", "seed": seed}
@@ -103,10 +114,34 @@ class Study:
             run = Run.labelled(label, run_config(learns, plan, settings, **about))
         return experiment.train(learns, plan, settings, seed=seed, run=run, progress=progress)
 
+    def learns(
+        self, arm: str, train: ImageData, validation: ImageData, seed: int = 0
+    ) -> Classification:
+        """What an arm's network learns, and on what it is judged; arguments as for `train`."""
+        if arm not in self.arms:
+            raise unknown(f"The study {self.name} has no arm {arm!r}.", arm, self.arms)
+        network, parts = self.arms[arm].network, self.arms[arm].parts
+        train = train.at_most(self.images, seed=0)
+        if parts is not None:
+            train, validation = parts(train, validation, seed)
+        if self.own_statistics:
+            network = with_pixel_statistics(network, train.images)
+        return Classification(network, train, validation)
+
     def run(
-        self, dataset: str, train: ImageData, validation: ImageData, settings: DeviceSettings
+        self,
+        dataset: str,
+        train: ImageData,
+        validation: ImageData,
+        settings: DeviceSettings,
+        judge: Judge | None = None,
     ) -> Iterator[dict]:
-        """Trains all arms, seed by seed; gives what is to be kept after each of them."""
+        """Trains all arms, seed by seed; gives what is to be kept after each of them.
+
+        Args:
+            dataset, train, validation, settings: As for `train`.
+            judge: Scores a network on its validation images, beyond loss and accuracy.
+        """
         used = train.at_most(self.images, seed=0)
         rows: list[dict] = []
         results = {
@@ -119,6 +154,11 @@ class Study:
                 "fingerprint": used.fingerprint(),
                 "n_train": len(used),
                 "n_val": len(validation),
+                **{
+                    f"patients_{part}": len(np.unique(data.groups))
+                    for part, data in (("train", used), ("val", validation))
+                    if data.groups is not None
+                },
             },
             "hardware": hardware(),
             "versions": versions(),
@@ -127,8 +167,18 @@ class Study:
         for seed in self.seeds:
             for arm in self.arms:
                 trained = self.train(arm, used, validation, settings, seed=seed, dataset=dataset)
+                if judge is not None and "judged" not in trained.run.record:
+                    held = self.learns(arm, used, validation, seed).validation
+                    _keep(trained, judge(trained.network, held))
                 rows.append(_row(arm, trained, used.images.shape[1]))
                 yield results
+
+
+def _keep(trained: Trained, scores: dict) -> None:
+    """Scores in the record of a training's run: they are not computed again."""
+    record = trained.run.record
+    kept = {key: record[key] for key in ("metrics", "parameters", "seconds", "epochs")}
+    trained.run.save_record(**kept, judged=scores)
 
 
 def _row(arm: str, trained: Trained, side: int) -> dict:
@@ -140,6 +190,7 @@ def _row(arm: str, trained: Trained, side: int) -> dict:
         "macs": count_macs(trained.network, side),
         "seconds": round(record["seconds"], 1),
         **{name: float(history[name].iloc[-1]) for name in CURVES},
+        **record.get("judged", {}),
         "history": {name: [round(float(x), 5) for x in history[name]] for name in CURVES},
         "precision": record["device"]["precision"],
         "processor": record["hardware"]["processor"],
@@ -177,82 +228,3 @@ def read_results(phase: str, name: str) -> tuple[pd.DataFrame, dict]:
     ):
         raise DataError(f"{path} is damaged. Restore it: git checkout -- {path}")
     return pd.DataFrame(rows), {key: value for key, value in results.items() if key != "rows"}
-
-
-# --- phase 1 ---
-
-
-def _degradation() -> Study:
-    plan = Recipe(
-        epochs=5,
-        batch_size=100,
-        optimizer="sgd",
-        learning_rate=0.1,
-        momentum=0.9,
-        warmup=0.2,
-        label_smoothing=0.0,
-        flip="none",
-        shift=0,
-        sizes=((1.0, 16),),
-    )
-    arms = {}
-    for n in (1, 3, 9):
-        for kind, residual in (("plain", False), ("residual", True)):
-            network = ResNetConfig(blocks=(n, n, n), residual=residual)
-            arms[f"{kind} {network.depth}"] = Arm(network, plan)
-    question = "Does the training loss of plain and of residual networks fall with depth?"
-    return Study("degradation", "phase1_cifar", question, arms, images=10_000)
-
-
-def _ablation() -> Study:
-    plan = recipe("laptop", epochs=8)
-    arms = {name: Arm(preset("fast_small"), plan) for name, plan in ablations(plan).items()}
-    question = "What is each ingredient of the recipe worth?"
-    return Study("ablation", "phase1_cifar", question, arms, images=10_000)
-
-
-def _grid(name: str, question: str, epochs: Callable[[str], int]) -> Study:
-    arms = {}
-    for stages in (2, 3, 4):
-        for blocks in (1, 2, 3):
-            arm = f"{stages} stages, {blocks} block{'s' * (blocks > 1)}"
-            network = preset("fast_small", stages=stages, blocks=blocks)
-            arms[arm] = Arm(network, recipe("laptop", epochs=epochs(arm)))
-    return Study(name, "phase1_cifar", question, arms, images=10_000)
-
-
-_EPOCHS = 6
-
-
-def _stages_blocks() -> Study:
-    question = "Stages or blocks, at equal epochs?"
-    return _grid("stages_blocks", question, lambda arm: _EPOCHS)
-
-
-def _stages_blocks_time() -> Study:
-    """Each as many epochs as fit into the time of the middle one of `stages_blocks`."""
-    made, _ = read_results("phase1_cifar", "stages_blocks")
-    of_one = (made["seconds"] / made["epochs"]).groupby(made["arm"]).min()  # the least disturbed
-    budget = _EPOCHS * of_one.median()
-    question = "Stages or blocks, at equal time?"
-    return _grid("stages_blocks_time", question, lambda arm: max(1, round(budget / of_one[arm])))
-
-
-_MAKERS: dict[str, dict[str, Callable[[], Study]]] = {
-    "phase1_cifar": {
-        "degradation": _degradation,
-        "ablation": _ablation,
-        "stages_blocks": _stages_blocks,
-        "stages_blocks_time": _stages_blocks_time,
-    },
-}
-
-
-def find_study(phase: str, name: str) -> Study:
-    """A study by its name, one of `common.choices.STUDIES`.
-
-    Raises:
-        ConfigError: if the phase has none of that name.
-    """
-    check_study(phase, name)
-    return _MAKERS[phase][name]()

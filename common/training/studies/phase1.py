@@ -1,0 +1,71 @@
+"""The comparisons of phase 1."""
+
+from collections.abc import Callable
+
+from common.models.resnet import ResNetConfig, preset
+from common.training.recipes import Recipe, ablations, recipe
+from common.training.studies.base import Arm, Study, read_results
+
+
+def _degradation() -> Study:
+    plan = Recipe(
+        epochs=5,
+        batch_size=100,
+        optimizer="sgd",
+        learning_rate=0.1,
+        momentum=0.9,
+        warmup=0.2,
+        label_smoothing=0.0,
+        flip="none",
+        shift=0,
+        sizes=((1.0, 16),),
+    )
+    arms = {}
+    for n in (1, 3, 9):
+        for kind, residual in (("plain", False), ("residual", True)):
+            network = ResNetConfig(blocks=(n, n, n), residual=residual)
+            arms[f"{kind} {network.depth}"] = Arm(network, plan)
+    question = "Does the training loss of plain and of residual networks fall with depth?"
+    return Study("degradation", "phase1_cifar", question, arms, images=10_000)
+
+
+def _ablation() -> Study:
+    plan = recipe("laptop", epochs=8)
+    arms = {name: Arm(preset("fast_small"), plan) for name, plan in ablations(plan).items()}
+    question = "What is each ingredient of the recipe worth?"
+    return Study("ablation", "phase1_cifar", question, arms, images=10_000)
+
+
+def _grid(name: str, question: str, epochs: Callable[[str], int]) -> Study:
+    arms = {}
+    for stages in (2, 3, 4):
+        for blocks in (1, 2, 3):
+            arm = f"{stages} stages, {blocks} block{'s' * (blocks > 1)}"
+            network = preset("fast_small", stages=stages, blocks=blocks)
+            arms[arm] = Arm(network, recipe("laptop", epochs=epochs(arm)))
+    return Study(name, "phase1_cifar", question, arms, images=10_000)
+
+
+_EPOCHS = 6
+
+
+def _stages_blocks() -> Study:
+    question = "Stages or blocks, at equal epochs?"
+    return _grid("stages_blocks", question, lambda arm: _EPOCHS)
+
+
+def _stages_blocks_time() -> Study:
+    """Each as many epochs as fit into the time of the middle one of `stages_blocks`."""
+    made, _ = read_results("phase1_cifar", "stages_blocks")
+    of_one = (made["seconds"] / made["epochs"]).groupby(made["arm"]).min()  # the least disturbed
+    budget = _EPOCHS * of_one.median()
+    question = "Stages or blocks, at equal time?"
+    return _grid("stages_blocks_time", question, lambda arm: max(1, round(budget / of_one[arm])))
+
+
+MAKERS = {
+    "degradation": _degradation,
+    "ablation": _ablation,
+    "stages_blocks": _stages_blocks,
+    "stages_blocks_time": _stages_blocks_time,
+}
