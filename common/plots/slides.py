@@ -25,6 +25,7 @@ def labelled_slides(
     slides: Mapping[str, np.ndarray],
     labels: Mapping[str, np.ndarray],
     classes: Sequence[str] = CLASSES,
+    millimetre: float | None = None,
 ) -> Figure:
     """Rebuilt slides, and below each its patches tinted by their label.
 
@@ -32,6 +33,7 @@ def labelled_slides(
         slides: uint8 (H, W, 3) by the name of the patient; a handful.
         labels: (rows, columns) of the same slides: 0, 1, or NaN where there is no patch.
         classes: Names of class 0 and class 1.
+        millimetre: Pixels of the slides as they are given; a bar of that length is drawn.
     """
     _same_names(slides, labels)
     tall = max(image.shape[0] / image.shape[1] for image in slides.values())
@@ -41,6 +43,8 @@ def labelled_slides(
         image = _shrink(slides[name])
         _picture(upper, image)
         _picture(lower, tint(image, labels[name]))
+        if millimetre is not None:
+            _bar(upper, millimetre * image.shape[1] / slides[name].shape[1], image.shape[0])
         upper.set_title(plain(name, 30))
     class_legend(figure, classes)
     figure.suptitle("Slides and their labels")
@@ -140,6 +144,13 @@ def _picture(axes: Axes, image: np.ndarray, **kwargs):
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     return axes.imshow(image, interpolation="nearest" if kwargs else "antialiased", **kwargs)
+
+
+def _bar(axes: Axes, length: float, bottom: int) -> None:
+    """A bar of one millimetre below a picture, so that nothing is hidden."""
+    place = bottom * 1.04
+    axes.plot([0, length], [place, place], color="0.15", linewidth=2, clip_on=False)
+    axes.text(length / 2, place * 1.02, "1 mm", ha="center", va="top", fontsize=7, clip_on=False)
 
 
 def _shrink(image: np.ndarray, side: int = 240) -> np.ndarray:

@@ -421,7 +421,7 @@ def test_slides_are_tinted_by_label():
     assert none.min() > 200 and np.ptp(none) == 0
     np.testing.assert_array_equal(shown[2:, :4], np.broadcast_to(orange, (2, 4, 3)))
     np.testing.assert_array_equal(shown[2:, 4:], np.broadcast_to(blue, (2, 2, 3)))
-    figure = plots.labelled_slides({"a": image}, {"a": np.zeros((2, 3))})
+    figure = plots.labelled_slides({"a": image}, {"a": np.zeros((2, 3))}, millimetre=12)
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), image)
     assert (figure.axes[1].images[0].get_array() == blue).all()
 

@@ -11,6 +11,9 @@ from common.paths import display
 
 CLASSES = ("benign", "malignant")
 SIZE = 50
+# Side of a pixel of the IDC set in micrometres: slides scanned at 40x, 0.25 micrometres a pixel,
+# and shrunk 16 times to 2.5x (Cruz-Roa et al. 2014).
+MICROMETRES = 4.0
 
 
 def pad(image: np.ndarray) -> np.ndarray:
