@@ -424,6 +424,10 @@ def test_slides_are_tinted_by_label():
     figure = plots.labelled_slides({"a": image}, {"a": np.zeros((2, 3))}, millimetre=12)
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), image)
     assert (figure.axes[1].images[0].get_array() == blue).all()
+    large = np.zeros((200, 480, 3), "uint8")  # drawn at half its size
+    figure = plots.labelled_slides({"a": large}, {"a": np.zeros((2, 3))}, millimetre=100)
+    [bar] = figure.axes[0].lines
+    assert np.ptp(bar.get_xdata()) == 50
 
 
 def test_slides_must_be_the_same_everywhere():
