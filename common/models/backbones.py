@@ -25,12 +25,14 @@ class Family:
         range: What it wants of pixels, see `PixelRange`.
         file: The name of its ImageNet weights without the classifier, as Keras downloads them.
         alphas: Width multipliers that there are weights for; none for networks of one width.
+        depths: Layers at an eighth, a sixteenth and a thirty-second of the image's side.
     """
 
     make: Callable[..., keras.Model]
     range: str
     file: str
     alphas: tuple[float, ...] = ()
+    depths: tuple[str, ...] = ()
 
 
 BACKBONES = {
@@ -39,13 +41,20 @@ BACKBONES = {
         "signed",
         "mobilenet_{alpha}_224_tf_no_top.h5",
         (0.25, 0.5, 0.75, 1.0),
+        ("conv_pw_5_relu", "conv_pw_11_relu", "conv_pw_13_relu"),
     ),
     "resnet50": Family(
         keras.applications.ResNet50,
         "caffe",
         "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        depths=("conv3_block4_out", "conv4_block6_out", "conv5_block3_out"),
     ),
-    "efficientnetb0": Family(keras.applications.EfficientNetB0, "raw", "efficientnetb0_notop.h5"),
+    "efficientnetb0": Family(
+        keras.applications.EfficientNetB0,
+        "raw",
+        "efficientnetb0_notop.h5",
+        depths=("block3b_add", "block5c_add", "top_activation"),
+    ),
 }
 _ALPHA_IN_FILE = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}
 
@@ -69,22 +78,60 @@ def backbone(name: str, weights: str | Path = "imagenet", *, seed: int = 0) -> k
         ConfigError: for an unknown name.
         DataError: if the weights cannot be had or do not fit; says where they belong.
     """
-    family, alpha = _parse(name)
     inputs = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="images")
-    x = PixelRange(family.range, dtype="float32", name="pixels")(inputs)
+    network, x = _network(name, weights, inputs, SIZE, seed)
+    return keras.Model(inputs, network(x, training=False), name=_as_name(name))
+
+
+def pooled_backbone(
+    name: str, weights: str | Path = "imagenet", *, size: int = 96, seed: int = 0
+) -> keras.Model:
+    """A network that describes a whole image of any size: the means of its maps at three depths.
+
+    Shallow maps tell of texture, deep ones of objects. For images that are unlike ImageNet's the
+    former are often worth more.
+
+    Args:
+        name, weights, seed: As for `backbone`.
+        size: Side in pixels that images are brought to.
+
+    Returns:
+        A model from uint8 `(B, height, width, 3)`, red first, to float32 `(B, channels)`, those of
+        the shallowest depth first.
+
+    Raises:
+        ConfigError, DataError: as `backbone`.
+    """
+    inputs = keras.Input((None, None, 3), dtype="uint8", name="images")
+    network, x = _network(name, weights, inputs, size, seed)
+    layers = [network.get_layer(depth) for depth in _parse(name)[0].depths]
+    maps = keras.Model(network.input, [layer.output for layer in layers])(x, training=False)
+    means = [keras.ops.mean(values, axis=(1, 2)) for values in maps]
+    return keras.Model(
+        inputs, keras.ops.concatenate(means, axis=-1), name=f"{_as_name(name)}_means"
+    )
+
+
+def _network(name, weights, inputs, size, seed) -> tuple[keras.Model, keras.KerasTensor]:
+    """The network of `keras.applications`, and the images as it wants them, `size` pixels wide."""
+    family, alpha = _parse(name)
+    x = inputs
+    if inputs.shape[1] != size:
+        x = keras.layers.Resizing(size, size, dtype="float32", name="resizing")(x)
+    x = PixelRange(family.range, dtype="float32", name="pixels")(x)
     width = {"alpha": alpha} if family.alphas else {}
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
         if weights == "random":
             keras.utils.set_random_seed(seed)
-        network = family.make(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3), **width)
+        network = family.make(include_top=False, weights=None, input_shape=(size, size, 3), **width)
     finally:
         keras.config.set_dtype_policy(before)
     network.trainable = False
     if weights != "random":
         _load(network, name, family, alpha, weights)
-    return keras.Model(inputs, network(x, training=False), name=_as_name(name))
+    return network, x
 
 
 def weights_path(name: str) -> Path:

@@ -7,7 +7,13 @@ import pytest
 
 from common.errors import ConfigError, DataError
 from common.models import backbones
-from common.models.backbones import BACKBONES, backbone, weights_hash, weights_path
+from common.models.backbones import (
+    BACKBONES,
+    backbone,
+    pooled_backbone,
+    weights_hash,
+    weights_path,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
 # The narrowest MobileNet: quick to make.
@@ -141,3 +147,28 @@ REAL = Path(os.environ.get("COURSE_DATA", "")) / "weights"
 )
 def test_real_weights():
     assert weights_hash(backbone("mobilenet_0.75")) == "35be84f705cf027d"
+
+
+@pytest.mark.parametrize(
+    "name, channels",
+    [(TINY, 64 + 128 + 256), ("resnet50", 512 + 1024 + 2048), ("efficientnetb0", 40 + 112 + 1280)],
+)
+def test_means_at_three_depths(name, channels):
+    model = pooled_backbone(name, "random", size=64)
+    assert model.output_shape == (None, channels) and not model.trainable_variables
+    # Maps at an eighth, a sixteenth and a thirty-second of the side.
+    network = next(layer for layer in model.layers if len(getattr(layer, "outputs", [])) == 3)
+    assert [maps.shape[1] for maps in network.outputs] == [8, 4, 2]
+
+
+def test_means_are_those_of_the_maps():
+    whole, means = (
+        backbone(TINY, "random", seed=1),
+        pooled_backbone(TINY, "random", size=224, seed=1),
+    )
+    maps = keras.ops.convert_to_numpy(whole(IMAGES))  # (1, 7, 7, 256)
+    found = keras.ops.convert_to_numpy(means(IMAGES))
+    np.testing.assert_allclose(found[:, -256:], maps.mean(axis=(1, 2)), atol=1e-5)
+    # Images of any size, enlarged or shrunk.
+    small = keras.ops.convert_to_numpy(means(IMAGES[:, ::4, ::4]))
+    assert small.shape == found.shape and np.isfinite(small).all()

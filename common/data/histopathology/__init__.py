@@ -9,7 +9,14 @@ Pathology Informatics 2016.
 """
 
 from common.data.histopathology.cache import patch_facts, read_patches
-from common.data.histopathology.slides import CLASSES, MICROMETRES, SIZE, pad, slide_image, slide_map
+from common.data.histopathology.slides import (
+    CLASSES,
+    MICROMETRES,
+    SIZE,
+    pad,
+    slide_image,
+    slide_map,
+)
 from common.data.histopathology.source import (
     find_histopathology,
     histopathology_dir,
