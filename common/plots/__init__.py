@@ -39,7 +39,7 @@ from common.plots.evaluation import (
     reliability_diagram,
     tta_gain,
 )
-from common.plots.models import depth_degradation, gradient_norms, stage_costs
+from common.plots.models import depth_degradation, fields_on_image, gradient_norms, stage_costs
 from common.plots.patients import patient_balance, patient_scores, stain_densities
 from common.plots.saliency import randomisation_curves, saliency_overlays
 from common.plots.slides import labelled_slides, probability_maps

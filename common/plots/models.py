@@ -1,8 +1,12 @@
 """Figures of networks: what each stage costs, and what depth does."""
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from common.plots.style import PALETTE, need_columns, new_figure, plain
@@ -74,4 +78,28 @@ def gradient_norms(
     axes.set(title=title, xlabel="layer (1: next to the pixels)", ylabel="norm", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(title=None)
+    return figure
+
+
+def fields_on_image(image: np.ndarray, fields: Mapping[str, Sequence[int]]) -> Figure:
+    """What a unit in the middle sees of an image after each stage: squares, one network a panel.
+
+    Args:
+        image: uint8 (H, W, 3).
+        fields: Sides of the receptive fields in pixels, stage by stage, by the network's name.
+    """
+    figure, [panels] = new_figure(1, len(fields), height=2.5)
+    height, width = image.shape[:2]
+    for axes, (name, sides) in zip(panels, fields.items(), strict=True):
+        axes.imshow(image, alpha=0.75)
+        for side, colour in zip(sides, PALETTE[2:], strict=False):
+            # A field larger than the image: its edge is the image's.
+            left, top = (max(-0.5, (size - 1 - side) / 2) for size in (width, height))
+            drawn = min(side, width), min(side, height)
+            edge = {"edgecolor": colour, "facecolor": "none", "linewidth": 2}
+            axes.add_patch(Rectangle((left, top), *drawn, **edge))
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(plain(name, 24), fontsize=9)
+        axes.set_xlabel(", ".join(map(str, sides)) + " pixels", fontsize=8)
+    figure.suptitle("Receptive fields")
     return figure
