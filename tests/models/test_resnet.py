@@ -277,7 +277,7 @@ def test_phase_1_is_described_as_it_was_before_there_were_pixel_statistics():
     """Else a run that is half done could not be gone on with."""
     record = Path(__file__).parents[2] / "phase1_cifar" / "weights" / "record.json"
     released = json.loads(record.read_text())["network"]
-    assert preset("fast", image_size=32).to_dict() == released
+    assert preset("fast").to_dict() == released
     assert ResNetConfig.from_dict(released).mean == PRESETS["fast"].mean == (0.4914, 0.4822, 0.4465)
 
 

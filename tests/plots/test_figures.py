@@ -171,6 +171,7 @@ CHARTS = {
     "singular values": lambda: plots.singular_values({"a": [3, 2, 0.1], "b": [1, 1, 0.9]}),
     "stages": lambda: plots.stage_costs(STAGES),
     "depth": lambda: plots.depth_degradation(DEPTH),
+    "fields": lambda: plots.fields_on_image(IMAGES[0], {"a": (3, 9), "b": (5, 40)}),
     "gradients": lambda: plots.gradient_norms(GRADIENTS),
     "confusion": lambda: plots.confusion_matrix(CONFUSION),
     "scores": lambda: plots.class_scores(SCORES),

@@ -60,6 +60,7 @@ NAMED = {
     ),
     "depth_degradation": lambda name: plots.depth_degradation(made.DEPTH.replace("plain", name)),
     "error_kinds": lambda name: plots.error_kinds(pd.Series({name: 0.2, f"{name}2": 0.1}), 9),
+    "fields_on_image": lambda name: plots.fields_on_image(made.TISSUE, {name: (3, 9, 400)}),
     "forest_plot": lambda name: plots.forest_plot(
         made.INTERVALS.replace("f1", name).replace("focal loss", name), hue="method", title=name
     ),
