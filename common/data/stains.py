@@ -26,7 +26,9 @@ def patient_stains(data: ImageData) -> dict[str, Stains]:
     return found
 
 
-def with_stains(data: ImageData, target: Stains) -> ImageData:
+def with_stains(
+    data: ImageData, target: Stains, found: dict[str, Stains] | None = None
+) -> ImageData:
     """The same patches in other stains, see `normalise_stains`.
 
     A patient's own stains are found on all of her patches that are there: one patch does not show
@@ -35,9 +37,10 @@ def with_stains(data: ImageData, target: Stains) -> ImageData:
     Args:
         data: Patches with groups.
         target: As from `mean_stains` of the training patients.
+        found: The patients' own stains, if they are known: `patient_stains(data)`.
     """
     images = data.images.copy()
-    for patient, stains in patient_stains(data).items():
+    for patient, stains in (patient_stains(data) if found is None else found).items():
         own = data.groups == patient
         images[own] = normalise_stains(images[own], stains, target)
     return replace(data, images=images, name=f"{data.name}, stains normalised")

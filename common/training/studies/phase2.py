@@ -73,8 +73,9 @@ def _stain() -> Study:
 
 
 def _normalised(train: ImageData, validation: ImageData, seed: int) -> tuple[ImageData, ImageData]:
-    target = mean_stains(list(patient_stains(train).values()))
-    return with_stains(train, target), with_stains(validation, target)
+    found = patient_stains(train)
+    target = mean_stains(list(found.values()))
+    return with_stains(train, target, found), with_stains(validation, target)
 
 
 def _imbalance() -> Study:
