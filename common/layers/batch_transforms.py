@@ -25,7 +25,7 @@ class AlternatingFlip(keras.layers.Layer):
         self.seed = seed
 
     def call(self, images, targets, index, epoch):
-        mirrored = (_hashed_bit(index, self.seed) + epoch) % 2 == 1
+        mirrored = (_hashed_bit(index, self.seed) + ops.cast(epoch, "int32")) % 2 == 1
         mirrored = mirrored[:, None, None, None]
         return ops.where(mirrored, ops.flip(images, axis=2), images), targets
 

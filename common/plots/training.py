@@ -307,11 +307,13 @@ def in_percent(values: pd.Series, metric: str) -> pd.Series:
 
 
 def short_number(value: float, column: str = "") -> str:
-    """1234567 as "1.23 M", seconds as "12 s"."""
+    """1234567 as "1.23 M", seconds as "12 s", epochs as "6 epochs"."""
     if np.isnan(value):
         return ""
     if column == "seconds":
         return f"{value:.0f} s"
+    if column == "epochs":
+        return f"{value:.0f} epoch{'s' if value != 1 else ''}"
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.3g} {letter}"

@@ -34,7 +34,8 @@ class Muon(keras.optimizers.Optimizer):
         head_learning_rate: Peak for dense kernels.
         peak_learning_rate: The highest value of `learning_rate`; only the ratio matters.
         other_momentum: Nesterov momentum of the variables that are no convolution kernels.
-        newton_schulz_steps: Iterations of step 2.
+        newton_schulz_steps: Iterations of step 2; 0 for `O = U sqrt(rank) / |U|`, which is as
+            long and keeps the momentum's direction.
         **kwargs: Those of every optimizer of Keras, such as `use_ema`.
     """
 
@@ -104,7 +105,7 @@ def orthogonalise(matrix, steps: int = 3):
 
     Args:
         matrix: `(..., out)`; all axes but the last are flattened into one.
-        steps: Iterations; 3 to 5.
+        steps: Iterations; 3 to 5. With 0 the matrix is scaled to the length of an orthogonal one.
 
     Returns:
         A tensor of the same shape.
@@ -114,6 +115,8 @@ def orthogonalise(matrix, steps: int = 3):
     tall = x.shape[0] > x.shape[1]
     x = ops.transpose(x) if tall else x  # the smaller side first: smaller products
     x = x / (ops.norm(x) + 1e-7)
+    if steps == 0:
+        x = x * math.sqrt(x.shape[0])
     for _ in range(steps):
         square = x @ ops.transpose(x)
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x

@@ -107,14 +107,15 @@ def test_batches_that_cannot_be_balanced_are_told():
         ImageBatches(uneven().subset(range(44)), 10, seed=0, balance=True)
 
 
-def test_alternating_flip_shows_each_image_once_either_way_in_two_epochs():
+@pytest.mark.parametrize("integers", ["int32", "int64"])
+def test_alternating_flip_shows_each_image_once_either_way_in_two_epochs(integers):
     images = np.arange(40 * 2 * 4 * 3, dtype="uint8").reshape(40, 2, 4, 3)
     targets = np.eye(40, dtype="float32")
-    flip, index = AlternatingFlip(seed=7), np.arange(40, dtype="int32")
+    flip, index = AlternatingFlip(seed=7), np.arange(40, dtype=integers)
 
     def epoch(number):
         result, same = flip(
-            ops.convert_to_tensor(images), targets, index, np.full(40, number, "int32")
+            ops.convert_to_tensor(images), targets, index, np.full(40, number, integers)
         )
         np.testing.assert_array_equal(ops.convert_to_numpy(same), targets)
         return ops.convert_to_numpy(result)

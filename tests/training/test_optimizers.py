@@ -20,6 +20,16 @@ def test_orthogonalise_gives_singular_values_near_one(shape):
     assert cosine / np.linalg.norm(exact) > 0.95
 
 
+@pytest.mark.parametrize(("shape", "rank"), [((3, 3, 4, 16), 16), ((3, 3, 1, 16), 9)])
+def test_no_steps_keep_the_direction_and_give_an_orthogonal_matrixs_length(shape, rank):
+    kernel = np.random.default_rng(0).normal(size=shape).astype("float32")
+    result = ops.convert_to_numpy(orthogonalise(ops.convert_to_tensor(kernel), 0))
+    np.testing.assert_allclose(np.linalg.norm(result), np.sqrt(rank), rtol=1e-5)
+    np.testing.assert_allclose(
+        result / np.linalg.norm(result), kernel / np.linalg.norm(kernel), atol=1e-6
+    )
+
+
 def test_kernel_step_by_hand():
     start = np.random.default_rng(1).normal(size=(1, 1, 3, 3)).astype("float32")
     gradient = np.random.default_rng(2).normal(size=(1, 1, 3, 3)).astype("float32")

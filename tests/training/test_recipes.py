@@ -67,6 +67,8 @@ def test_augmentation_is_taken_apart_kind_by_kind(profile):
 def test_the_learning_rate_goes_with_the_batch_size():
     muon = Recipe(epochs=1, batch_size=400, learning_rate=0.1)
     assert with_batch_size(muon, 100) == replace(muon, batch_size=100, learning_rate=0.05)
+    normalised = replace(muon, optimizer="normalised")
+    assert with_batch_size(normalised, 100).learning_rate == 0.05
     sgd = replace(muon, optimizer="sgd")
     assert with_batch_size(sgd, 100) == replace(sgd, batch_size=100, learning_rate=0.025)
 
@@ -158,4 +160,12 @@ def test_only_values_that_act_are_told():
     sgd = replace(muon, optimizer="sgd", label_smoothing=0.0, mixup=0.2, sizes=((1.0, 8),))
     assert sgd.acting().keys() - muon.acting().keys() == {"weight_decay", "mixup", "sizes"}
     assert not {"other_learning_rate", "head_learning_rate", "label_smoothing"} & {*sgd.acting()}
+    assert replace(muon, optimizer="normalised").acting().keys() == muon.acting().keys()
     assert "focal_gamma" in replace(muon, imbalance="focal").acting()
+
+
+def test_the_normalised_optimizer_is_muon_without_its_iterations():
+    muon = Recipe(epochs=2).make_optimizer(10).get_config()
+    normalised = Recipe(epochs=2, optimizer="normalised").make_optimizer(10).get_config()
+    assert (muon.pop("newton_schulz_steps"), normalised.pop("newton_schulz_steps")) == (3, 0)
+    assert str(muon) == str(normalised)

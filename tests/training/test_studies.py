@@ -138,6 +138,18 @@ def test_the_studies_are_what_is_told_of_them():
         find_study("phase3_captioning", "ablation")
 
 
+def test_no_plain_sgd_trains_a_head_made_for_muon():
+    """The fast net's logits are scaled down for Muon's rates: with SGD's it hardly learns."""
+    compared = 0
+    for phase, names in choices.STUDIES.items():
+        for name in set(names) - {"stages_blocks_time"}:
+            for arm in find_study(phase, name).arms.values():
+                if arm.recipe.optimizer == "sgd":
+                    assert arm.network.head_scale is None
+                    compared += 1
+    assert compared > 5
+
+
 def test_kept_results_are_of_the_studies():
     for phase, names in choices.STUDIES.items():
         for name in names:

@@ -26,7 +26,7 @@ from common.training.optimizers import Muon
 from common.training.recipes.base import BaseRecipe, resolve_profile
 from common.training.schedules import OneCycle
 
-OPTIMIZERS = ("muon", "sgd")
+OPTIMIZERS = ("muon", "normalised", "sgd")
 FLIPS = ("alternating", "random", "symmetries", "none")
 IMBALANCES = ("none", "class_weights", "balanced_batches", "focal")
 
@@ -38,7 +38,8 @@ class Recipe(BaseRecipe):
     Attributes:
         epochs: Passes over the training images.
         batch_size: Images per step.
-        optimizer: "muon" (kernels by Muon, the rest by SGD) or "sgd" (Nesterov).
+        optimizer: "muon" (kernels by Muon, the rest by SGD), "normalised" (the same, but steps of
+            the kernels are as long and not orthogonal) or "sgd" (Nesterov).
         learning_rate: Peak; of the kernels with Muon.
         momentum: Of the kernels with Muon, of everything with SGD.
         other_learning_rate: Muon only: peak for biases and batch norm, per image of the batch
@@ -117,7 +118,7 @@ class Recipe(BaseRecipe):
 
     def acting(self) -> dict:
         """The values that act: nothing that is switched off, or of the other optimizer."""
-        idle = {"weight_decay"} if self.optimizer == "muon" else set()
+        idle = set() if self.optimizer == "sgd" else {"weight_decay"}
         if self.optimizer == "sgd":
             idle |= {"other_learning_rate", "head_learning_rate"}
         if self.imbalance != "focal":
@@ -134,13 +135,14 @@ class Recipe(BaseRecipe):
         }
         if schedule is None:
             schedule = OneCycle(self.learning_rate, total_steps, self.warmup)
-        if self.optimizer == "muon":
+        if self.optimizer != "sgd":
             return Muon(
                 schedule,
                 self.momentum,
                 other_learning_rate=self.other_learning_rate * self.batch_size,
                 head_learning_rate=self.head_learning_rate * self.batch_size,
                 peak_learning_rate=self.learning_rate,
+                newton_schulz_steps=3 if self.optimizer == "muon" else 0,
                 **ema,
             )
         optimizer = keras.optimizers.SGD(
@@ -220,7 +222,7 @@ def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:
     other rates are per image already.
     """
     ratio = batch_size / recipe.batch_size
-    rate = recipe.learning_rate * (ratio**0.5 if recipe.optimizer == "muon" else ratio)
+    rate = recipe.learning_rate * (ratio if recipe.optimizer == "sgd" else ratio**0.5)
     return replace(recipe, batch_size=batch_size, learning_rate=rate)
 
 
@@ -265,8 +267,9 @@ def ablations(recipe: Recipe) -> dict[str, Recipe]:
         "random flips": {"flip": "random"},
         "no flips": {"flip": "none"},
         "no shifts": {"shift": 0},
-        "SGD instead of Muon": {"optimizer": "sgd", "learning_rate": 0.2, "momentum": 0.9},
+        "no orthogonalisation": {"optimizer": "normalised"},
         "small images first": {"sizes": ((0.4, 20), (0.3, 26), (0.3, 32))},
+        "half the corruption": {"corruption": recipe.corruption / 2},
         "no corruption": {"corruption": 0.0},
     }
     return {name: replace(recipe, **values) for name, values in changes.items()}

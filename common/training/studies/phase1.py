@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 from common.models.resnet import ResNetConfig, preset
-from common.training.recipes import Recipe, ablations, recipe
+from common.training.recipes import Recipe, ablations, for_images, recipe
 from common.training.studies.base import Arm, Study, read_results
+
+_EPOCHS = 6
 
 
 def _degradation() -> Study:
@@ -30,23 +32,21 @@ def _degradation() -> Study:
 
 
 def _ablation() -> Study:
-    plan = recipe("laptop", epochs=8)
+    images = 8000
+    plan = for_images(recipe("laptop", epochs=_EPOCHS), images)
     arms = {name: Arm(preset("fast_small"), plan) for name, plan in ablations(plan).items()}
     question = "What is each ingredient of the recipe worth?"
-    return Study("ablation", "phase1_cifar", question, arms, images=10_000)
+    return Study("ablation", "phase1_cifar", question, arms, images)
 
 
 def _grid(name: str, question: str, epochs: Callable[[str], int]) -> Study:
-    arms = {}
+    arms, images = {}, 5000
     for stages in (2, 3, 4):
         for blocks in (1, 2, 3):
             arm = f"{stages} stages, {blocks} block{'s' * (blocks > 1)}"
             network = preset("fast_small", stages=stages, blocks=blocks)
-            arms[arm] = Arm(network, recipe("laptop", epochs=epochs(arm)))
-    return Study(name, "phase1_cifar", question, arms, images=10_000)
-
-
-_EPOCHS = 6
+            arms[arm] = Arm(network, for_images(recipe("laptop", epochs=epochs(arm)), images))
+    return Study(name, "phase1_cifar", question, arms, images)
 
 
 def _stages_blocks() -> Study:

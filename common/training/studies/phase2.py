@@ -31,7 +31,6 @@ def _networks() -> Study:
     resnet8 = preset("resnet20", blocks=1)
     arms = {
         "fast_small": arm(preset("fast_small"), True),
-        "fast_small, SGD": arm(preset("fast_small"), False),
         "fast": arm(preset("fast"), True),
         "ResNet-8, Muon": arm(resnet8, True),
     }
