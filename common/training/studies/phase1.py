@@ -6,7 +6,7 @@ from common.models.resnet import ResNetConfig, preset
 from common.training.recipes import Recipe, ablations, for_images, recipe
 from common.training.studies.base import Arm, Study, read_results
 
-_EPOCHS = 6
+_GRID_EPOCHS = 5
 
 
 def _degradation() -> Study:
@@ -33,14 +33,14 @@ def _degradation() -> Study:
 
 def _ablation() -> Study:
     images = 8000
-    plan = for_images(recipe("laptop", epochs=_EPOCHS), images)
+    plan = for_images(recipe("laptop", epochs=6), images)
     arms = {name: Arm(preset("fast_small"), plan) for name, plan in ablations(plan).items()}
     question = "What is each ingredient of the recipe worth?"
     return Study("ablation", "phase1_cifar", question, arms, images)
 
 
 def _grid(name: str, question: str, epochs: Callable[[str], int]) -> Study:
-    arms, images = {}, 5000
+    arms, images = {}, 4000
     for stages in (2, 3, 4):
         for blocks in (1, 2, 3):
             arm = f"{stages} stages, {blocks} block{'s' * (blocks > 1)}"
@@ -51,14 +51,14 @@ def _grid(name: str, question: str, epochs: Callable[[str], int]) -> Study:
 
 def _stages_blocks() -> Study:
     question = "Stages or blocks, at equal epochs?"
-    return _grid("stages_blocks", question, lambda arm: _EPOCHS)
+    return _grid("stages_blocks", question, lambda arm: _GRID_EPOCHS)
 
 
 def _stages_blocks_time() -> Study:
     """Each as many epochs as fit into the time of the middle one of `stages_blocks`."""
     made, _ = read_results("phase1_cifar", "stages_blocks")
     of_one = (made["seconds"] / made["epochs"]).groupby(made["arm"]).min()  # the least disturbed
-    budget = _EPOCHS * of_one.median()
+    budget = _GRID_EPOCHS * of_one.median()
     question = "Stages or blocks, at equal time?"
     return _grid("stages_blocks_time", question, lambda arm: max(1, round(budget / of_one[arm])))
 
