@@ -25,8 +25,14 @@ class _LossPerStep(keras.callbacks.Callback):
         total = logs["loss"] * (batch + 1)
         self.losses.append(total - self._sum)
         self._sum = total
-        if not np.isfinite(total) or self.losses[-1] > self.diverged * min(self.losses):
+        smooth = _smoothed(self.losses)
+        if not np.isfinite(total) or smooth.iloc[-1] > self.diverged * smooth.min():
             self.model.stop_training = True
+
+
+def _smoothed(losses) -> pd.Series:
+    """Exponential mean of the losses so far."""
+    return pd.Series(losses).ewm(span=8).mean()
 
 
 def learning_rate_range_test(
@@ -43,7 +49,8 @@ def learning_rate_range_test(
     """Trains for some steps while the learning rate rises exponentially from `low` to `high`.
 
     The loss falls as long as the rate is right and explodes when it is too high; a good peak lies
-    somewhat below the lowest loss. Ends early when the loss is five times its minimum.
+    somewhat below the lowest loss. Ends early when the smoothed loss is 1.3 times its minimum: a
+    network that has exploded and then tells all classes alike may have a low loss again.
     Smith, "Cyclical Learning Rates for Training Neural Networks" (2017).
 
     Returns:
@@ -53,7 +60,7 @@ def learning_rate_range_test(
     loss = recipe.make_loss(train)
     steps_per_epoch = min(steps, len(batches))
     rise = keras.optimizers.schedules.ExponentialDecay(low, steps, high / low)
-    losses = _LossPerStep(diverged=5.0)
+    losses = _LossPerStep(diverged=1.3)
     with device_scope(settings):
         network = Classification(config, train).build(recipe, seed)
         optimizer = recipe.make_optimizer(steps, rise)
@@ -69,5 +76,5 @@ def learning_rate_range_test(
             )
     table = pd.DataFrame({"loss": losses.losses})
     table.insert(0, "learning_rate", low * (high / low) ** (table.index / steps))
-    table["smooth_loss"] = table["loss"].ewm(span=8).mean()
+    table["smooth_loss"] = _smoothed(table["loss"])
     return table

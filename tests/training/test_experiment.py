@@ -167,6 +167,17 @@ def test_range_test_raises_the_rate_step_by_step():
     assert (table["loss"] > 0).all()
 
 
+def test_range_test_ends_when_the_loss_explodes():
+    """Before the broken network tells all classes alike, with a loss that is low again."""
+    table = learning_rate_range_test(
+        CONFIG, PLAN, small_data(), SETTINGS, low=1e-2, high=1e4, steps=60
+    )
+    smooth = table["smooth_loss"]
+    assert len(table) < 50 and smooth.idxmin() < len(table) - 1
+    assert smooth.iloc[-1] > 1.3 * smooth.min()
+    assert (smooth.iloc[:-1] <= 1.3 * smooth.iloc[:-1].cummin()).all()
+
+
 def test_range_test_minimises_what_the_recipe_minimises():
     def first_loss(**changes):
         table = learning_rate_range_test(
