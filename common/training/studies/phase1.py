@@ -39,14 +39,14 @@ def _ablation() -> Study:
     return Study("ablation", "phase1_cifar", question, arms, images)
 
 
-def _grid(name: str, question: str, epochs: Callable[[str], int]) -> Study:
+def _grid(name: str, question: str, epochs: Callable[[str], int], **options) -> Study:
     arms, images = {}, 4000
     for stages in (2, 3, 4):
         for blocks in (1, 2, 3):
             arm = f"{stages} stages, {blocks} block{'s' * (blocks > 1)}"
             network = preset("fast_small", stages=stages, blocks=blocks)
             arms[arm] = Arm(network, for_images(recipe("laptop", epochs=epochs(arm)), images))
-    return Study(name, "phase1_cifar", question, arms, images)
+    return Study(name, "phase1_cifar", question, arms, images, **options)
 
 
 def _stages_blocks() -> Study:
@@ -60,7 +60,8 @@ def _stages_blocks_time() -> Study:
     of_one = (made["seconds"] / made["epochs"]).groupby(made["arm"]).min()  # the least disturbed
     budget = _GRID_EPOCHS * of_one.median()
     question = "Stages or blocks, at equal time?"
-    return _grid("stages_blocks_time", question, lambda arm: max(1, round(budget / of_one[arm])))
+    fitting = {arm: max(1, round(budget / seconds)) for arm, seconds in of_one.items()}
+    return _grid("stages_blocks_time", question, fitting.get, seeds=(0, 1))
 
 
 MAKERS = {
