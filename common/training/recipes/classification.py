@@ -118,9 +118,8 @@ class Recipe(BaseRecipe):
 
     def acting(self) -> dict:
         """The values that act: nothing that is switched off, or of the other optimizer."""
-        idle = set() if self.optimizer == "sgd" else {"weight_decay"}
-        if self.optimizer == "sgd":
-            idle |= {"other_learning_rate", "head_learning_rate"}
+        muons = {"other_learning_rate", "head_learning_rate"}
+        idle = muons if self.optimizer == "sgd" else {"weight_decay"}
         if self.imbalance != "focal":
             idle |= {"focal_gamma"}
         values = self.to_dict().items()
