@@ -93,15 +93,16 @@ def test_receptive_fields_are_what_a_pixel_reaches(config):
     model = resnet(replace(config, activation="linear"), 2)
     last = model.get_layer(f"stage{config.stages}_block{config.blocks[-1]}")
     features = keras.Model(model.input, last.output)
-    images = np.random.default_rng(0).integers(0, 256, (1, size, size, 3)).astype("uint8")
-    before = keras.ops.convert_to_numpy(features(images))
-    assert before.shape[1] == table["side"].iloc[-1]
-    middle = before.shape[1] // 2
-    changed = np.repeat(images, size, axis=0)
+    image = np.random.default_rng(0).integers(0, 256, (size, size, 3)).astype("uint8")
+    changed = np.repeat(image[None], size, axis=0)
     for row in range(size):  # each image has another row of pixels changed
         changed[row, row] = 255 - changed[row, row]
-    after = keras.ops.convert_to_numpy(features(changed))
-    reached = (np.abs(after - before)[:, middle] > 1e-6).any(axis=(1, 2))
+    # In one batch: a batch of another size may be summed in another order.
+    before, *after = keras.ops.convert_to_numpy(features(np.stack([image, *changed])))
+    assert before.shape[0] == table["side"].iloc[-1]
+    middle = before.shape[0] // 2
+    change = np.abs(after - before)[:, middle].max(axis=(1, 2))
+    reached = change > 1e-3 * change.max()  # a true change is more, rounding a millionth
     rows = np.flatnonzero(reached)
     # With poolings a maximum may hide the outermost rows.
     slack = 0 if config.downsample == "stride" and config.stem != "conv7x7" else 6
