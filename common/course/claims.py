@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from common.evaluation.metrics import accuracy_interval
+from common.training.store import member_records
 
 _NOT_TOLD = "not told"
 
@@ -36,7 +37,7 @@ def accuracy_row(
 
 
 def measured_row(network: str, right: np.ndarray, record: dict) -> dict:
-    """A row of a network of ours, of one training.
+    """A row of a network of ours, of one training or, of an ensemble, of several.
 
     Args:
         network: In words.
@@ -46,17 +47,28 @@ def measured_row(network: str, right: np.ndarray, record: dict) -> dict:
     Returns:
         As `accuracy_row`.
     """
-    machine = record["hardware"]
-    device = ", ".join(machine["accelerators"])
-    device = device or f"{machine['cores']} cores of {machine['processor']}"
+    members = member_records(record)
+    averaged = " averaged" if len(members) > 1 else ""
+    devices = dict.fromkeys(_device(member["hardware"]) for member in members)  # each once
     return accuracy_row(
         network,
         float(np.mean(right)),
         len(right),
-        f"1, seed {record['seed']}, profile {record['profile']}",
-        f"{record['seconds'] / 60:.0f} min, {device}",
+        f"{len(members)}{averaged}, {seeds_of(record)}, profile {record['profile']}",
+        f"{record['seconds'] / 60:.0f} min, {' and '.join(devices)}",
         f"measured above, n = {len(right):,}",
     )
+
+
+def seeds_of(record: dict) -> str:
+    """The seed of a training, or those of an ensemble's, in words."""
+    seeds = [str(member["seed"]) for member in member_records(record)]
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+
+
+def _device(machine: dict) -> str:
+    accelerators = ", ".join(machine["accelerators"])
+    return accelerators or f"{machine['cores']} cores of {machine['processor']}"
 
 
 def as_markdown(rows: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""Scores an image-folder tree with a trained network; makes a run the released one."""
+"""Scores an image-folder tree with a trained network."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from common.choices import check_images, subfolders
-from common.course.checks import check_run
-from common.course.lessons import known_phase, phase_name
+from common.course.lessons import phase_name
 from common.errors import ConfigError, DataError
 from common.files import read_json
 from common.paths import beside_lessons
@@ -48,74 +47,6 @@ def evaluate(data: Path, run: str | None, batch_size: int, figure: Path | None =
     return {name: scores[name] for name in ("n", "accuracy", "accuracy_tta")}
 
 
-def release(phase: str, run: str) -> tuple[Path, dict]:
-    """Writes a run's weights in half precision into the repository, with its record.
-
-    The run "scenes" of phase 3 trains the backbone of the built-in scenes anew.
-
-    For phases 1 and 3, the test metrics in the record are those of the written file, in float32,
-    on all test images of the run's data set.
-
-    Returns:
-        The folder, and the record.
-
-    Raises:
-        ConfigError: for an unknown phase or an unfinished run, or outside a repository.
-    """
-    from common.training import released, store
-
-    phase = phase_name(phase)
-    if phase == "phase3_captioning":
-        if run == "scenes":
-            from common.training.scene_backbone import release_scene_backbone
-
-            return release_scene_backbone()
-        return _release_captioner(run)
-    model, record = released.load_model(run, phase)
-    if record["phase"] != phase:
-        raise ConfigError(f"The run {run!r} is one of {record['phase']}, not of {phase}.")
-    folder = released.released_folder(phase)
-    released.release(model, record, folder)
-    if phase == "phase1_cifar":
-        from common.data import load_images
-        from common.evaluation import classification
-
-        test = load_images(record["dataset"], "test")
-        scores = classification.evaluate(released.load_model()[0], test)
-        found = {f"test_{name}": value for name, value in scores.items() if name != "n"}
-        record["metrics"] |= found
-        record["data"] |= {"n_test": scores["n"]}
-        store.write_record(record, folder)
-    return folder, record
-
-
-def _release_captioner(run: str) -> tuple[Path, dict]:
-    """The same for phase 3: the test metrics are of the file's captions, by the record's way."""
-    from common.evaluation.captioners import judge
-    from common.training import released, store
-    from common.training.caption_task import caption_task
-
-    folder, record = released.release_captioner(run)
-    trained, vocabulary = store.read_captioner(folder)
-    backbone = record["backbone"]
-    task = caption_task(
-        record["dataset"],
-        record["profile"],
-        backbone=backbone["name"],
-        weights=backbone["weights"],
-        vocabulary=vocabulary,
-    )
-    table, _ = judge(trained, task, "test", {"chosen": record["decoding"]})
-    found = table.loc["chosen"]
-    record["metrics"] |= {
-        name: float(found[name.removeprefix("test_")])
-        for name in record["metrics"]
-        if name.startswith("test_")
-    }
-    store.write_record(record, folder)
-    return folder, record
-
-
 def check(phase: str, data: Path, run: str | None) -> None:
     """What of `evaluate` can be told before anything heavy is imported.
 
@@ -136,17 +67,6 @@ def check(phase: str, data: Path, run: str | None) -> None:
     # Of folders besides these, the reader knows which are none of classes.
     if isinstance(known, list) and not {str(name) for name in known} <= found:
         check_classes(found, known)
-
-
-def check_release(phase: str, run: str) -> None:
-    """The same of `release`.
-
-    Raises:
-        ConfigError: for an unknown phase or run, or a run of another phase.
-    """
-    name = known_phase(phase)
-    if run != "scenes" or name != "phase3_captioning":
-        check_run(run, name)
 
 
 def match_labels(labels: np.ndarray, found: list[str], known: list[str]) -> np.ndarray:

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import keras
 
+from common.course.claims import seeds_of
 from common.data import ImageData, is_own, load_images, load_splits
 from common.errors import DataError
+from common.models.ensemble import members_of
 from common.models.resnet import preset
 from common.training import experiment
 from common.training.backend import device_settings
@@ -38,10 +40,11 @@ class Examined:
 
     def __str__(self) -> str:
         """Network, training and images, in a few lines."""
-        data = self.record["data"]
+        data, members = self.record["data"], members_of(self.network)
+        alike = f", the mean of {len(members)} networks" if len(members) > 1 else ""
         lines = [
-            f"Network: {self.origin}, {self.network.count_params():,} parameters",
-            f"Trained: profile {self.record['profile']}, seed {self.record['seed']}, on "
+            f"Network: {self.origin}{alike}, {self.network.count_params():,} parameters",
+            f"Trained: profile {self.record['profile']}, {seeds_of(self.record)}, on "
             f"{data['n_train']:,} images of {data['name']}",
             f"Here: {len(self.validation):,} images to validate and {len(self.test):,} to test, "
             f"of {self.test.name}",
@@ -82,16 +85,30 @@ def examined_network(
             f"{', '.join(classes)}. Name another run, or none."
         )
     data = record["data"]
-    n_known = data["n_train"] + data["n_val"]
-    # The same part as in its training: it is split off with the same seed, 0.
-    part = data["n_val"] / n_known or 0.1
-    train, validation, test = load_splits(dataset, 0, n_known, n_test, validation=part)
+    train, validation, test = known_images(record, dataset, n_test)
     seen = ""
     if not data["n_val"]:
         seen = "It was trained on all images, those to validate too: a fit on them is optimistic."
     elif train.fingerprint() != data["fingerprint"]:
         seen = "It was trained on other images than these: it may have seen some of them."
     return Examined(network, record, origin, validation, test, seen)
+
+
+def known_images(
+    record: dict, dataset: str | None = None, n_test: int | None = None
+) -> tuple[ImageData, ImageData, ImageData]:
+    """Training, validation and test images, divided as for a network's training.
+
+    Args:
+        record: Of the network.
+        dataset: Another one than the record's.
+        n_test: See `common.data.load_splits`.
+    """
+    data = record["data"]
+    n_known = data["n_train"] + data["n_val"]
+    # Split off with the same seed as in its training, 0.
+    part = data["n_val"] / n_known or 0.1
+    return load_splits(dataset or record["dataset"], 0, n_known, n_test, validation=part)
 
 
 def _trained(dataset: str, n_test: int | None, seed: int) -> str:

@@ -132,7 +132,10 @@ def predict(
 
 def _tell_of_known(patches: "Patches", record: dict) -> None:
     """Scores of patients that a network was trained on tell nothing of others."""
-    known = set(record.get("trained_on") or []) & set(map(str, patches.patients))
+    from common.training.store import member_records
+
+    seen = {p for member in member_records(record) for p in member.get("trained_on") or []}
+    known = seen & set(map(str, patches.patients))
     if not known:
         return
     metrics = record.get("metrics") or {}

@@ -5,12 +5,17 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from common.data.images import ImageData
+from common.data.listing import some
+from common.errors import DataError
 from common.evaluation.binary import ONE_PATIENT, patient_bootstrap, what_is_missing
-from common.evaluation.classification import predict
+from common.evaluation.classification import predict, predict_logits
 from common.evaluation.leave_one_out import left_out_thresholds
 from common.evaluation.thresholds import best_threshold
+from common.models.ensemble import members_of
+from common.training.store import member_records
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,36 @@ def score_predictions(
     if len(np.unique(data.groups)) < 2:
         missing["intervals"] = ONE_PATIENT
     return PatchScores(probability, threshold, table, missing)
+
+
+def predict_unseen(network: keras.Model, record: dict, data: ImageData) -> np.ndarray:
+    """The probability of class 1 of each patch, from networks that have not seen its patient.
+
+    Args:
+        network: An `Ensemble`, or another network.
+        record: Its record, which tells the patients that each member was trained on.
+        data: Patches, with groups.
+
+    Returns:
+        float32 (N,): the softmax of the mean logits of the members that may speak.
+
+    Raises:
+        DataError: if all of them have seen a patient.
+    """
+    patients, tta = data.groups.astype(str), record.get("tta", False)
+    logits, counts = np.zeros((len(data), len(data.classes)), "float32"), np.zeros(len(data), int)
+    for member, own in zip(members_of(network), member_records(record), strict=True):
+        unseen = np.flatnonzero(~np.isin(patients, [str(p) for p in own.get("trained_on", [])]))
+        if len(unseen):
+            logits[unseen] += predict_logits(member, data.images[unseen], tta=tta)
+            counts[unseen] += 1
+    if not counts.all():
+        seen = np.unique(patients[counts == 0]).tolist()
+        raise DataError(
+            f"The network {record['run_name']} was trained on all patches of {some(seen)}: it "
+            "cannot be judged on them. Leave these patients out, or name another network."
+        )
+    return softmax(logits / counts[:, None], axis=1)[:, 1]
 
 
 def judge_patients(network: keras.Model, validation: ImageData) -> dict[str, float]:

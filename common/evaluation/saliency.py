@@ -23,6 +23,7 @@ from scipy.stats import spearmanr
 from common.errors import ConfigError, DataError
 from common.evaluation.classification import check_images, predict, predict_logits
 from common.evaluation.feature_maps import cell_centres, changed_output, feature_maps
+from common.models.ensemble import Ensemble
 from common.training.backend import gradient_function
 
 FINE = 7  # cells on a side of the maps that Grad-CAM takes by default
@@ -320,6 +321,11 @@ def _gradient_at(model, layer, images, classes) -> Callable:
     Adding a zero instead of cutting the model in two works with any model: nested ones, and
     layers that a shortcut passes by.
     """
+    if isinstance(model, Ensemble):
+        raise ConfigError(
+            f"A map of gradients is one network's, and {model.name!r} has {len(model.members)}: "
+            "take one of its `members`."
+        )
     chosen = keras.utils.to_categorical(classes, model.output_shape[-1])
 
     def score(offset, images):

@@ -14,5 +14,6 @@ from common.models.captioning import (
     decoder,
     sample,
 )
+from common.models.ensemble import Ensemble, members_of
 from common.models.resnet import PRESETS, ResNetConfig, adapt, preset, resnet, with_depth
 from common.models.summary import count_macs, model_summary_table, receptive_fields

@@ -4,6 +4,7 @@ Whatever precision a network was trained in: it is judged in float32 and release
 each time built anew from its record.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -12,6 +13,7 @@ from common.data.vocabulary import Vocabulary
 from common.errors import ConfigError, DataError
 from common.files import read_json, write_atomically, write_json
 from common.models.captioning import Decoder, decoder
+from common.models.ensemble import Ensemble
 from common.models.resnet import ResNetConfig, resnet
 from common.training.backend import dtype_policy
 from common.training.generation import build_decoder
@@ -58,8 +60,9 @@ def build(described: dict, folder: Path, policy: str = "float32") -> keras.Model
     """The network that a record describes, untrained.
 
     Args:
-        described: A record or a config: `network` (a `ResNetConfig` as a dict) and `classes`; or
-            `decoder` (its arguments and its `name`) and `backbone` (with its `shape`).
+        described: A record or a config: `network` (a `ResNetConfig` as a dict) and `classes`, and
+            `members` if it is of an ensemble (what each has beside what they share); or `decoder`
+            (its arguments and its `name`) and `backbone` (with its `shape`).
         folder: Where it stands, for the error.
         policy: Keras dtype policy.
 
@@ -68,9 +71,11 @@ def build(described: dict, folder: Path, policy: str = "float32") -> keras.Model
     """
     try:
         with dtype_policy(policy):
+            if "members" in described:
+                members = enumerate(member_records(described))
+                return Ensemble([_resnet(member, f"member{i}") for i, member in members])
             if "decoder" not in described:
-                config = ResNetConfig.from_dict(described["network"])
-                return resnet(config, num_classes=len(described["classes"]))
+                return _resnet(described)
             height, width, channels = described["backbone"]["shape"]
             return build_decoder(decoder(**described["decoder"]), height * width, channels)
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -78,6 +83,43 @@ def build(described: dict, folder: Path, policy: str = "float32") -> keras.Model
             f"{folder / 'record.json'} describes no network of this course ({error}). Restore it, "
             "or train anew."
         ) from error
+
+
+def _resnet(described: dict, name: str = "resnet") -> keras.Model:
+    config = ResNetConfig.from_dict(described["network"])
+    return resnet(config, num_classes=len(described["classes"]), name=name)
+
+
+def member_records(record: dict) -> list[dict]:
+    """The records of an ensemble's members, each whole; of another network its own alone."""
+    return [record | member for member in record.get("members", [{}])]
+
+
+def ensemble_record(records: Sequence[dict]) -> dict:
+    """What the records of several networks share, with the rest of each in `members`.
+
+    Of settings that differ in a part, such as two recipes, the other part stands at the top, too.
+    """
+    shared = _shared(records)
+    members = [
+        {k: v for k, v in record.items() if shared.get(k) != v and k not in ("files", "threshold")}
+        for record in records
+    ]
+    summed = ("parameters", "macs", "seconds")
+    sums = {key: sum(r[key] for r in records) for key in summed if all(key in r for r in records)}
+    name = f"{records[0]['run_name']} and {len(records) - 1} more"
+    return shared | {"run_name": name, "members": members} | sums
+
+
+def _shared(found: Sequence[dict]) -> dict:
+    shared = {}
+    for key, value in found[0].items():
+        values = [each.get(key) for each in found]
+        if all(other == value for other in values):
+            shared[key] = value
+        elif all(isinstance(other, dict) for other in values) and (part := _shared(values)):
+            shared[key] = part
+    return shared
 
 
 def load_weights(model: keras.Model, path: Path) -> None:

@@ -26,6 +26,16 @@ def test_a_row_of_ours_tells_training_and_machine():
     assert measured_row("ours", np.ones(4, bool), record)["time"] == "10 min, A100, A100"
 
 
+def test_a_row_of_an_ensemble_tells_its_trainings():
+    hardware = {"processor": "AMD EPYC", "cores": 2, "accelerators": []}
+    members = [{"seed": 0, "hardware": hardware | {"processor": "Xeon"}}]
+    members += [{"seed": seed, "hardware": hardware} for seed in (0, 1)]
+    record = {"profile": "laptop", "seconds": 600.0, "members": members, "hardware": {"cores": 2}}
+    row = measured_row("ours", np.ones(4, bool), record)
+    assert row["trainings"] == "3 averaged, seeds 0, 0, 1, profile laptop"
+    assert row["time"] == "10 min, 2 cores of Xeon and 2 cores of AMD EPYC"
+
+
 def test_the_table_keeps_links():
     row = accuracy_row("ResNet-20", 0.9125, 10_000, source="[He](https://arxiv.org/abs/1)")
     lines = as_markdown(pd.DataFrame([row, row])).split("\n")

@@ -90,12 +90,19 @@ def test_a_row_per_patch(slides, network, tmp_path):
     assert scores["f1"] == pytest.approx(2 / 3) and scores["roc_auc"] == 1
 
 
-def test_whose_network_it_is_and_whom_it_has_seen(slides, network, tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize(
+    "seen",
+    [{"trained_on": ["9", "77"]}, {"members": [{"trained_on": ["77"]}, {"trained_on": ["9"]}]}],
+    ids=["one network", "an ensemble"],
+)
+def test_whose_network_it_is_and_whom_it_has_seen(
+    slides, network, tmp_path, monkeypatch, caplog, seen
+):
     result = call(slides, tmp_path / "table.parquet")
     assert "threshold of the weights of the course, 0.500" in result.stdout
     assert "MODEL_CARD.md" in caplog.text and "trained on" not in caplog.text
     caplog.clear()
-    record = {"classes": CLASSES, "run_name": "r", "threshold": 0.5, "trained_on": ["9", "77"]}
+    record = {"classes": CLASSES, "run_name": "r", "threshold": 0.5, **seen}
     record["metrics"] = {"left_out_f1": 0.625}
     monkeypatch.setattr("common.training.released.load_model", lambda *_: (network, record))
     for module in ("options", "images"):

@@ -5,10 +5,16 @@ import numpy as np
 import pytest
 
 from common.data.images import ImageData
+from common.errors import DataError
 from common.evaluation.binary import patient_bootstrap
 from common.evaluation.classification import predict
 from common.evaluation.leave_one_out import left_out_thresholds
-from common.evaluation.patches import judge_patients, score_network, score_predictions
+from common.evaluation.patches import (
+    judge_patients,
+    predict_unseen,
+    score_network,
+    score_predictions,
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +86,13 @@ def test_patients_are_judged_by_thresholds_of_the_others(network):
         assert expected == {name: judged[name] for name in expected}
     # The network looks at the upper half, so its views differ.
     assert judged["roc_auc"] != judged["tta_roc_auc"]
+
+
+def test_a_patient_that_all_have_seen_cannot_be_judged(network):
+    record = {"run_name": "mine", "trained_on": ["b", "c"]}
+    with pytest.raises(DataError, match="mine was trained on all patches of b, c: it cannot be"):
+        predict_unseen(network, record, patches(0))
+    data = patches(0)
+    others = data.subset(np.flatnonzero(np.isin(data.groups, ["a", "d"])))
+    found = predict_unseen(network, record, others)
+    np.testing.assert_allclose(found, predict(network, others.images)[:, 1], rtol=1e-6)

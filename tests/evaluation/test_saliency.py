@@ -10,7 +10,8 @@ from common.errors import ConfigError, DataError
 from common.evaluation import saliency
 from common.evaluation.classification import predict_logits
 from common.layers import PixelScaling, RandomShift
-from common.models.resnet import preset, resnet
+from common.models.ensemble import Ensemble
+from common.models.resnet import ResNetConfig, preset, resnet
 from common.training.runs import read_model
 
 SIZE = 8
@@ -431,3 +432,14 @@ def test_networks_that_shrink_patches_of_two_classes_have_maps_of_the_patches_si
     table = saliency.randomisation_test(model, images, edges, 1)
     assert table["layer"].tolist()[1:3] == ["head", "stage2_block1"]
     assert table["layer"].iloc[-1] == "whitening"
+
+
+def test_maps_of_gradients_are_of_one_network():
+    config = ResNetConfig(blocks=(1, 1), widths=(4, 8))
+    ensemble = Ensemble([resnet(config, 3, name=name) for name in ("one", "two")])
+    images = np.zeros((1, 16, 16, 3), "uint8")
+    for method in (saliency.gradient_saliency, saliency.smooth_grad, saliency.grad_cam):
+        with pytest.raises(ConfigError, match="take one of its `members`"):
+            method(ensemble, images, 0)
+    maps = saliency.occlusion(ensemble, images, 0, patch=8, stride=8)
+    assert maps.shape == (1, 16, 16)

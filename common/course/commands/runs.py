@@ -162,21 +162,25 @@ def evaluate(
 
 def release(
     phase: options.Phase,
-    run: Annotated[str, Option(metavar="RUN", help="A run's name or folder.")],
+    run: Annotated[
+        list[str],
+        Option(metavar="RUN", help="A run's name or folder; repeat it for the mean of several."),
+    ],
     backend: options.Backend = None,
 ) -> None:
-    """Make a run's weights those that the repository carries (for authors).
+    """Make runs the weights that the repository carries (for authors).
 
     Writes PHASE/weights: the weights in half precision, and the record with the test figures
-    computed anew from that file.
+    computed anew from that file. Of several runs of phase 1 or 2 the logits are averaged.
 
     \b
     Example:
       python -m common.course release phase1 --run cifar10-laptop-fast-seed0
+      python -m common.course release phase1 --run seed0 --run seed1 --run seed2
       python -m common.course release phase2 --run histopathology-laptop-fast_small-leave-one-out
       python -m common.course release phase3 --run scenes   (trains the scenes' backbone)
     """
-    from common.course.evaluate import check_release, release
+    from common.course.release import check_release, release
 
     check_release(phase, run)
     with settings(backend):

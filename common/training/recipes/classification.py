@@ -293,7 +293,7 @@ RECIPES = {
         corruption=0.4,
     ),
     # Two processor cores without bfloat16: about 70 minutes.
-    "laptop": Recipe(epochs=16, corruption=0.4),
+    "laptop": Recipe(epochs=16, corruption=0.1),
     # A GPU, or five hours of two such cores: a wider network, as in airbench95.
     "full": Recipe(epochs=20, corruption=0.4),
 }

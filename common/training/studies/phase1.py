@@ -33,7 +33,7 @@ def _degradation() -> Study:
 
 def _ablation() -> Study:
     images = 8000
-    plan = for_images(recipe("laptop", epochs=6), images)
+    plan = for_images(recipe("full", epochs=6), images)
     arms = {name: Arm(preset("fast_small"), plan) for name, plan in ablations(plan).items()}
     question = "What is each ingredient of the recipe worth?"
     return Study("ablation", "phase1_cifar", question, arms, images)
@@ -45,7 +45,7 @@ def _grid(name: str, question: str, epochs: Callable[[str], int], **options) -> 
         for blocks in (1, 2, 3):
             arm = f"{stages} stages, {blocks} block{'s' * (blocks > 1)}"
             network = preset("fast_small", stages=stages, blocks=blocks)
-            arms[arm] = Arm(network, for_images(recipe("laptop", epochs=epochs(arm)), images))
+            arms[arm] = Arm(network, for_images(recipe("full", epochs=epochs(arm)), images))
     return Study(name, "phase1_cifar", question, arms, images, **options)
 
 
