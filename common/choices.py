@@ -58,7 +58,9 @@ OWN = "folder:PATH"
 # Comparisons of many trainings: `common.training.studies`.
 STUDIES = {
     "phase1_cifar": ("degradation", "ablation", "stages_blocks", "stages_blocks_time"),
-    "phase2_histopathology": tuple("networks augmentation stain imbalance resolution leak".split()),
+    "phase2_histopathology": tuple(
+        "networks augmentation stain imbalance resolution leak folds".split()
+    ),
 }
 
 

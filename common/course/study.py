@@ -14,7 +14,7 @@ from common.paths import outputs_dir, repository_root
 from common.progress import progress_bar
 from common.training.backend import device_settings
 from common.training.studies import find_study, results_file
-from common.training.studies.base import Judge
+from common.training.studies.base import Judge, Study
 
 
 def train_study(phase: str, name: str, dataset: str, keep: bool) -> tuple[dict, Path]:
@@ -37,7 +37,7 @@ def train_study(phase: str, name: str, dataset: str, keep: bool) -> tuple[dict, 
         if repository_root() is None:
             raise ConfigError("--keep needs a checkout of the repository. Leave it out.")
         path = results_file(phase, name)
-    train, validation, judge = study_data(phase, dataset)
+    train, validation, judge = study_data(study, dataset)
     trainings = study.run(dataset, train, validation, device_settings(), judge)
     total = len(study.arms) * len(study.seeds)
     for results in progress_bar(trainings, f"study {name}", total=total, unit=" trainings"):
@@ -45,10 +45,13 @@ def train_study(phase: str, name: str, dataset: str, keep: bool) -> tuple[dict, 
     return results, path
 
 
-def study_data(phase: str, dataset: str) -> tuple[ImageData, ImageData, Judge | None]:
-    """Training and validation images of a phase's studies, and what scores a network on them."""
-    if phase == "phase2_histopathology":
-        splits = make_splits(load_patches(dataset), "patients", seed=0)
+def study_data(study: Study, dataset: str) -> tuple[ImageData, ImageData, Judge | None]:
+    """Training and validation images of a study, and what scores a network on them."""
+    if study.phase == "phase2_histopathology":
+        data = load_patches(dataset)
+        if study.everyone:
+            return data, data, judge_patients
+        splits = make_splits(data, "patients", seed=0)
         return splits.train, splits.validation, judge_patients
     train, validation, _ = load_splits(dataset, 0)
     return train, validation, None

@@ -263,6 +263,31 @@ def leave_one_patient_out(data: ImageData) -> Iterator[tuple[str, ImageData, Ima
         yield str(patient), others, _part(data, np.flatnonzero(left_out), "test")
 
 
+def patient_folds(
+    data: ImageData, count: int = 5, seed: int = 0
+) -> list[tuple[ImageData, ImageData]]:
+    """Each patient left out once: `(the others, those left out)` for each of `count` folds.
+
+    The folds have about as many patches, and positive ones, as each other.
+
+    Args:
+        data: All images, with groups.
+        count: Of the folds.
+        seed: Draws the patients.
+
+    Raises:
+        DataError: if there are fewer patients than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    groups = _groups(data)
+    if (patients := len(np.unique(groups))) < count:
+        raise DataError(f"{data.name} has {patients} patients: too few for {count} folds of them.")
+    folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    divided = folds.split(np.zeros(len(data)), data.labels, groups)
+    return [(_part(data, kept, "train"), _part(data, held, "validation")) for kept, held in divided]
+
+
 def patient_table(data: ImageData) -> pd.DataFrame:
     """A row per patient: `patches`, and `positives`, those of the second class."""
     positive = pd.Series(data.labels == 1).groupby(_groups(data))

@@ -11,6 +11,7 @@ from common.data.splits import (
     check_disjoint,
     leave_one_patient_out,
     make_splits,
+    patient_folds,
     patient_table,
     split_at_random,
     split_by_lists,
@@ -237,3 +238,18 @@ def test_patches_at_random_of_any_number(negative, positive):
     shares = [len(np.unique(part.labels)) == 2 for part in parts]
     assert shares[0] or len(splits.train) == 1
     assert all(shares) or min(negative, positive) < 3 or len(data) < 13
+
+
+def test_each_patient_is_left_out_of_one_fold():
+    data = make(np.linspace(0.05, 0.95, 23))
+    folds = patient_folds(data, 5, seed=1)
+    held = [patients(left_out) for _, left_out in folds]
+    assert set.union(*held) == patients(data) and sum(map(len, held)) == 23
+    for (others, left_out), names in zip(folds, held, strict=True):
+        assert patients(others) == patients(data) - names
+        assert (others.split, left_out.split) == ("train", "validation")
+        assert abs(left_out.labels.mean() - data.labels.mean()) < 0.1
+    same = [patients(left_out) for _, left_out in patient_folds(data, 5, seed=1)]
+    assert same == held != [patients(left_out) for _, left_out in patient_folds(data, 5, seed=2)]
+    with pytest.raises(DataError, match="toy has 3 patients: too few for 5 folds"):
+        patient_folds(make([0.2, 0.5, 0.9]))

@@ -106,6 +106,20 @@ def test_scores_of_patients_are_kept(study, settings, monkeypatch):
     assert len(asked) == 4 and again["rows"] == results["rows"]
 
 
+def test_every_patient_is_judged_once_by_a_network_that_has_not_seen_it():
+    folds, data = find_study("phase2_histopathology", "folds"), patients(80, 0)
+    assert folds.everyone
+    judged = []
+    for arm in folds.arms:
+        parts = folds.learns(arm, data, data)
+        told = parts.describe(folds.arms[arm].recipe)
+        held = set(parts.validation.groups)
+        assert held and not held & set(told["trained_on"])
+        assert held | set(told["trained_on"]) == set(data.groups)
+        judged += sorted(held)
+    assert sorted(judged) == sorted(set(data.groups))
+
+
 def test_normalised_stains_are_of_the_training_patients():
     normalised = find_study("phase2_histopathology", "stain").arms["normalised"]
     train, validation, _ = (patients(12, first) for first in (0, 20, 40))

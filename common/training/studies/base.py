@@ -58,6 +58,8 @@ class Study:
         images: Training images used; `None` for all.
         seeds: Of weights, order and augmentation.
         own_statistics: Pixels are scaled by mean and deviation of the training images.
+        everyone: The patients of the test take part: `parts` keeps from each network those that it
+            is judged by, and nothing is chosen.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Study:
     images: int | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     own_statistics: bool = False
+    everyone: bool = False
 
     @property
     def command(self) -> str:

@@ -1,11 +1,11 @@
-"""The comparisons of phase 2. The patients of the test take part in none of them."""
+"""The comparisons of phase 2. The patients of the test take part in none that chooses anything."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from common.data.images import ImageData
-from common.data.splits import split_at_random, split_by_patient
+from common.data.splits import patient_folds, split_at_random, split_by_patient
 from common.data.stains import patient_stains, with_stains
 from common.layers.stain import mean_stains
 from common.models.resnet import preset
@@ -116,6 +116,24 @@ def _divided(split):
     return parts
 
 
+def _folds() -> Study:
+    """The networks of the release: each patient is judged by the one that has not seen it."""
+    network, plan, count = preset("fast_small"), recipe("laptop", phase=PHASE), 5
+    arms = {
+        f"fold {number + 1} of {count}": Arm(network, plan, _fold(number, count))
+        for number in range(count)
+    }
+    question = "How good is it for patients whom no network that judges them has seen?"
+    return _study("folds", question, arms, seeds=(0,), everyone=True)
+
+
+def _fold(number: int, count: int):
+    def parts(train: ImageData, validation: ImageData, seed: int) -> tuple[ImageData, ImageData]:
+        return patient_folds(train, count)[number]  # every patient is in `train`
+
+    return parts
+
+
 def _together(first: ImageData, second: ImageData) -> ImageData:
     """The patches of both; where they lay on their slides is left out."""
     return ImageData(
@@ -135,4 +153,5 @@ MAKERS = {
     "imbalance": _imbalance,
     "resolution": _resolution,
     "leak": _leak,
+    "folds": _folds,
 }
