@@ -1,22 +1,35 @@
-"""The network that lesson 1.4 examines, and the images that it is examined with."""
+"""The networks that lessons 1.4 and 2.4 examine, and the images that they are examined with."""
 
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from common.course.claims import seeds_of
-from common.data import ImageData, is_own, load_images, load_splits
+from common.data import ImageData, is_own, load_images, load_patches, load_splits
+from common.data.splits import make_splits, patient_table, suitable_split
 from common.errors import DataError
+from common.evaluation.classification import predict_logits
+from common.evaluation.patches import unseen_logits
 from common.models.ensemble import members_of
-from common.models.resnet import preset
+from common.models.resnet import preset, with_pixel_statistics
 from common.training import experiment
 from common.training.backend import device_settings
 from common.training.classification import Classification, own_label
-from common.training.recipes import NETWORKS, TEST_IMAGES, TRAIN_IMAGES, recipe
+from common.training.recipes import (
+    NETWORKS,
+    PATCHES,
+    PATIENTS,
+    PHASE2_NETWORKS,
+    TEST_IMAGES,
+    TRAIN_IMAGES,
+    recipe,
+)
 from common.training.released import load_model, released_record
 from common.training.runs import Run
+from common.training.store import member_records
 
-PHASE = "phase1_cifar"
+PHASE, PATCHES_PHASE = "phase1_cifar", "phase2_histopathology"
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,124 @@ def _trained(dataset: str, n_test: int | None, seed: int) -> str:
     label = own_label(dataset, train) if is_own(dataset) else label
     about = {"phase": PHASE, "dataset": dataset, "profile": "smoke", "seed": seed}
     about["data"] = {"n_test": len(test)}
+    run = Run.labelled(
+        f"evaluation-{label}-{settings.backend}-seed{seed}",
+        experiment.run_config(learns, plan, settings, **about),
+    )
+    experiment.train(learns, plan, settings, seed=seed, run=run)
+    return run.name
+
+
+@dataclass(frozen=True)
+class ExaminedPatches:
+    """A trained network of phase 2, and patients to examine it with.
+
+    Attributes:
+        network: Takes raw pixels, gives logits.
+        record: Of its training.
+        origin: Which network it is, in words.
+        validation, test: Patches: some patients choose, the others judge.
+        notes: What a reader has to know before any figure.
+    """
+
+    network: keras.Model
+    record: dict
+    origin: str
+    validation: ImageData
+    test: ImageData
+    notes: tuple[str, ...] = ()
+
+    def logits(self, patches: ImageData) -> np.ndarray:
+        """Logits (N, 2), where that can be of networks that have not seen the patient."""
+        if self.notes:
+            return predict_logits(self.network, patches.images, tta=self.record.get("tta", False))
+        return unseen_logits(self.network, self.record, patches)
+
+    def __str__(self) -> str:
+        """Network, training and patients, in a few lines."""
+        members = members_of(self.network)
+        alike = f", {len(members)} networks" if len(members) > 1 else ""
+        lines = [
+            f"Network: {self.origin}{alike}, {self.network.count_params():,} parameters, profile "
+            f"{self.record['profile']}, trained on {self.record['data']['name']}",
+        ]
+        for name, part in (("validate", self.validation), ("test", self.test)):
+            lines.append(
+                f"To {name}: {len(part):,} patches of {len(np.unique(part.groups))} patients, "
+                f"{part.labels.mean():.1%} {part.classes[1]}"
+            )
+        return "\n".join([*lines, *self.notes])
+
+
+def examined_patches(
+    dataset: str, profile: str, seed: int = 0, run_name: str | None = None
+) -> ExaminedPatches:
+    """A network of phase 2 that was trained before: a run, else the released one, else a small one.
+
+    Validation patients are those of the split by patient. Of an `Ensemble` of folds all others
+    test it, each by the members that have not seen her; of a run those that were kept for the test.
+
+    Args:
+        dataset, profile: Of the lesson.
+        seed: Of the small network, for built-in slides.
+        run_name: A finished run; `None` for the released weights, or a small network.
+
+    Raises:
+        ConfigError: if there is no such run.
+        DataError: if the run tells other classes, or there are too few patients to train one.
+    """
+    data = load_patches(dataset, patients=PATIENTS[profile], seed=0)
+    how = suitable_split(data)
+    splits = None if how == "leave-one-out" else make_splits(data, how, seed=0)
+    origin = f"the run {run_name}" if run_name else "the weights that come with the course"
+    if run_name is None and (dataset == "synthetic" or released_record(PATCHES_PHASE) is None):
+        if splits is None:
+            raise DataError(f"{data.name} has too few patients to train and test: name a run.")
+        run_name = _trained_on_patches(dataset, data, splits.train, how, seed)
+        origin = "a small network of this lesson"
+    network, record = load_model(run_name, PATCHES_PHASE)
+    if tuple(record["classes"]) != data.classes:
+        raise DataError(f"The network tells {record['classes']}, the patches are {data.classes}.")
+    seen = [set(map(str, member.get("trained_on", []))) for member in member_records(record)]
+    notes = []
+    if splits is None:
+        # Too few patients for parts: every other one validates, the rest tests.
+        table = patient_table(data)
+        order = table.assign(share=table["positives"] / table["patches"]).sort_values("share").index
+        validation, test = (
+            data.subset(np.flatnonzero(np.isin(data.groups, order[first::2]))) for first in (0, 1)
+        )
+        notes.append("There are few patients: half of them validate, half test.")
+    else:
+        validation, test = splits.validation, splits.test
+        if splits.leaky:
+            notes.append(
+                "There are too few patients to keep any apart: patches are dealt at random."
+            )
+        elif len(seen) > 1:
+            test = data.subset(np.flatnonzero(~np.isin(data.groups, np.unique(validation.groups))))
+    if set.intersection(*seen) & set(np.concatenate([validation.groups, test.groups]).astype(str)):
+        left_out = record["metrics"].get("left_out_f1")
+        known = "" if left_out is None else f" On patients left out its F1 was {left_out:.1%}."
+        notes.append(
+            "The network was trained on some of these patients: the figures below show how each "
+            f"thing is measured, not how good the network is.{known}"
+        )
+    return ExaminedPatches(network, record, origin, validation, test, tuple(notes))
+
+
+def _trained_on_patches(
+    dataset: str, data: ImageData, train: ImageData, how: str, seed: int
+) -> str:
+    """The name of the run of a small network, trained if it is not there."""
+    settings, plan = device_settings(), recipe("smoke", phase=PATCHES_PHASE)
+    network = with_pixel_statistics(preset(PHASE2_NETWORKS["smoke"]), train.images)
+    learns = Classification(network, train.at_most(PATCHES["smoke"], seed=0))
+    content = data.fingerprint()
+    label = own_label(dataset, data) if is_own(dataset) else f"{dataset}-{content[:6]}"
+    about = {"phase": PATCHES_PHASE, "dataset": dataset, "profile": "smoke", "seed": seed}
+    about |= {"split": how, "tta": "symmetries"}
+    about["data"] = {"name": data.name, "fingerprint": content}
     run = Run.labelled(
         f"evaluation-{label}-{settings.backend}-seed{seed}",
         experiment.run_config(learns, plan, settings, **about),

@@ -77,13 +77,24 @@ def score_predictions(
 def predict_unseen(network: keras.Model, record: dict, data: ImageData) -> np.ndarray:
     """The probability of class 1 of each patch, from networks that have not seen its patient.
 
+    Arguments and errors as for `unseen_logits`.
+
+    Returns:
+        float32 (N,).
+    """
+    return softmax(unseen_logits(network, record, data), axis=1)[:, 1]
+
+
+def unseen_logits(network: keras.Model, record: dict, data: ImageData) -> np.ndarray:
+    """Logits of each patch, from networks that have not seen its patient.
+
     Args:
         network: An `Ensemble`, or another network.
         record: Its record, which tells the patients that each member was trained on.
         data: Patches, with groups.
 
     Returns:
-        float32 (N,): the softmax of the mean logits of the members that may speak.
+        float32 (N, classes): the mean of the members that may speak.
 
     Raises:
         DataError: if all of them have seen a patient.
@@ -101,7 +112,7 @@ def predict_unseen(network: keras.Model, record: dict, data: ImageData) -> np.nd
             f"The network {record['run_name']} was trained on all patches of {some(seen)}: it "
             "cannot be judged on them. Leave these patients out, or name another network."
         )
-    return softmax(logits / counts[:, None], axis=1)[:, 1]
+    return logits / counts[:, None]
 
 
 def judge_patients(network: keras.Model, validation: ImageData) -> dict[str, float]:
