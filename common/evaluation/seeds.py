@@ -61,3 +61,33 @@ def paired_differences(
             }
         )
     return pd.DataFrame(rows)
+
+
+def pooled_half_width(
+    table: pd.DataFrame, metric: str = "val_accuracy", confidence: float = 0.95
+) -> float:
+    """Half the width of the interval of a difference of two arms, from the scatter of all arms.
+
+    Three seeds tell little about how much one arm scatters. If all arms scatter alike, they can be
+    asked together:
+
+    1. residual: what is left of a score after the mean of its arm and the mean of its seed
+    2. `s^2`: sum of their squares over `(arms - 1)(n - 1)` degrees of freedom
+    3. half width: `t_((arms - 1)(n - 1)) sqrt(2 s^2 / n)`
+
+    Args:
+        table, metric, confidence: As for `paired_differences`; seeds that not every arm has are
+            left out.
+
+    Returns:
+        NaN where there is one arm or one seed only.
+    """
+    by_seed = table.pivot_table(metric, "arm", "seed").dropna(axis=1)
+    arms, n = by_seed.shape
+    freedom = (arms - 1) * (n - 1)
+    if freedom < 1:
+        return np.nan
+    values = by_seed.to_numpy()
+    left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+    variance = np.square(left).sum() / freedom
+    return float(t.ppf((1 + confidence) / 2, freedom) * np.sqrt(2 * variance / n))

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from common.errors import DataError
-from common.evaluation.seeds import paired_differences
+from common.evaluation.seeds import paired_differences, pooled_half_width
 
 TABLE = pd.DataFrame(
     {
@@ -38,3 +38,23 @@ def test_what_cannot_be_compared_is_told():
         paired_differences(TABLE, "all")
     with pytest.raises(DataError, match="'less' and 'once' share no seed"):
         paired_differences(TABLE[TABLE["seed"].ne(1) | TABLE["arm"].eq("once")], "once")
+
+
+def test_two_arms_pooled_are_their_paired_interval():
+    two = TABLE[TABLE["arm"] != "once"]
+    row = paired_differences(two, "whole").set_index("arm").loc["less"]
+    assert pooled_half_width(two) == pytest.approx(row["high"] - row["difference"])
+
+
+def test_pooled_over_arms_that_scatter_by_chance():
+    rng = np.random.default_rng(0)
+    arms, n = 400, 3
+    table = pd.DataFrame({"arm": np.repeat(np.arange(arms), n), "seed": list(range(n)) * arms})
+    # What an arm is worth and what a seed does to all arms does not matter.
+    table["f1"] = 0.01 * rng.normal(size=len(table)) + 0.1 * table["arm"] + table["seed"]
+    assert pooled_half_width(table, "f1") == pytest.approx(1.96 * 0.01 * np.sqrt(2 / 3), rel=0.05)
+
+
+@pytest.mark.parametrize("part", ["arm == 'less'", "seed == 1"])
+def test_nothing_is_pooled_of_one_arm_or_seed(part):
+    assert np.isnan(pooled_half_width(TABLE.query(part)))
