@@ -61,7 +61,7 @@ def learning_curves(history: pd.DataFrame, title: str = "Learning curves") -> Fi
                 axes.plot(history["epoch"], values, color=colour, label=label, **style)
         axes.set(xlabel="epoch", ylabel="loss (nats)" if name == "loss" else "accuracy (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend()
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     figure.suptitle(title)
     return figure
 
