@@ -88,10 +88,11 @@ def test_scores_of_patients_are_kept(study, settings, monkeypatch):
 
     def judge(network, held):
         asked.append(held)
-        return {"f1": float(len(asked)) / 10}
+        return {"f1": float(len(asked)) / 10, "precision": 0.5}
 
     *_, results = leak.run("own", train, validation, settings, judge)
     assert [row["f1"] for row in results["rows"]] == [0.1, 0.2, 0.3, 0.4]
+    assert {(row["precision"], row["computed_in"]) for row in results["rows"]} == {(0.5, "float32")}
     assert results["data"]["patients_train"] == 12 and results["data"]["patients_val"] == 4
     everyone = set(train.groups) | set(validation.groups)
     for seed in leak.seeds:

@@ -195,7 +195,7 @@ def _row(arm: str, trained: Trained, side: int) -> dict:
         **{name: float(history[name].iloc[-1]) for name in CURVES},
         **record.get("judged", {}),
         "history": {name: [round(float(x), 5) for x in history[name]] for name in CURVES},
-        "precision": record["device"]["precision"],
+        "computed_in": record["device"]["precision"],
         "processor": record["hardware"]["processor"],
     }
 
