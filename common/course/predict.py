@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".parquet"
+# Told in words, with intervals over patients.
+HEADLINE = ("f1", "weighted_f1", "balanced_accuracy")
 # Patches read and predicted at once: 15 MB of pixels.
 _BLOCK = 2048
 
@@ -323,14 +325,19 @@ def _judge(
 
     Returns:
         `n`, `patients`, `threshold`, and `positives` or the scores of `binary_scores`, `None` where
-        there is none; and the reason for each of those.
+        there is none, some of them with their 95 % interval over patients (`f1_low`, ...); and the
+        reason for each that there is not.
     """
     about = {"n": len(patches), "patients": len(patches.patients), "threshold": threshold}
     if not is_labelled(patches):
         return about | {"positives": int((probability >= threshold).sum())}, {}
-    from common.evaluation.binary import binary_scores, what_is_missing
+    from common.evaluation.binary import binary_scores, patient_bootstrap, what_is_missing
 
     labels = patches.rows["label"].astype("int32")
     missing = what_is_missing(labels, probability, threshold)
     scores = binary_scores(labels, probability, threshold) | dict.fromkeys(missing)
+    patients = patches.rows["patient"]
+    table = patient_bootstrap(labels, probability, patients, threshold, HEADLINE)
+    for name, row in table.iterrows():
+        scores |= {f"{name}_{end}": row[end] for end in ("low", "high") if np.isfinite(row[end])}
     return about | scores, missing

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from common.course import predict
 from common.course.cli import app
 from common.data import histopathology
+from common.evaluation.binary import patient_bootstrap
 from common.files import hold, output_lock
 
 CLASSES = ["benign", "malignant"]
@@ -88,6 +89,14 @@ def test_a_row_per_patch(slides, network, tmp_path):
     scores = json.loads(result.stdout.splitlines()[-1])
     assert (scores["n"], scores["patients"]) == (4, 2)
     assert scores["f1"] == pytest.approx(2 / 3) and scores["roc_auc"] == 1
+    labels, patients = table["label"].to_numpy(), table["patient"].to_numpy()
+    expected = patient_bootstrap(labels, table["probability"].to_numpy(), patients, 0.5)
+    for name in ("f1", "weighted_f1", "balanced_accuracy"):
+        ends = [scores[f"{name}_{end}"] for end in ("low", "high")]
+        assert ends == pytest.approx(expected.loc[name, ["low", "high"]].tolist())
+        told = f"{100 * scores[name]:.2f} % ({100 * ends[0]:.2f} to {100 * ends[1]:.2f})"
+        assert told in result.stdout
+    assert "F1 66.67 % (" in result.stdout and "a bootstrap over patients" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typer import Argument, Option
 from common.course.checks import check_batch_size, check_file_output, check_path, check_run
 from common.course.commands import options
 from common.course.commands.terminal import end_with, mute, say, settings
+from common.course.words import in_words, interval, show
 from common.errors import ConfigError
 from common.paths import display, expand
 
@@ -146,6 +147,15 @@ def _predict_slides(data, output, run, maps, batch_size, backend) -> list[str]:
         say(f"Maps are in {display(maps)}.")
     for name, reason in missing.items():
         say(f"{name} cannot be computed: {reason}")
+    told = [
+        f"{in_words(name)} {show(name, scores[name])}"
+        + (f" ({between})" if (between := interval(name, scores)) else "")
+        for name in predict.HEADLINE
+        if scores.get(name) is not None
+    ]
+    if told:
+        brackets = " In brackets: 95 % of a bootstrap over patients." if "(" in told[0] else ""
+        say(f"{'; '.join(told)}.{brackets}")
     say(json.dumps(scores))
     return problems
 
