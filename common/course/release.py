@@ -105,6 +105,7 @@ def _judge_patches(record: dict) -> None:
     from common.training import released
 
     network, data = released.load_model(phase=record["phase"])[0], load_patches(record["dataset"])
+    record["tta"] = "symmetries"
     probability = predict_unseen(network, record, data)
     record["threshold"] = best_threshold(data.labels, probability)
     thresholds = left_out_thresholds(data.labels, probability, data.groups)

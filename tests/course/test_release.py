@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from common.course.cli import app
 from common.data.images import ImageData
+from common.evaluation.classification import predict_logits
 from common.evaluation.leave_one_out import left_out_thresholds
 from common.evaluation.patches import predict_unseen, score_predictions
 from common.files import read_json
@@ -167,9 +168,10 @@ def test_an_ensemble_of_patches_is_judged_by_members_that_have_not_seen_them(
     assert result.exit_code == 0, result.output
     network, record = released.load_model(phase=phase)
     probability = predict_unseen(network, record, data)
+    assert record["tta"] == "symmetries"
     logits = np.concatenate(  # p by the second, q by the third, r by the first
         [
-            models[i].predict_on_batch(data.images[part])
+            predict_logits(models[i], data.images[part], tta="symmetries")
             for i, part in ((1, slice(20)), (2, slice(20, 40)), (0, slice(40, 60)))
         ]
     )
