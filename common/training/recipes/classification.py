@@ -292,7 +292,7 @@ RECIPES = {
         sizes=((0.5, 20), (0.5, 24)),
         corruption=0.4,
     ),
-    # Two processor cores without bfloat16: about 70 minutes.
+    # Two processor cores without bfloat16: 65 to 81 minutes.
     "laptop": Recipe(epochs=16, corruption=0.1),
     # A GPU, or five hours of two such cores: a wider network, as in airbench95.
     "full": Recipe(epochs=20, corruption=0.4),
