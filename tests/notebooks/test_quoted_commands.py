@@ -23,7 +23,7 @@ WORK = (
     "study.train_study",
     "compare.write_comparison",
     "evaluate.evaluate",
-    "evaluate.release",
+    "release.release",
     "predict_images.predict_images",
     "predict.predict",
     "caption.caption",
@@ -47,8 +47,8 @@ PHOTOS = ("photo.jpg", "holiday/a.jpg", "PHOTOS...")
 RUNS = {
     "RUN": None,
     "my_run": "phase1_cifar",
-    "cifar10-laptop-fast-seed0": "phase1_cifar",
-    "histopathology-laptop-fast_small-leave-one-out": "phase2_histopathology",
+    **dict.fromkeys(("seed0", "seed1", "seed2", "cifar10-laptop-fast-seed0"), "phase1_cifar"),
+    **dict.fromkeys(("fold1", "fold2", "fold3"), "phase2_histopathology"),
 }
 
 

@@ -177,7 +177,7 @@ def release(
     Example:
       python -m common.course release phase1 --run cifar10-laptop-fast-seed0
       python -m common.course release phase1 --run seed0 --run seed1 --run seed2
-      python -m common.course release phase2 --run histopathology-laptop-fast_small-leave-one-out
+      python -m common.course release phase2 --run fold1 --run fold2 --run fold3
       python -m common.course release phase3 --run scenes   (trains the scenes' backbone)
     """
     from common.course.release import check_release, release
