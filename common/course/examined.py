@@ -129,13 +129,20 @@ def _trained(dataset: str, n_test: int | None, seed: int) -> str:
     train, validation, test = load_splits(dataset, 0, TRAIN_IMAGES["smoke"], n_test)
     settings, plan = device_settings(), recipe("smoke")
     learns = Classification(preset(NETWORKS["smoke"]), train, validation)
-    label = f"{dataset}-{train.fingerprint()[:6]}"
-    label = own_label(dataset, train) if is_own(dataset) else label
-    about = {"phase": PHASE, "dataset": dataset, "profile": "smoke", "seed": seed}
-    about["data"] = {"n_test": len(test)}
+    label = _label(dataset, train)
+    about = {"phase": PHASE, "dataset": dataset, "data": {"n_test": len(test)}}
+    return _train_small(learns, plan, settings, label, seed, **about)
+
+
+def _label(dataset: str, data: ImageData) -> str:
+    return own_label(dataset, data) if is_own(dataset) else f"{dataset}-{data.fingerprint()[:6]}"
+
+
+def _train_small(learns, plan, settings, label: str, seed: int, **about) -> str:
+    """Trains a small network in a run that is found again; gives the run's name."""
     run = Run.labelled(
         f"evaluation-{label}-{settings.backend}-seed{seed}",
-        experiment.run_config(learns, plan, settings, **about),
+        experiment.run_config(learns, plan, settings, profile="smoke", seed=seed, **about),
     )
     experiment.train(learns, plan, settings, seed=seed, run=run)
     return run.name
@@ -246,14 +253,7 @@ def _trained_on_patches(
     settings, plan = device_settings(), recipe("smoke", phase=PATCHES_PHASE)
     network = with_pixel_statistics(preset(PHASE2_NETWORKS["smoke"]), train.images)
     learns = Classification(network, train.at_most(PATCHES["smoke"], seed=0))
-    content = data.fingerprint()
-    label = own_label(dataset, data) if is_own(dataset) else f"{dataset}-{content[:6]}"
-    about = {"phase": PATCHES_PHASE, "dataset": dataset, "profile": "smoke", "seed": seed}
-    about |= {"split": how, "tta": "symmetries"}
-    about["data"] = {"name": data.name, "fingerprint": content}
-    run = Run.labelled(
-        f"evaluation-{label}-{settings.backend}-seed{seed}",
-        experiment.run_config(learns, plan, settings, **about),
-    )
-    experiment.train(learns, plan, settings, seed=seed, run=run)
-    return run.name
+    label = _label(dataset, data)
+    about = {"phase": PATCHES_PHASE, "dataset": dataset, "split": how, "tta": "symmetries"}
+    about["data"] = {"name": data.name, "fingerprint": data.fingerprint()}
+    return _train_small(learns, plan, settings, label, seed, **about)
