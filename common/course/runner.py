@@ -1,6 +1,5 @@
 """Runs lessons: what comes of each, its page, and the runs that it made."""
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -63,7 +62,7 @@ def run_lesson(
     ):
         journal = Path(folder) / "journal"
         start = time.perf_counter()
-        with environment(**{JOURNAL: str(journal), **_sharp()}):
+        with environment(**{JOURNAL: str(journal)}):
             failure = kernel.execute(lesson.path, target, parameters, on_cell)
         seconds = time.perf_counter() - start
         runs = _runs_made(journal)
@@ -94,11 +93,6 @@ def executed_notebook(lesson: Lesson) -> Path:
     return outputs_dir() / "notebooks" / f"{lesson}.ipynb"
 
 
-def _sharp() -> dict[str, str]:
-    name = "COURSE_FIGURE_SCALE"
-    return {name: os.environ.get(name, "2")}
-
-
 def expectation(assigned: dict[Lesson, dict[str, Any]], profile: str, jobs: int) -> str:
     """What a call of `run` will take, for who waits."""
     n = len(assigned)
@@ -116,7 +110,7 @@ def expectation(assigned: dict[Lesson, dict[str, Any]], profile: str, jobs: int)
     datasets = sorted({str(p.get("dataset", "synthetic")) for p in assigned.values()})
     time, data = times[profile], "nothing is downloaded"
     if datasets != ["synthetic"]:
-        time += ", on built-in data"
+        time += " (measured on built-in data)"
     wanted = [f"{d} ({DOWNLOADS[d.partition(':')[0]]})" for d in datasets if not is_there(d)]
     if any(d.partition(":")[0] in CAPTION_DATASETS and d != "synthetic" for d in datasets):
         wanted.append("pretrained weights and word vectors that are absent")

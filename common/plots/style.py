@@ -6,7 +6,6 @@ notebook's cell, or through `display(figure)`, it is shown exactly once.
 
 import io
 import math
-import os
 import re
 import sys
 import warnings
@@ -200,20 +199,17 @@ def _retitle(figure: Figure, title: str) -> None:
         figure.suptitle(title, fontsize=10, fontweight="bold")
 
 
-def shown_png(figure: Figure) -> bytes | tuple[bytes, dict[str, int | str]]:
-    """What a notebook shows: a file; its size where that is not as many pixels as it has; its text.
+def shown_png(figure: Figure) -> tuple[bytes, dict[str, int | str]]:
+    """What a notebook shows: a PNG file; the size to show it in, and its text.
 
-    `COURSE_FIGURE_SCALE=2` gives twice the pixels in each direction: sharp on any screen, in files
-    of twice the size. Lessons that are run from the command line have it.
+    The file has twice the pixels in each direction, sharp on any screen, unless the figure is very
+    large.
     """
-    wanted = os.environ.get("COURSE_FIGURE_SCALE") == "2"
-    scale = 2 if wanted and max(figure.get_size_inches()) < LARGEST / 2 else 1
+    scale = 2 if max(figure.get_size_inches()) < LARGEST / 2 else 1
     data = png(figure, scale=scale)
+    width, height = Image.open(io.BytesIO(data)).size
     about = {"alt": figure.alt} if hasattr(figure, "alt") else {}
-    if scale > 1:
-        width, height = Image.open(io.BytesIO(data)).size
-        about |= {"width": width // scale, "height": height // scale}
-    return (data, about) if about else data
+    return data, about | {"width": width // scale, "height": height // scale}
 
 
 def png(figure: Figure, colours: int = 256, scale: int = 1) -> bytes:

@@ -1,7 +1,6 @@
 """Executed lessons as HTML: read offline, in any browser."""
 
 import json
-import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,9 +10,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from common.course import kernel, runner
 from common.course.html import settle, to_mathml, write_html
-from common.course.lessons import Lesson
 from common.errors import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -171,16 +168,6 @@ def test_links_lead_to_pages_and_files_that_are_there(tmp_path):
     up = "../../../phase%201/"
     wanted = ["02_b.html#x", f"{up}03_c.ipynb", f"{up}LOG.md", "https://a.b/c", "none.md", "#x"]
     assert links == wanted
-
-
-def test_lessons_are_run_with_sharp_figures(tmp_path, monkeypatch):
-    monkeypatch.setenv("COURSE_OUTPUTS", str(tmp_path / "outputs"))
-    scales = []
-    monkeypatch.setattr(
-        kernel, "execute", lambda *_: scales.append(os.environ["COURSE_FIGURE_SCALE"])
-    )
-    runner.run_lesson(Lesson(tmp_path / "phase1" / "01_a.ipynb"), {})
-    assert scales == ["2"] and "COURSE_FIGURE_SCALE" not in os.environ
 
 
 # Formulas ---------------------------------------------------------------------------------------

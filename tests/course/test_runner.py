@@ -151,11 +151,15 @@ def test_what_the_code_warns_of_comes_out_of_the_notebook(course):
     ("datasets", "said", "unsaid"),
     [
         (["synthetic"], ["some minutes; nothing is downloaded"], ["at a time", "built-in"]),
-        (["cifar10"], ["on built-in data; to be downloaded, ", ": cifar10 (170 MB) (nothing"], []),
+        (
+            ["cifar10"],
+            ["(measured on built-in data); to be downloaded, ", ": cifar10 (170 MB) (nothing"],
+            [],
+        ),
         (["flickr8k"], [": flickr8k (1.1 GB), pretrained weights and word vectors that"], []),
         (["coco:50"], [": coco:50 (250 MB of captions, and 160 MB for 1,000 photos), pre"], []),
-        (["histopathology"], ["on built-in data; nothing is downloaded"], []),
-        (["mine"], ["on built-in data; nothing is downloaded"], []),
+        (["histopathology"], ["(measured on built-in data); nothing is downloaded"], []),
+        (["mine"], ["(measured on built-in data); nothing is downloaded"], []),
         (["mine", "synthetic"], ["2 lessons", "2 at a time", "nothing is downloaded"], []),
     ],
 )

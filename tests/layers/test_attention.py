@@ -134,6 +134,14 @@ def test_dropout_acts_in_training_only():
     assert np.abs(plain - numbers(layer(QUERY, VALUE, training=True))).max() > 1e-3
 
 
+def test_scores_told_in_training_are_those_before_dropout():
+    """As Keras's: shares of the regions, of sum 1."""
+    layer = randomised(MultiHeadAttention(2, 3, dropout=0.9, seed=0), QUERY.shape, VALUE.shape)
+    _, trained = layer(QUERY, VALUE, training=True, return_attention_scores=True)
+    _, asked = layer(QUERY, VALUE, return_attention_scores=True)
+    np.testing.assert_array_equal(numbers(trained), numbers(asked))
+
+
 def test_causal_mask():
     np.testing.assert_array_equal(causal_mask(3, 3), np.tril(np.ones((3, 3))))
 

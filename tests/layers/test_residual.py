@@ -151,6 +151,18 @@ def test_single_conv_block_by_hand(preactivation, expected):
     np.testing.assert_allclose(numpy_call(block, x), image(expected), atol=1e-5)
 
 
+def test_a_step_moves_the_norm_by_what_its_momentum_leaves():
+    block = SingleConvBlock(1, norm_momentum=0.75)
+    x = np.random.default_rng(0).normal(2, 3, (8, 4, 4, 1)).astype("float32")
+    block.build(x.shape)
+    block.convs[0].set_weights([centre(1)])
+    block(x, training=True)
+    norm = block.norms[0]
+    mean, variance = (ops.convert_to_numpy(v) for v in (norm.moving_mean, norm.moving_variance))
+    np.testing.assert_allclose(mean, 0.25 * x.mean(), rtol=1e-4)
+    np.testing.assert_allclose(variance, 0.75 + 0.25 * x.var(), rtol=1e-4)
+
+
 def test_shortcut_a_skips_pixels_and_adds_zero_channels():
     block = BasicBlock(3, stride=2, shortcut="A", kernel_initializer="zeros", **NO_NORM)
     x = image([1, 2, 3], [4, 5, 6], [7, 8, 9])

@@ -155,13 +155,14 @@ def test_the_readers_code_is_tested_and_the_solution_passes(path):
 
 
 @each_answered
-def test_figures_have_texts(path):
+def test_figures_are_sharp_and_have_texts(path):
     """What is to be seen in them, kept in the notebook: `plots.show`."""
     for cell in code(path):
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
-                alt = output.metadata.get("image/png", {}).get("alt", "")
-                assert len(alt) > 30, f"a figure without a text: {cell.source[-200:]}"
+                about = output.metadata.get("image/png", {})
+                assert len(about.get("alt", "")) > 30, f"without a text: {cell.source[-200:]}"
+                assert "width" in about, f"not sharp: {cell.source[-200:]}"
 
 
 @each_answered

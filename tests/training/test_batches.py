@@ -126,6 +126,8 @@ def test_alternating_flip_shows_each_image_once_either_way_in_two_epochs(integer
     np.testing.assert_array_equal(even[mirrored], odd[mirrored][:, :, ::-1])
     np.testing.assert_array_equal(odd[~mirrored], images[~mirrored][:, :, ::-1])
     assert 8 <= mirrored.sum() <= 32
+    other, _ = AlternatingFlip(seed=8)(images, targets, index, np.zeros(40, integers))
+    assert 8 <= (ops.convert_to_numpy(other) != even).any((1, 2, 3)).sum() <= 32
 
 
 def test_mixup_blends_images_and_targets_alike():

@@ -141,14 +141,14 @@ def test_phase_2_from_recipe_to_the_model_of_its_record(tmp_path):
     )
 
 
-def test_whitening_is_adapted_to_all_groups(monkeypatch):
+def test_whitening_is_adapted_to_training_images_of_all_groups(monkeypatch):
     """Where images stand patient by patient, the first ones would be those of a few patients."""
     data = small_data(24)
     seen = []
     monkeypatch.setattr(PatchWhitening, "adapt", lambda self, images: seen.append(len(images)))
     monkeypatch.setattr("common.training.classification.spread", lambda images: images[::2])
     network = preset("fast_small", widths=(8, 8, 8))
-    Classification(network, data).build(PLAN)
+    Classification(network, data, small_data(8)).build(PLAN)
     Classification(network, replace(data, groups=np.repeat(["a", "b"], 12))).build(PLAN)
     assert seen == [24, 12]
 

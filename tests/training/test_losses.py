@@ -42,6 +42,10 @@ def test_weighted_cross_entropy_by_hand():
     assert value(loss, ONE_HOT, logits) == pytest.approx(3 * np.log(3), rel=1e-6)
     blended = np.array([[0.5, 0.0, 0.5]], "float32")
     assert value(loss, blended, logits[:1]) == pytest.approx(3.5 * np.log(3), rel=1e-6)
+    # The weight is the image's, whatever its classes are thought to be.
+    unsure = np.log([[0.5, 0.25, 0.25]]).astype("float32")
+    expected = 3.5 * -(0.5 * np.log(0.5) + 0.5 * np.log(0.25))
+    assert value(loss, blended, unsure) == pytest.approx(expected, rel=1e-5)
 
 
 def test_weighted_cross_entropy_equals_keras_s_with_sample_weights():

@@ -40,6 +40,13 @@ def test_kernel_step_by_hand():
     direction = ops.convert_to_numpy(orthogonalise(ops.convert_to_tensor(gradient), 3))
     expected = start * np.sqrt(3) / np.linalg.norm(start) - 0.1 * direction
     np.testing.assert_allclose(ops.convert_to_numpy(kernel), expected, atol=1e-5)
+    # The second step goes on with the momentum of the first.
+    second = np.random.default_rng(3).normal(size=(1, 1, 3, 3)).astype("float32")
+    optimizer.apply([ops.convert_to_tensor(second)], [kernel])
+    update = second + 0.6 * (0.6 * gradient + second)
+    direction = ops.convert_to_numpy(orthogonalise(ops.convert_to_tensor(update), 3))
+    expected = expected * np.sqrt(3) / np.linalg.norm(expected) - 0.1 * direction
+    np.testing.assert_allclose(ops.convert_to_numpy(kernel), expected, atol=1e-5)
 
 
 def test_other_variables_take_nesterov_sgd_like_keras():

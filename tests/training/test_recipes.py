@@ -73,6 +73,14 @@ def test_the_learning_rate_goes_with_the_batch_size():
     assert with_batch_size(sgd, 100) == replace(sgd, batch_size=100, learning_rate=0.025)
 
 
+def test_rates_per_image_are_multiplied_by_the_batch():
+    plan = Recipe(epochs=1, batch_size=40, other_learning_rate=0.05, head_learning_rate=0.7)
+    optimizer = plan.make_optimizer(10)
+    assert optimizer.other_learning_rate == pytest.approx(2)
+    assert optimizer.head_learning_rate == pytest.approx(28)
+    assert optimizer.peak_learning_rate == plan.learning_rate
+
+
 def test_few_images_come_in_small_batches():
     plan = Recipe(epochs=1, batch_size=400)
     assert for_images(plan, 8000) == plan

@@ -82,6 +82,18 @@ def test_word_losses_by_hand():
     assert float(smoothed[0, 0]) == pytest.approx(share, rel=1e-5)
 
 
+def test_labels_are_smoothed_in_training_only():
+    rng = np.random.default_rng(0)
+    predicted = {"logits": rng.normal(size=(2, 3, 6, 9)).astype("float32")}
+    tokens = rng.integers(4, 9, (2, 3, 7)).astype("int32")
+    plain, smooth = TeacherForced(keras.Sequential()), TeacherForced(keras.Sequential(), 0.1)
+
+    def loss(model, training):
+        return float(model.compute_loss(y=tokens, y_pred=predicted, training=training))
+
+    assert loss(smooth, False) == loss(plain, False) == loss(plain, True) != loss(smooth, True)
+
+
 def test_pads_are_not_in_the_loss():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(2, 3, 6, 9)).astype("float32")
