@@ -342,18 +342,19 @@ class RandomColour(RandomAugmentation):
 
 @keras.saving.register_keras_serializable("course")
 class RandomStain(RandomAugmentation):
-    """Changes how strongly each image is stained, as another laboratory would stain it.
+    """Changes how each image is stained and lit, as in another laboratory, by another scanner.
 
     1. Undo the scaling: `rgb = x std + mean`, at least 1/255.
     2. Optical density: `od = -ln(rgb)`.
     3. Amounts of haematoxylin, eosin and DAB: `c = od M^-1`, see `common.layers.stain`.
     4. `c = a c + b`, with `a` uniform in `1 ± strength` and `b` in `± strength`, one of each per
        image and stain.
-    5. Back to `rgb`, cut off at white, and to the scaled image.
+    5. Back to `rgb`, times a factor of the light whose logarithm is uniform in `± ln(1 + light)`,
+       one per image; cut off at white, and back to the scaled image.
 
-    Steps 3 to 5 are one matrix and one offset per image: `od = od (M^-1 diag(a) M) + b M`. All is
-    computed in float32. The unit of `b` is that of `c`, natural optical density: 0.05 more of
-    haematoxylin takes 3 % of the red and green light.
+    Steps 3 to 5 are one matrix and one offset per image: `od = od (M^-1 diag(a) M) + b M - ln l`,
+    `l` the factor of the light. All is computed in float32. The unit of `b` is that of `c`, natural
+    optical density: 0.05 more of haematoxylin takes 3 % of the red and green light.
 
     Sources: Tellez et al., "Whole-Slide Mitosis Detection in H&E Breast Histology Using PHH3 as
     a Reference to Train Distilled Stain-Invariant Convolutional Networks" (2018); Ruifrok and
@@ -361,7 +362,8 @@ class RandomStain(RandomAugmentation):
 
     Args:
         mean, std: Those of the `PixelScaling` before, of three channels.
-        strength: Largest change, 0 to 1.
+        strength: Largest change of a stain, 0 to 1.
+        light: Largest change of the light: 0.5 takes a third of it or adds a half; 0 for none.
         seed: See `RandomAugmentation`.
     """
 
@@ -370,6 +372,7 @@ class RandomStain(RandomAugmentation):
         mean: Sequence[float],
         std: Sequence[float],
         strength: float = 0.05,
+        light: float = 0.0,
         seed: int | None = None,
         **kwargs,
     ):
@@ -383,7 +386,10 @@ class RandomStain(RandomAugmentation):
             )
         if not 0 <= strength <= 1:
             raise ValueError(f"`strength` must be in 0..1. Received: strength={strength}")
+        if light < 0:
+            raise ValueError(f"`light` must be >= 0. Received: light={light}")
         self.strength = strength
+        self.light = light
 
     def augment(self, images):
         batch, height, width, channels = ops.shape(images)
@@ -394,6 +400,9 @@ class RandomStain(RandomAugmentation):
         inverse = ops.convert_to_tensor(np.linalg.inv(HED), "float32")
         mixing = ops.einsum("cs,ns,sd->ncd", inverse, 1 + draws[0], matrix)
         offset = ops.matmul(draws[1], matrix)
+        if self.light:
+            most = float(np.log1p(self.light))
+            offset -= keras.random.uniform((batch, 1), -most, most, "float32", self.seed_generator)
         # On a CPU many times cheaper than broadcasting three channels: (batch, height, row).
         row = (batch, height, width * channels)
         mean, std, offset = (
@@ -414,4 +423,5 @@ class RandomStain(RandomAugmentation):
             "mean": self.mean,
             "std": self.std,
             "strength": self.strength,
+            "light": self.light,
         }

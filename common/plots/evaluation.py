@@ -68,16 +68,22 @@ def confusion_matrix(table: pd.DataFrame, title: str = "Confusion matrix") -> Fi
     return figure
 
 
-def class_scores(table: pd.DataFrame) -> Figure:
+def class_scores(table: pd.DataFrame, most: int = 40) -> Figure:
     """Precision, recall and F1 of each class, the best class on top.
 
     Points, not bars: their axis need not begin at 0.
 
     Args:
         table: A row per class: `precision`, `recall`, `F1`, `support`.
+        most: Of more classes than this the best and the worst are drawn, half of it each.
     """
     need_columns(table, "precision", "recall", "F1", "support")
+    classes, title = len(table), "Scores of each class"
     table = table.sort_values("F1", ascending=False)
+    if classes > most:
+        best, worst = table.iloc[: most // 2], table.iloc[classes - most // 2 :]
+        table = pd.concat([best, worst])
+        title = f"Scores of the {len(best)} best and {len(worst)} worst of {classes} classes"
     names = [f"{plain(name, 40)} (n={n:.0f})" for name, n in table["support"].items()]
     figure, [[axes]] = new_figure(height=0.26 * len(table) + 1.0)
     places = np.arange(len(table))
@@ -87,8 +93,10 @@ def class_scores(table: pd.DataFrame) -> Figure:
         columns.items(), (PALETTE[0], PALETTE[1], "0.15"), ("s", "D", "o"), strict=True
     ):
         axes.scatter(values, places, color=colour, marker=marker, s=32, label=name)
-    axes.set(title="Scores of each class", xlabel="score (%)", yticks=places, yticklabels=names)
+    axes.set(title=title, xlabel="score (%)", yticks=places, yticklabels=names)
     axes.invert_yaxis()
+    if classes > most:
+        axes.axhline(len(best) - 0.5, color="0.5", linestyle=":", linewidth=1)
     legend_beside(axes)
     return figure
 

@@ -165,6 +165,7 @@ def test_the_base_class_takes_an_augment_method():
         (RandomColour, {"contrast": 2}, "contrast=2"),
         (RandomColour, {"saturation": -0.1}, "saturation=-0.1"),
         (RandomStain, {**STAIN, "strength": 1.5}, "strength=1.5"),
+        (RandomStain, {**STAIN, "light": -0.1}, "light=-0.1"),
         (RandomStain, {**STAIN, "std": (0.2, 0.0, 0.2)}, "std="),
         (RandomStain, {**STAIN, "mean": (0.5,)}, "mean="),
     ],
@@ -333,6 +334,17 @@ def test_each_stain_of_an_image_is_scaled_and_shifted():
     # Drawn for each image and stain alone.
     assert np.abs(np.corrcoef(np.reshape(factors, (3, -1)))[np.triu_indices(3, 1)]).max() < 0.3
     assert abs(np.corrcoef(factors, shifts)[0, 1]) < 0.3
+
+
+def test_the_light_of_an_image_is_one_factor():
+    rgb, x = stained()
+    y = augment(RandomStain(MEAN, STD, strength=0, light=0.25, seed=0), x) * STD + MEAN
+    factors = y / rgb
+    dark = rgb.max(axis=(1, 2, 3)) < 0.8  # no pixel can reach white
+    np.testing.assert_allclose(factors[dark].std(axis=(1, 2, 3)), 0, atol=1e-5)
+    drawn = factors[dark][:, 0, 0, 0]
+    assert 1 / 1.25 <= drawn.min() < 0.82 and 1.22 < drawn.max() <= 1.25 + 1e-6
+    assert y.max() <= 1 + 1e-6
 
 
 def test_stain_of_no_strength_is_the_identity():

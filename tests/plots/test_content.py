@@ -277,6 +277,14 @@ def test_scores_put_the_best_class_on_top():
     assert labels == ["dog (n=20)", "cat (n=10)"] and axes.yaxis_inverted()
 
 
+def test_of_many_classes_the_best_and_the_worst_are_drawn():
+    table = pd.DataFrame({"F1": np.linspace(0, 1, 50)}).assign(precision=0.5, recall=0.5, support=9)
+    [axes] = plots.class_scores(table, most=4).axes
+    labels = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert labels == ["49 (n=9)", "48 (n=9)", "1 (n=9)", "0 (n=9)"]
+    assert axes.get_title() == "Scores of the 2 best and 2 worst of 50 classes"
+
+
 def test_reliability_gives_the_calibration_error():
     table = pd.DataFrame(
         {

@@ -81,6 +81,14 @@ def test_rates_per_image_are_multiplied_by_the_batch():
     assert optimizer.peak_learning_rate == plan.learning_rate
 
 
+def test_what_recipes_did_not_have_at_first_is_told_where_it_acts():
+    """Else no run from before would be found again."""
+    plan = Recipe(epochs=1)
+    assert "light" not in plan.to_dict() and Recipe(**plan.to_dict()) == plan
+    lit = replace(plan, light=0.5)
+    assert lit.to_dict() == {**plan.to_dict(), "light": 0.5} and Recipe(**lit.to_dict()) == lit
+
+
 def test_few_images_come_in_small_batches():
     plan = Recipe(epochs=1, batch_size=400)
     assert for_images(plan, 8000) == plan
@@ -114,11 +122,12 @@ def test_layers_and_transforms_follow_the_recipe():
     names = [type(layer).__name__ for layer in rich.augmentation_layers()]
     assert names == ["RandomFlip", "RandomShift", "RandomColour", "RandomCutout"]
     assert [type(t).__name__ for t in rich.batch_transforms()] == ["MixUp"]
-    tissue = replace(rich, flip="symmetries", stain=0.1)
+    tissue = replace(rich, flip="symmetries", stain=0.1, light=0.3)
     layers = tissue.augmentation_layers(7, mean=(0.7, 0.5, 0.6), std=(0.2, 0.2, 0.2))
     names = [type(layer).__name__ for layer in layers]
     assert names == ["RandomSymmetry", "RandomShift", "RandomStain", "RandomColour", "RandomCutout"]
-    assert (layers[2].strength, layers[2].mean) == (0.1, (0.7, 0.5, 0.6))
+    assert (layers[2].strength, layers[2].light) == (0.1, 0.3)
+    assert layers[2].mean == (0.7, 0.5, 0.6)
     seeds = [layer.seed for layer in layers]
     assert len(set(seeds)) == len(seeds)
 
@@ -143,6 +152,7 @@ def test_the_loss_follows_the_recipe():
         {"epochs": 1, "flip": "maybe"},
         {"epochs": 1, "sizes": ((0.5, 16),)},
         {"epochs": 1, "stain": 1.5},
+        {"epochs": 1, "light": -0.1},
         {"epochs": 1, "imbalance": "weights"},
         {"epochs": 1, "focal_gamma": -1.0},
     ],

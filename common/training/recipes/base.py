@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import asdict, dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from common.choices import PROFILES
 from common.errors import ConfigError
@@ -22,6 +22,8 @@ class BaseRecipe:
 
     epochs: int
     batch_size: int
+    # Values that recipes did not have at first.
+    LATER: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         self.require(
@@ -50,8 +52,14 @@ class BaseRecipe:
             )
 
     def to_dict(self) -> dict:
-        """All values, as records keep them."""
-        return asdict(self)
+        """The values as records keep them.
+
+        Those of `LATER` are left out at their default, which is what was done before there were
+        any: a run from then is found again.
+        """
+        fields = self.__dataclass_fields__
+        values = asdict(self).items()
+        return {n: v for n, v in values if n not in self.LATER or v != fields[n].default}
 
     def changed(self, **values) -> Self:
         """The recipe with other values; `None` for those that stay.

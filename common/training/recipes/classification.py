@@ -6,6 +6,7 @@ former come from stand in `phase1_cifar/LOG.md`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import keras
 
@@ -65,6 +66,7 @@ class Recipe(BaseRecipe):
         mixup: Alpha of mixup's Beta distribution; 0 for none.
         stain: Strength of the jitter of haematoxylin, eosin and DAB, see `RandomStain`; 0 for
             none.
+        light: Largest change of the light, see `RandomStain`; 0 for none.
         imbalance: What is done about classes of unequal size: "none"; "class_weights" in the loss;
             "balanced_batches", see `ImageBatches`; or "focal", the focal loss.
         focal_gamma: Of the focal loss; with `imbalance="focal"` only.
@@ -89,8 +91,10 @@ class Recipe(BaseRecipe):
     corruption: float = 0.0
     mixup: float = 0.0
     stain: float = 0.0
+    light: float = 0.0
     imbalance: str = "none"
     focal_gamma: float = 2.0
+    LATER: ClassVar = ("light",)
 
     def __post_init__(self):
         super().__post_init__()
@@ -98,6 +102,7 @@ class Recipe(BaseRecipe):
         self.require_one_of(FLIPS, "flip")
         self.require_one_of(IMBALANCES, "imbalance")
         self.require(0 <= self.stain <= 1, "must lie in 0..1", "stain")
+        self.require(self.light >= 0, "must not be negative", "light")
         self.require(0 <= self.corruption <= 1, "must lie in 0..1", "corruption")
         self.require(self.focal_gamma >= 0, "must not be negative", "focal_gamma")
         shares = sum(share for share, _ in self.sizes)
@@ -176,8 +181,8 @@ class Recipe(BaseRecipe):
             layers.append(RandomSymmetry(seed=seed + 1))
         if self.shift:
             layers.append(RandomShift(self.shift, seed=seed + 2))
-        if self.stain:
-            layers.append(RandomStain(mean, std, self.stain, seed=seed + 6))
+        if self.stain or self.light:
+            layers.append(RandomStain(mean, std, self.stain, self.light, seed=seed + 6))
         if self.colour:
             strength = self.colour
             layers.append(RandomColour(strength, strength, strength, seed=seed + 3))
