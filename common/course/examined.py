@@ -13,6 +13,7 @@ from common.evaluation.classification import predict_logits
 from common.evaluation.patches import unseen_logits
 from common.models.ensemble import members_of
 from common.models.resnet import preset, with_pixel_statistics
+from common.paths import data_dir
 from common.training import experiment
 from common.training.backend import device_settings
 from common.training.classification import Classification, own_label
@@ -244,6 +245,12 @@ def examined_patches(
             f"thing is measured, not how good the network is.{known}"
         )
     return ExaminedPatches(network, record, origin, validation, test, tuple(notes))
+
+
+def tissue_beside(dataset: str, name: str) -> str | None:
+    """The folder `COURSE_DATA/<name>`, where there is one beside the IDC set; else `None`."""
+    folder = data_dir() / name
+    return str(folder) if dataset == "histopathology" and folder.is_dir() else None
 
 
 def _trained_on_patches(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common.course import examined
-from common.course.examined import examined_network
+from common.course.examined import examined_network, tissue_beside
 from common.data import load_splits
 from common.errors import ConfigError, DataError
 from common.evaluation.classification import predict_logits
@@ -70,3 +70,11 @@ def test_a_run_of_other_classes_or_of_no_name(monkeypatch):
     monkeypatch.setattr(examined, "load_model", lambda *_: (None, record))
     with pytest.raises(DataError, match="tells cat, dog; the images of synthetic are of"):
         examined_network("synthetic", "smoke", run_name="pets")
+
+
+def test_tissue_beside_the_idc_set_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    (tmp_path / "breakhis").mkdir()
+    assert tissue_beside("histopathology", "breakhis") == str(tmp_path / "breakhis")
+    assert tissue_beside("histopathology", "slides") is None
+    assert tissue_beside("synthetic", "breakhis") is tissue_beside("folder:x", "breakhis") is None
