@@ -129,8 +129,9 @@ def threads(processes: int) -> dict[str, str]:
 def plan(lessons: list[Lesson]) -> dict[Lesson, Lesson | None]:
     """The order in which lessons are begun, each with the training lesson that it waits for.
 
-    Those after training use its runs. Trainings come first, what most others wait for before all,
-    and what waits for nothing last: it fills the time beside them.
+    Those after training use its runs. Trainings come first, what most others wait for before all.
+    What waits for nothing fills the time beside them, the later lessons first: they take longer,
+    and no processor is to wait for the last one.
     """
     after, trained = {}, {}
     for lesson in lessons:
@@ -138,7 +139,9 @@ def plan(lessons: list[Lesson]) -> dict[Lesson, Lesson | None]:
         if "training" in lesson.name:
             trained[lesson.phase] = lesson
     waited_for = Counter(filter(None, after.values()))
-    return dict(sorted(after.items(), key=lambda pair: (-waited_for[pair[0]], pair[1] is None)))
+    last = [lesson for lesson in lessons if after[lesson] is None and not waited_for[lesson]]
+    first = sorted(after.keys() - last, key=lambda one: (-waited_for[one], lessons.index(one)))
+    return {lesson: after[lesson] for lesson in [*first, *reversed(last)]}
 
 
 def _run_in_workers(

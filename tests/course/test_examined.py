@@ -45,8 +45,11 @@ def test_images_of_the_released_classes_get_the_released_weights(monkeypatch):
     def named(*arguments, **options):
         return replace(images(*arguments, **options), classes=tuple(record["classes"]))
 
+    def few(dataset, seed, n_train, n_test, **options):
+        return load_splits(dataset, seed, 200, n_test, **options)
+
     def splits(*arguments, **options):
-        found = load_splits(*arguments, **options)
+        found = few(*arguments, **options)
         return tuple(replace(part, classes=tuple(record["classes"])) for part in found)
 
     monkeypatch.setattr(examined, "load_images", named)
@@ -57,7 +60,7 @@ def test_images_of_the_released_classes_get_the_released_weights(monkeypatch):
     network, _ = load_model()
     for ours, theirs in zip(found.network.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    monkeypatch.setattr(examined, "load_splits", load_splits)
+    monkeypatch.setattr(examined, "load_splits", few)
     record["data"]["n_val"] = 0
     monkeypatch.setattr(examined, "load_model", lambda *_: (network, record))
     assert "trained on all images" in examined_network("synthetic", "smoke").seen

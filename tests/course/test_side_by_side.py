@@ -29,7 +29,7 @@ def test_trainings_come_first_and_what_uses_them_waits():
     found = side_by_side.plan([Lesson(Path(f"{name}.ipynb")) for name in names])
     assert [(str(lesson), before and str(before)) for lesson, before in found.items()] == [
         (names[3], None), (names[1], None), (names[2], names[1]), (names[4], names[3]),
-        (names[5], names[3]), (names[0], None), (names[6], None),
+        (names[5], names[3]), (names[6], None), (names[0], None),
     ]  # fmt: skip
 
 
