@@ -34,10 +34,8 @@ STEPS = {
 # Tests of what no backend computes; the first step has them, and one that imports every module
 # without TensorFlow.
 _OF_NO_BACKEND = ("course", "data", "fuzz", "notebooks", "plots")
-# Tests compile many small operations, the same ones over and over, and seldom run them: JAX keeps
-# what it compiled, and does not optimise it (171 s of some tests become 102).
-_JAX_COMPILES = {
-    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+# Tests compile the same small operations over and over.
+_JAX_CACHE = {
     "JAX_COMPILATION_CACHE_DIR": str(OUTPUTS / "jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -55,7 +53,7 @@ def _commands(step: str) -> list[tuple[list[str], dict[str, str]]]:
     if step == "unit-jax":
         # For the tests' own processes, too.
         without = {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT / "tests" / "no_tensorflow")}
-        without |= _JAX_COMPILES
+        without |= _JAX_CACHE
         return [([*tests, *(f"--ignore=tests/{name}" for name in _OF_NO_BACKEND)], without)]
     step, _, phase = step.partition("-phase")
     phases = sorted(ROOT.glob(f"phase{phase}*"))
