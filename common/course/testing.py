@@ -60,11 +60,13 @@ def _commands(step: str) -> list[tuple[list[str], dict[str, str]]]:
     if step == "chain":
         # The first phase shows that `run` works; every cell of every lesson runs in nbval.
         return [(["common.course", "run", phases[0].name], VARIABLES)]
-    # A notebook a process. Of two that want the same network, the second waits for it.
+    # A notebook a process. Of two that want the same network, the second waits for it. Those that
+    # train come first: else the last one would run alone for minutes.
     options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=600"]
-    options += ["-n", str(WORKERS), "--dist", "loadfile"]
-    lessons = [str(path) for phase in phases[::-1] for path in sorted(phase.glob("**/0*.ipynb"))]
-    return [(["pytest", "-q", *options, *lessons], VARIABLES)]
+    options += ["-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder"]
+    found = [path for phase in phases[::-1] for path in sorted(phase.glob("**/0*.ipynb"))]
+    found.sort(key=lambda path: ("training" not in path.name, path.parent.name == "solutions"))
+    return [(["pytest", "-q", *options, *map(str, found)], VARIABLES)]
 
 
 def run_step(step: str, python: Path) -> int:
