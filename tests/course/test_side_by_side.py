@@ -104,7 +104,7 @@ def test_an_error_that_ends_the_command_comes_out_of_a_worker(course):
 def test_no_process_stays_when_the_command_is_ended(number, course, tmp_path):
     started = tmp_path / "started"
     wait = f"import pathlib, time\npathlib.Path({str(started)!r}).touch()\ntime.sleep(60)"
-    write_notebook(course / "phase1_tiny" / "03_training.ipynb", wait)
+    write_notebook(course / "phase1_tiny" / "01_eda.ipynb", wait)  # begins when others have ended
     tmp = tmp_path / "tmp"
     tmp.mkdir()
     script = (
@@ -130,7 +130,7 @@ def test_no_process_stays_when_the_command_is_ended(number, course, tmp_path):
         assert "Traceback" not in told
     if number != signal.SIGKILL:
         assert not list(tmp.iterdir())
-    assert read_json(course / "outputs/notebooks/phase1_tiny/01_eda.json", dict)["failure"] is None
+    assert read_json(course / "outputs/notebooks/phase2_small/01_eda.json", dict)["failure"] is None
 
 
 def test_the_cores_are_divided(monkeypatch):
