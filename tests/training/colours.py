@@ -1,10 +1,16 @@
 """Made-up features of images that have a colour, and captions that name it, for tests."""
 
+import keras
 import numpy as np
 
+from common.models.captioning import DECODERS
 from common.training.teacher_forcing import CaptionedFeatures
 
 COLOURS = ("red", "blue", "green")
+# Decoders that learn to name them: with TensorFlow all, elsewhere one of each kind.
+LEARNERS = (
+    tuple(DECODERS) if keras.backend.backend() == "tensorflow" else ("attention_lstm", "multi_head")
+)
 
 
 def coloured(count, captions, seed=0):

@@ -6,12 +6,12 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from colours import coloured, names_the_colour, right_colours
+from colours import LEARNERS, coloured, names_the_colour, right_colours
 from killing import KillAt, KilledError
 
 from common.data.vocabulary import END, START, Vocabulary
 from common.errors import ConfigError, DataError
-from common.models.captioning import DECODERS, decoder
+from common.models.captioning import decoder
 from common.training.backend import device_scope, device_settings
 from common.training.generation import Generator, build_decoder
 from common.training.recipes import BASELINES, CaptionRecipe, RewardRecipe
@@ -200,7 +200,7 @@ def rewarded(folder=None, name="rnn", recipe=RECIPE, reward=REWARD, **options):
     return network, result
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_learns_what_is_rewarded(name):
     _, result = rewarded(name=name, recipe=dataclasses.replace(RECIPE, epochs=12))
     history = result.history

@@ -11,14 +11,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from colours import coloured, right_colours
+from colours import LEARNERS, coloured, right_colours
 from killing import KillAt, KilledError
 
 from common.data.vocabulary import PAD, Vocabulary
 from common.errors import ConfigError, DataError
 from common.evaluation.captioners import bleu_4
 from common.files import read_json
-from common.models.captioning import DECODERS, decoder
+from common.models.captioning import decoder
 from common.training.backend import device_scope, device_settings
 from common.training.generation import SAMPLES, build_decoder
 from common.training.teacher_forcing import (
@@ -143,8 +143,8 @@ def test_weight_decay_leaves_biases_norms_and_embeddings():
 # -- Training ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", list(DECODERS))
-def test_all_five_learn_to_name_colours(name, tmp_path):
+@pytest.mark.parametrize("name", LEARNERS)
+def test_decoders_learn_to_name_colours(name, tmp_path):
     recipe = dataclasses.replace(RECIPE, epochs=20, label_smoothing=0.0)
     _, result = train(tmp_path, recipe, name, score=right_colours)
     history = result.history
