@@ -43,11 +43,11 @@ def penalty(captioner) -> dict:
 
 def narrowest_margin(captioner, features: np.ndarray, beams: int) -> float:
     """The closest choice of a plain beam search of one image (of one beam: greedy)."""
-    from common.data.vocabulary import END, PAD, START, UNK
+    from common.data.vocabulary import END, IMPOSSIBLE, PAD, START
 
     exponent = penalty(captioner)["length_penalty"] if beams > 1 else 0.0
     length, margin = captioner.generator.length, np.inf
-    kept = [([], 0.0)]
+    kept, pool, greedy = [([], 0.0)], [], []
 
     def score(item):
         return item[1] / len(item[0]) ** exponent
@@ -62,15 +62,21 @@ def narrowest_margin(captioner, features: np.ndarray, beams: int) -> float:
             row[: len(words) + 1] = [START, *words]
         logits = np.asarray(captioner.decoder(features[None], given[None]), "float64")[0]
         logits = logits[:, len(going[0][0])]
-        logits[:, [PAD, START, UNK]] = -np.inf
+        logits[:, IMPOSSIBLE] = -np.inf
         log_p = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+        likeliest = None
         for (words, total), row in zip(going, log_p, strict=True):
             best = np.argpartition(-row, beams + 1)[: beams + 1]
             grown += [([*words, int(word)], total + row[word]) for word in best]
-        grown.sort(key=score, reverse=True)
+            if words == greedy:
+                likeliest = [*words, int(row.argmax())]
+        greedy = likeliest
+        # The greedy one goes first until it has ended, see `beam_search`.
+        grown.sort(key=lambda item: (item[0] != greedy, -score(item)))
         margin = min(margin, score(grown[beams - 1]) - score(grown[beams]))
         kept = grown[:beams]
-    finals = sorted(map(score, kept), reverse=True)
+        pool += [item for item in kept if item[0][-1] == END and item not in pool]
+    finals = sorted(map(score, pool + [item for item in kept if END not in item[0]]), reverse=True)
     return min(margin, finals[0] - finals[1]) if beams > 1 else margin
 
 

@@ -53,6 +53,7 @@ def phase2(ready, _):
 
 
 CAPTIONS = {"phase": "phase3_captioning", "dataset": "synthetic", "profile": "smoke"}
+LENGTH = 16  # of captions, `<start>` included
 
 
 def scenes():
@@ -72,7 +73,7 @@ def teach(ready, name: str, epochs: int) -> None:
 
     task, settings = scenes()
     recipe = caption_recipe("smoke", "synthetic", epochs=epochs)
-    arguments = {"width": 32, "max_length": 16, "units": 48, "dropout": 0.1}
+    arguments = {"width": 32, "max_length": LENGTH, "units": 48, "dropout": 0.1}
     learns = TeacherForcing("attention_lstm", task, bleu_4, arguments)
     ready()
     run = Run(name, run_config(learns, recipe, settings, **CAPTIONS))
@@ -98,7 +99,7 @@ def phase3_reward(ready, _):
     recipe = reward_recipe("smoke", "synthetic", epochs=4)
     weights = {"bleu_4": 1.0}
     reward = CaptionReward(weights, task.features["train"].references, task.data["train"])
-    learns = SelfCritical(run_folder("base"), task, reward, dev_reward(task, weights))
+    learns = SelfCritical(run_folder("base"), task, reward, dev_reward(task, weights, LENGTH - 1))
     ready()
     run = Run("rewarded", run_config(learns, recipe, settings, **CAPTIONS))
     trained = train(learns, recipe, settings, run=run, progress=False)

@@ -15,6 +15,8 @@ from common.files import read_json, write_json
 
 SPECIAL = ("<pad>", "<start>", "<end>", "<unk>")
 PAD, START, END, UNK = range(len(SPECIAL))
+# What no caption that is written may have.
+IMPOSSIBLE = (PAD, START, UNK)
 # A caption that stops at one of these has mostly been cut off. People end captions so, too ("a
 # dog with a collar on"): about 1 % of Flickr8k's captions.
 BAD_ENDINGS = frozenset(

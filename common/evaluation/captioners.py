@@ -61,19 +61,26 @@ def dev_score(task: CaptionTask) -> Callable:
     return lambda captions, references: 100 * true_captions(captions, scenes)
 
 
-def dev_reward(task: CaptionTask, reward: str | Mapping[str, float]) -> Callable:
+def dev_reward(task: CaptionTask, reward: str | Mapping[str, float], length: int) -> Callable:
     """The mean reward of captions of the dev images, as a function like that of `dev_score`.
 
-    What is rewarded of training images is asked of others: the epoch in which it is highest is the
-    last one that learned more than those images. As a mean over captions it is steadier than BLEU-4
-    of all of them together, and it weighs the scores of a mix as the mix does.
+    What is rewarded of training images is asked of others, by the same `idf` and weights: the epoch
+    in which it is highest is the last one that learned more than those images. As a mean over
+    captions it is steadier than BLEU-4 of all of them together, and it weighs the scores of a mix
+    as the mix does.
 
     Args:
         task: Data and features.
-        reward: See `CaptionReward`.
+        reward: See `CaptionReward`; its `weights` save counting those of a mix again.
+        length: The most words that the captioner writes, see `CaptionReward.of_each_image`.
     """
-    rewarded = CaptionReward(reward, task.features["dev"].references, task.data["dev"])
-    return lambda captions, references: float(rewarded.of_each_image(captions).mean())
+    rewarded = CaptionReward(
+        reward,
+        task.features["dev"].references,
+        task.data["dev"],
+        corpus=task.features["train"].references,
+    )
+    return lambda captions, references: float(rewarded.of_each_image(captions, length).mean())
 
 
 def judge(

@@ -6,7 +6,7 @@ so do the references here: to stop is a word as any other, right in its place an
 Without it, a caption that breaks off after "with a" scores as if it had been finished there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from common.evaluation.captions import CiderD, References, SentenceBleu
 ENDED = SPECIAL[END]
 # What can be rewarded: scores of a caption, about 0 to 1.
 SCORES = ("bleu_4", "cider_d", "truth")
-# Weights of scores by the name of a reward.
+# Shares of scores by the name of a reward.
 REWARDS = {
     "bleu_4": {"bleu_4": 1.0},
     "cider_d": {"cider_d": 1.0},
@@ -33,17 +33,23 @@ class CaptionReward:
     """A weighted sum of scores as a reward.
 
     1. `bleu_4`: BLEU-4 of the caption alone, with 0.1 for a count of no match (`SentenceBleu`,
-       nltk's method 1); 0 to 1. One match and one n-gram more (method 2) is kinder to short
-       captions: captions drawn on Flickr8k lose a tenth of a standard deviation of reward with
-       each word more, against a fiftieth, and training by it takes four of their ten words.
-    2. `cider_d`: CIDEr-D, `idf` counted on the images given; 0 to 10, and about 1 for what people
-       write.
+       nltk's method 1); 0 to 1. Method 2 is kinder to short captions, see
+       `phase3_captioning/LOG.md`.
+    2. `cider_d`: CIDEr-D, `idf` counted on `corpus`; 0 to 10, and about 1 for what people write.
     3. `truth`: of scenes that were drawn by code: 1 if every claim is true, else 0.
+    4. A name with several scores: `weight_s = c * share_s / spread_s`, with the `people_spread` of
+       each score in `corpus`, and `c` such that the weights have the sum of the shares. So each
+       score moves the reward by its share. The plain sum of halves is mostly CIDEr-D.
 
     Args:
-        reward: A name of `REWARDS`, or weights by the name of the score.
+        reward: A name of `REWARDS`, or weights by the name of the score, which are taken as such.
         references: For each image lists of words.
         data: The images, for `truth`.
+        corpus: The references of all training images, where `references` are of others; a reward
+            of dev images is then the one of the training.
+
+    Attributes:
+        weights: By score; of a name with several rounded to three digits, for the record.
 
     Raises:
         ConfigError: for an unknown name, or `truth` where nobody knows it.
@@ -54,6 +60,7 @@ class CaptionReward:
         reward: str | Mapping[str, float],
         references: References,
         data: CaptionData | None = None,
+        corpus: References | None = None,
     ):
         weights = REWARDS.get(reward, {}) if isinstance(reward, str) else dict(reward)
         if not weights or not set(weights) <= set(SCORES):
@@ -61,14 +68,18 @@ class CaptionReward:
                 f"reward={reward!r} is unknown. Choose one of {tuple(REWARDS)}, or give a weight "
                 f"to some of {SCORES}."
             )
-        self.weights = weights
-        ended = [[[*words, ENDED] for words in of_image] for of_image in references]
+        own = _ended(references)
+        people = own if corpus is None else _ended(corpus)
+        counted = CiderD(people) if "cider_d" in weights else None
         makers = {
-            "bleu_4": lambda: SentenceBleu(ended, "method1").score,
-            "cider_d": lambda: CiderD(ended).score,
-            "truth": lambda: _truth(data),
+            "bleu_4": lambda texts: SentenceBleu(texts, "method1").score,
+            "cider_d": lambda texts: (counted if texts is people else CiderD(texts, counted)).score,
+            "truth": lambda texts: _truth(data),
         }
-        self.scores = {name: makers[name]() for name in weights}
+        if isinstance(reward, str) and len(weights) > 1:
+            weights = _even(weights, {s: people_spread(makers[s], people) for s in weights})
+        self.weights = weights
+        self.scores = {name: makers[name](own) for name in weights}
 
     def __call__(self, captions: Sequence[Sequence[str]], images: np.ndarray) -> np.ndarray:
         """The reward of each caption, `(N,)`."""
@@ -77,10 +88,50 @@ class CaptionReward:
             for name, weight in self.weights.items()
         )
 
-    def of_each_image(self, captions: Sequence[Sequence[str]]) -> np.ndarray:
-        """The reward of one caption of every image, in their order and without `<end>`, `(N,)`."""
-        ended = [[*words, ENDED] for words in captions]
+    def of_each_image(self, captions: Sequence[Sequence[str]], length: int) -> np.ndarray:
+        """The reward of one caption of every image, in their order and without `<end>`, `(N,)`.
+
+        Args:
+            captions: Lists of words.
+            length: The most words that their captioner writes, `<end>` included
+                (`Generator.length`): a caption that fills it has been cut off.
+        """
+        ended = [[*words, ENDED] if len(words) < length else words for words in captions]
         return self(ended, np.arange(len(ended)))
+
+
+def people_spread(maker: Callable, references: References) -> float:
+    """The standard deviation of a score over people's captions, each judged by its image's others.
+
+    Args:
+        maker: From references to a score of captions and the numbers of their images.
+        references: For each image lists of words.
+
+    Returns:
+        0 where no image has two captions.
+    """
+    scores = []
+    for turn in range(max(map(len, references))):
+        several = [image for image in references if len(image) > max(turn, 1)]
+        if several:
+            others = [[*image[:turn], *image[turn + 1 :]] for image in several]
+            judged = [image[turn] for image in several]
+            scores.append(maker(others)(judged, np.arange(len(judged))))
+    return float(np.std(np.concatenate(scores))) if scores else 0.0
+
+
+def _even(shares: Mapping[str, float], spreads: Mapping[str, float]) -> dict[str, float]:
+    """Weights with which each score moves by its share; the shares where a score stands still."""
+    if not all(spreads.values()):
+        return dict(shares)
+    weights = {name: share / spreads[name] for name, share in shares.items()}
+    scale = sum(shares.values()) / sum(weights.values())
+    # Not to the last digit, which another processor may round otherwise.
+    return {name: float(f"{scale * weight:.3g}") for name, weight in weights.items()}
+
+
+def _ended(references: References) -> References:
+    return [[[*words, ENDED] for words in of_image] for of_image in references]
 
 
 def _truth(data: CaptionData | None):

@@ -15,7 +15,7 @@ from common.layers.augmentation import (
 from common.layers.batch_transforms import AlternatingFlip, MixUp
 from common.layers.embedding import PositionEmbedding, TiedEmbedding
 from common.layers.initializers import PartialDirac
-from common.layers.masks import causal_mask
+from common.layers.masks import causal_mask, masked_mean
 from common.layers.pixels import PixelRange
 from common.layers.recurrent import LSTM, LSTMCell, SimpleRNN, SimpleRNNCell
 from common.layers.residual import (

@@ -143,7 +143,9 @@ class TiedEmbedding(keras.layers.Layer):
 class PositionEmbedding(keras.layers.Layer):
     """Adds a learned vector per position: attention alone sees a set, not a sequence.
 
-    1. `y_t = x_t + P[t + start]`, `(batch, time, dim)`.
+    1. `y_t = x_t + P[t + start]`, `(batch, time, dim)`. `P` starts at a standard deviation of 0.02,
+       as BERT's does: words, which have 1 (`TiedEmbedding`), are read almost without an order until
+       one is learned.
 
     Source: Gehring et al., "Convolutional Sequence to Sequence Learning" (2017).
 

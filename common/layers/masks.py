@@ -57,6 +57,22 @@ def masked_softmax(scores, mask=None):
     return ops.softmax(scores, axis=-1)
 
 
+def masked_mean(x, mask=None):
+    """Mean over the places of which `mask` is true.
+
+    Args:
+        x: `(batch, places, dim)`.
+        mask: Bool `(batch, places)`, at least one of each row true; `None` for all places.
+
+    Returns:
+        `(batch, dim)`.
+    """
+    if mask is None:
+        return ops.mean(x, axis=1)
+    counted = ops.cast(mask, x.dtype)[..., None]
+    return ops.sum(x * counted, axis=1) / ops.sum(counted, axis=1)
+
+
 def _to_four_axes(mask):
     if len(mask.shape) == 4:
         return mask

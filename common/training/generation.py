@@ -58,6 +58,7 @@ class Generator:
         beams: int = 3,
         captions: int = 1,
         seed: int = 0,
+        region_mask: np.ndarray | None = None,
         **options,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Tokens int32 `(images, K, length)` and their scores `(images, K)`.
@@ -68,19 +69,23 @@ class Generator:
             beams: Beginnings kept by "beam"; so many captions are given, the best first.
             captions: Captions of each image for "sample".
             seed: Of "sample".
+            region_mask: Bool `(images, N)`: which regions may be looked at; `None` for all.
             **options: Those of `decoding.beam_search` ("beam") or `decoding.sample`.
         """
         handed = {name: np.float32(options.pop(name)) for name in _HANDED if name in options}
-        names = (*handed, "uniforms") if method == "sample" else tuple(handed)
-        function = self._function(method, beams, names, options)
+        drawn = ("uniforms",) if method == "sample" else ()
+        hidden = ("region_mask",) if region_mask is not None else ()
+        function = self._function(method, beams, (*handed, *drawn, *hidden), options)
         rng = np.random.default_rng(seed)
         tokens, scores = [], []
         for start in range(0, len(features), self.batch_size):
-            batch = self._full(np.asarray(features[start : start + self.batch_size], "float32"))
-            inputs = [batch, *handed.values()]
-            if method == "sample":
+            part = slice(start, start + self.batch_size)
+            inputs = [self._full(np.asarray(features[part], "float32")), *handed.values()]
+            if drawn:
                 shape = (self.batch_size, captions, self.length)
                 inputs.append(rng.random(shape, dtype="float32"))
+            if hidden:
+                inputs.append(self._full(region_mask[part]))
             found, score = function(*inputs)
             tokens.append(ops.convert_to_numpy(found))
             scores.append(ops.convert_to_numpy(score))
@@ -116,11 +121,11 @@ class Generator:
         key = ("attention",)
         if key not in self._compiled:
 
-            def teach(images, words):
+            def attention_of(images, words):
                 _, attention = self.decoder(images, words, return_attention=True)
                 return ops.zeros(()) if attention is None else attention
 
-            self._compiled[key] = compiled_method(teach, self.decoder.variables)
+            self._compiled[key] = compiled_method(attention_of, self.decoder.variables)
         parts = []
         for start in range(0, len(features), self.batch_size):
             part = slice(start, start + self.batch_size)

@@ -123,12 +123,11 @@ def advantages(rewards: np.ndarray, baseline: str, greedy: np.ndarray | None = N
     return rewards
 
 
-def hide_regions(features: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Features `(B, N, channels)` with about this share of the regions at 0, as dropout does it."""
+def seen_regions(images: int, regions: int, share: float, seed: int) -> np.ndarray | None:
+    """Which regions are seen, bool `(images, regions)`: about this share is not; `None` for all."""
     if not share:
-        return features
-    kept = np.random.default_rng(seed).random((*features.shape[:2], 1)) >= share
-    return np.where(kept, features / (1 - share), 0).astype(features.dtype)
+        return None
+    return np.random.default_rng(seed).random((images, regions)) >= share
 
 
 class Rewarded(keras.Model):
@@ -138,7 +137,8 @@ class Rewarded(keras.Model):
 
     `<end>` is one of the words: how to end is learned, too. Dropout is off, and words that are
     never drawn have no probability: so the captions are of the very distribution that is
-    differentiated. What noise there is against overfitting lies in the image, `hide_regions`.
+    differentiated. What noise there is against overfitting lies in the image, `seen_regions`:
+    the inputs have the mask that the captions were drawn with, see `learned_from`.
     Save `decoder`, never this wrapper.
 
     Args:
@@ -154,7 +154,12 @@ class Rewarded(keras.Model):
         self.built = True
 
     def call(self, inputs, training=False):
-        logits = self.decoder(inputs["features"], inputs["tokens"][..., :-1], training=False)
+        logits = self.decoder(
+            inputs["features"],
+            inputs["tokens"][..., :-1],
+            training=False,
+            region_mask=inputs.get("region_mask"),
+        )
         log_p = ops.log_softmax(possible_words(logits), axis=-1)
         words = inputs["tokens"][..., 1:]
         chosen = ops.take_along_axis(log_p, words[..., None], axis=-1)[..., 0]
@@ -178,30 +183,39 @@ class Critic:
         self.reward = reward
         self.recipe = recipe
 
-    def __call__(self, features: np.ndarray, images: np.ndarray, seed: int) -> dict:
+    def __call__(
+        self,
+        features: np.ndarray,
+        images: np.ndarray,
+        seed: int,
+        region_mask: np.ndarray | None = None,
+    ) -> dict:
         """Tokens of captions that were drawn, with `<start>`, their rewards and advantages.
 
         Args:
             features: `(B, N, channels)`.
             images: Their numbers, `(B,)`.
             seed: Of the drawing.
+            region_mask: Bool `(B, N)`, which regions are seen; `None` for all.
 
         Returns:
-            `tokens` int32 `(B, K, T)`, `rewards` and `advantages` `(B, K)`, and `log_p`, the log
-            probabilities of the captions, `(B, K)`.
+            `tokens` int32 `(B, K, T)`, `rewards` and `advantages` `(B, K)`, `log_p`, the log
+            probabilities of the captions, `(B, K)`, and `region_mask` as it was given.
 
         Raises:
             DataError: for rewards that are not one finite number per caption.
         """
         count = self.recipe.captions
-        tokens, log_p = self.generator.tokens(features, "sample", captions=count, seed=seed)
+        seen = {"region_mask": region_mask}
+        tokens, log_p = self.generator.tokens(features, "sample", captions=count, seed=seed, **seen)
         rewards = self.rewards(tokens, images)
         greedy = None
         if self.recipe.baseline == "greedy":
-            greedy = self.rewards(self.generator.tokens(features)[0], images)[:, 0]
+            greedy = self.rewards(self.generator.tokens(features, **seen)[0], images)[:, 0]
         found = advantages(rewards, self.recipe.baseline, greedy)
         tokens = np.pad(tokens, ((0, 0), (0, 0), (1, 0)), constant_values=START)
-        return {"tokens": tokens, "rewards": rewards, "advantages": found, "log_p": log_p}
+        drawn = {"tokens": tokens, "rewards": rewards, "advantages": found, "log_p": log_p}
+        return {**drawn, **seen}
 
     def rewards(self, tokens: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Rewards `(B, K)` of captions without `<start>`, `(B, K, T)`, of images `(B,)`.
@@ -231,6 +245,14 @@ class Critic:
         return rewards.reshape(tokens.shape[:2])
 
 
+def learned_from(features: np.ndarray, drawn: dict) -> dict:
+    """The inputs of `Rewarded`: features, and captions as a `Critic` has `drawn` them."""
+    inputs = {"features": features, "tokens": drawn["tokens"]}
+    if drawn["region_mask"] is not None:
+        inputs["region_mask"] = drawn["region_mask"]
+    return inputs
+
+
 class DrawnGradient:
     """The gradient of a decoder's weights that one step of captions gives, to look at.
 
@@ -246,7 +268,7 @@ class DrawnGradient:
     def __call__(self, features: np.ndarray, drawn: dict) -> np.ndarray:
         """The gradient of the expected reward as `drawn` by a `Critic`: all weights in a row."""
         before = self.decoder.get_weights()
-        inputs = {"features": features, "tokens": drawn["tokens"]}
+        inputs = learned_from(features, drawn)
         self.model.train_on_batch(inputs, drawn["advantages"].astype("float32"))
         after = self.decoder.get_weights()
         self.decoder.set_weights(before)
@@ -312,7 +334,7 @@ def fit_reward(
         mirrored=train.mirrored,
     )
     generator = Generator(decoder, vocabulary, batches.batch_size)
-    stops = [i for i, word in enumerate(vocabulary.words) if word in BAD_ENDINGS]
+    bad_endings = [i for i, word in enumerate(vocabulary.words) if word in BAD_ENDINGS]
     critic = Critic(generator, reward, recipe)
     model = Rewarded(decoder)
     model.compile(
@@ -346,11 +368,12 @@ def fit_reward(
             for i in range(len(batches)):
                 watching.on_train_batch_begin(i)
                 drawing, hiding = np.random.SeedSequence([seed, epoch, i]).generate_state(2)
-                features = hide_regions(batches[i][0]["features"], recipe.region_dropout, hiding)
-                drawn = critic(features, batches.indices(i), seed=int(drawing))
-                inputs = {"features": features, "tokens": drawn["tokens"]}
+                features = batches[i][0]["features"]
+                mask = seen_regions(*features.shape[:2], recipe.region_dropout, hiding)
+                drawn = critic(features, batches.indices(i), int(drawing), mask)
+                inputs = learned_from(features, drawn)
                 loss = model.train_on_batch(inputs, drawn["advantages"].astype("float32"))
-                rows.append(step_statistics(drawn, stops))
+                rows.append(step_statistics(drawn, bad_endings))
                 watching.on_train_batch_end(i, {**rows[-1], "loss": loss})
             logs = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
             watching.on_epoch_end(epoch, logs)
@@ -358,8 +381,8 @@ def fit_reward(
     return supervision.result()
 
 
-def step_statistics(drawn: dict, stops: Sequence[int]) -> dict[str, float]:
-    """What a step's captions were like; `stops` are the numbers of the words not to end with."""
+def step_statistics(drawn: dict, bad_endings: Sequence[int]) -> dict[str, float]:
+    """What a step's captions were like; `bad_endings` are the numbers of words not to end with."""
     flat = drawn["tokens"][..., 1:].reshape(-1, drawn["tokens"].shape[-1] - 1)
     words = (flat != PAD).sum()
     said = (flat != PAD) & (flat != END)
@@ -371,5 +394,5 @@ def step_statistics(drawn: dict, stops: Sequence[int]) -> dict[str, float]:
         "distinct": len(np.unique(flat, axis=0)) / len(flat),
         "variance": drawn["advantages"].var(),
         "cut": 1 - (flat == END).any(axis=-1).mean(),
-        "bad_endings": (~said.any(axis=-1) | np.isin(last, stops)).mean(),
+        "bad_endings": (~said.any(axis=-1) | np.isin(last, bad_endings)).mean(),
     }

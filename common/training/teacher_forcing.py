@@ -8,7 +8,7 @@ import keras
 import pandas as pd
 from keras import ops
 
-from common.data.vocabulary import PAD, Vocabulary
+from common.data.vocabulary import IMPOSSIBLE, PAD, Vocabulary
 from common.data.word_vectors import WordVectors
 from common.errors import ConfigError
 from common.models.captioning import Decoder
@@ -80,7 +80,8 @@ class TeacherForcing:
 def word_losses(targets, logits, label_smoothing: float = 0.0):
     """Cross-entropy of each word, 0 for `<pad>`.
 
-    1. `l = -(1 - s) log p(target) - s * mean of log p over all words`.
+    1. `l = -(1 - s) log p(target) - s * mean of log p over all words that a caption may have`:
+       `<end>` is one of them, `IMPOSSIBLE` ones are not.
 
     Args:
         targets: int32 `(..., T)`.
@@ -95,7 +96,8 @@ def word_losses(targets, logits, label_smoothing: float = 0.0):
     target = ops.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     losses = norm - (1 - label_smoothing) * target
     if label_smoothing:
-        losses = losses - label_smoothing * ops.mean(logits, axis=-1)
+        possible = ops.sum(logits, axis=-1) - sum(logits[..., word] for word in IMPOSSIBLE)
+        losses = losses - label_smoothing * possible / (logits.shape[-1] - len(IMPOSSIBLE))
     counted = ops.cast(targets != PAD, "float32")
     return losses * counted, counted
 
@@ -107,7 +109,8 @@ def doubly_stochastic_penalty(attention, counted):
     2. `penalty = mean over n of (1 - s_n)^2`, for each caption; then the mean over captions.
 
     The "doubly stochastic" regulariser of Xu et al. (2015), in a form that does not depend on the
-    caption's length.
+    caption's length. Hidden regions get nothing and add 1 each; least is still what gives the
+    others the same.
 
     Args:
         attention: `(..., T, N)`.

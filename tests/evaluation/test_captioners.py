@@ -52,19 +52,28 @@ def test_errors_of_scenes():
 
 
 def test_reward_of_dev_captions():
-    """That of captions which have ended, whatever images the training has."""
-    data = synthetic_scenes("dev", 20)
-    dev = CaptionedFeatures(np.zeros((20, 1, 1)), data.references)
-    task = CaptionTask("synthetic", {"dev": data}, {"dev": dev}, None, {}, {})
-    people = [image[0] for image in data.references]
+    """That of the training: of captions that have ended, by the words of the training images."""
+    data = {"dev": synthetic_scenes("dev", 20), "train": synthetic_scenes("train", 30)}
+    features = {
+        split: CaptionedFeatures(np.zeros((len(part), 1, 1)), part.references)
+        for split, part in data.items()
+    }
+    task = CaptionTask("synthetic", data, features, None, {}, {})
+    dev = data["dev"]
+    people = [image[0] for image in dev.references]
     wrong = people[1:] + people[:1]
-    assert dev_reward(task, "truth")(people, data.references) == 1
-    share = true_captions(wrong, data.scenes)
-    assert dev_reward(task, "truth")(wrong, data.references) == pytest.approx(share)
-    mix = {"bleu_4": 0.3, "cider_d": 0.7}
+    assert dev_reward(task, "truth", 99)(people, dev.references) == 1
+    longest = max(map(len, people))
+    cut = np.mean([len(words) == longest for words in people])
+    assert dev_reward(task, "truth", longest)(people, dev.references) == pytest.approx(1 - cut)
+    share = true_captions(wrong, dev.scenes)
+    assert dev_reward(task, "truth", 99)(wrong, dev.references) == pytest.approx(share)
     ended = [[*words, "<end>"] for words in wrong]
-    expected = CaptionReward(mix, data.references)(ended, np.arange(20)).mean()
-    assert dev_reward(task, mix)(wrong, data.references) == pytest.approx(expected)
+    for reward in ("mix", {"bleu_4": 0.3, "cider_d": 0.7}):
+        judged = CaptionReward(reward, dev.references, corpus=data["train"].references)
+        expected = judged(ended, np.arange(20)).mean()
+        found = dev_reward(task, reward, 99)(wrong, dev.references)
+        assert found == pytest.approx(expected)
 
 
 def test_captions_are_sure_where_they_are_as_good_as_the_mean():

@@ -179,6 +179,20 @@ def test_cider_d_by_hand():
     assert len(scorer) == 2
 
 
+def test_idf_of_other_images():
+    corpus = cap.CiderD([words("a dog/the dog"), words("a cat"), words("a cat"), words("a cat")])
+    scorer = cap.CiderD([words("a dog sits")], corpus)
+    # Of the 1-grams "a" counts nothing, "dog" log 4 and, unknown to the corpus, "sits" log 4; of
+    # the 2-grams and 3-grams each log 4.
+    found = scorer.score(words("a dog sits/a dog/a cat"), [0, 0, 0])
+    penalty = math.exp(-1 / (2 * 6**2))
+    assert found[0] == pytest.approx(10 * 3 / 4)
+    assert found[1] == pytest.approx(10 * 2 * math.sqrt(0.5) / 4 * penalty)
+    assert found[2] == 0
+    # On the one image alone every idf would be 0.
+    assert cap.CiderD([words("a dog sits")]).score(words("a dog sits")) == [0]
+
+
 def test_cider_d_is_that_of_pycocoevalcap(many):
     cider = pytest.importorskip("pycocoevalcap.cider.cider")
     captions, references = many

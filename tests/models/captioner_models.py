@@ -10,6 +10,8 @@ NAMES = list(DECODERS)
 WITH_ATTENTION = NAMES[2:]
 WORDS, LENGTH, REGIONS, CHANNELS = 11, 9, 6, 5
 FEATURES = np.random.default_rng(0).standard_normal((4, REGIONS, CHANNELS)).astype("float32")
+# Which regions are seen: of the last image all, of each of the others some.
+SOME_HIDDEN = np.array([[1, 0, 1, 1, 0, 1], [0, 0, 0, 1, 0, 0], [1, 1, 1, 0, 1, 1], [1] * 6], bool)
 
 
 def small_decoder(name, seed=0, **arguments):

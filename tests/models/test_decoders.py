@@ -13,6 +13,7 @@ from captioner_models import (
     LENGTH,
     NAMES,
     REGIONS,
+    SOME_HIDDEN,
     WITH_ATTENTION,
     WORDS,
     random_tokens,
@@ -40,14 +41,14 @@ def forced(network, tokens, features=FEATURES):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("captions", [1, 3])
-def test_step_equals_teacher_forcing(name, captions):
+@pytest.mark.parametrize(("captions", "mask"), [(1, None), (3, None), (3, SOME_HIDDEN)])
+def test_step_equals_teacher_forcing(name, captions, mask):
     network = small_decoder(name)
     tokens = random_tokens(len(FEATURES), captions)
-    logits, attention = network(FEATURES, tokens, return_attention=True)
+    logits, attention = network(FEATURES, tokens, return_attention=True, region_mask=mask)
     rows = len(FEATURES) * captions
     logits = numbers(logits).reshape(rows, LENGTH, WORDS)
-    state = network.start(FEATURES, captions)
+    state = network.start(FEATURES, captions, mask)
     shapes = keras.tree.map_structure(lambda x: tuple(x.shape), state)
     for t in range(LENGTH):
         word = ops.convert_to_tensor(tokens.reshape(rows, LENGTH)[:, t])
@@ -184,19 +185,36 @@ def test_one_head_and_many_have_the_same_weights():
     assert shapes[0] == shapes[1]
 
 
-def test_hidden_regions():
-    network = small_decoder("multi_head", region_dropout=0.5, dropout=0.0)
-    plain = network.encode(FEATURES)
-    hidden = network.encode(FEATURES, training=True)
-    same = np.isclose(numbers(plain["block0"][0]), numbers(hidden["block0"][0]), atol=1e-5)
-    by_region = same.all(axis=(1, 3))  # (B, N)
-    # All of a region or nothing; those that stay are scaled, which the norm takes back nearly.
-    without = network.encode(np.zeros_like(FEATURES))
-    empty = np.isclose(numbers(without["block0"][0]), numbers(hidden["block0"][0]), atol=1e-5).all(
-        axis=(1, 3)
-    )
-    assert 0.2 < empty.mean() < 0.8
-    assert not (empty & by_region).any()
+@pytest.mark.parametrize("name", NAMES)
+def test_regions_hidden_in_training(name):
+    """As those of a mask that is handed over, a share of them, others at each step."""
+    network, tokens = small_decoder(name, region_dropout=0.5, dropout=0.0), random_tokens(40)
+    many = np.tile(FEATURES, (10, 1, 1))
+    state = network.hide_regions.seed_generator.state
+    before = np.array(numbers(state))
+    trained = numbers(network(many, tokens, training=True))
+    state.assign(before)
+    mask = numbers(network.encode(many, training=True)["region_mask"])
+    assert 0.4 < mask.mean() < 0.6
+    np.testing.assert_allclose(trained, network(many, tokens, region_mask=mask), atol=1e-5)
+    other = numbers(network.encode(many, training=True)["region_mask"])
+    assert (mask != other).any()
+    # What a mask hides that is handed over is not seen either, but where nothing would be left.
+    given = np.tile(SOME_HIDDEN, (10, 1))
+    both = numbers(network.encode(many, training=True, region_mask=given)["region_mask"])
+    left = both[~both.all(axis=1)]
+    assert not (left & ~given[~both.all(axis=1)]).any() and (both != given).any()
+    assert "region_mask" not in network.encode(many)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_all_regions_are_hidden_none_is(name):
+    network, tokens = small_decoder(name), random_tokens(4)
+    mask = np.repeat([[False], [True]], [1, 3], axis=0) & SOME_HIDDEN
+    wanted = forced(network, tokens)[0]
+    found = numbers(network({"features": FEATURES, "tokens": tokens, "region_mask": mask}))
+    np.testing.assert_allclose(found[0], wanted, atol=1e-5)
+    assert np.abs(found[1] - forced(network, tokens)[1]).max() > 1e-3
 
 
 def test_block_alone():

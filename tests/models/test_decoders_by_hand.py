@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from captioner_models import FEATURES, LENGTH, NAMES, random_tokens, small_decoder
+from captioner_models import FEATURES, LENGTH, NAMES, SOME_HIDDEN, random_tokens, small_decoder
 from keras import ops
 from scipy.special import erf, log_softmax, softmax
 
@@ -12,7 +12,10 @@ from common.models.captioning import sample
 
 
 class ByHand:
-    """Logits and attention of one image and one caption; `values` are the weights by their path."""
+    """Logits and attention of one image and one caption; `values` are the weights by their path.
+
+    Of an image with hidden regions the others alone exist.
+    """
 
     def __init__(self, network, values=None):
         self.network = network
@@ -29,7 +32,7 @@ class ByHand:
         scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + layer.epsilon)
         return scaled * self[layer.gamma] + self[layer.beta]
 
-    def __call__(self, features, tokens):
+    def __call__(self, features, tokens, seen=slice(None)):
         net = self.network
         table = self[net.embedding.embeddings]
         words = table[tokens] * np.sqrt(net.width)
@@ -37,7 +40,7 @@ class ByHand:
         if net.has_places:
             regions = regions + self[net.places]
         run = self.attend if hasattr(net, "blocks") else self.recur
-        outputs, attention = run(words, regions)
+        outputs, attention = run(words, regions[seen])
         return outputs @ table.T + self[net.embedding.bias], attention
 
     def recur(self, words, regions):
@@ -98,19 +101,22 @@ def numbers_of(network):
     return {w.path: ops.convert_to_numpy(w).astype("float64") for w in network.weights}
 
 
+@pytest.mark.parametrize("mask", [None, SOME_HIDDEN], ids=["all seen", "some hidden"])
 @pytest.mark.parametrize("name", NAMES)
-def test_logits_and_attention(name):
+def test_logits_and_attention(name, mask):
     network, tokens = small_decoder(name), random_tokens(len(FEATURES), 2)
-    logits, attention = network(FEATURES, tokens, return_attention=True)
+    logits, attention = network(FEATURES, tokens, return_attention=True, region_mask=mask)
     by_hand = ByHand(network)
-    for image in range(len(FEATURES)):
+    for image, seen in enumerate(np.ones_like(SOME_HIDDEN) if mask is None else mask):
         for caption in range(2):
-            wanted, weights = by_hand(FEATURES[image], tokens[image, caption])
+            wanted, weights = by_hand(FEATURES[image], tokens[image, caption], seen)
             np.testing.assert_allclose(logits[image, caption], wanted, atol=2e-4)
             if weights is None:
                 assert attention is None
-            else:
-                np.testing.assert_allclose(attention[image, caption], weights, atol=1e-5)
+                continue
+            looked = ops.convert_to_numpy(attention)[image, caption]
+            np.testing.assert_allclose(looked[:, seen], weights, atol=1e-5)
+            assert not looked[:, ~seen].any()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,15 +5,24 @@ import itertools
 
 import numpy as np
 import pytest
-from captioner_models import FEATURES, LENGTH, NAMES, WORDS, small_decoder
+from captioner_models import (
+    CHANNELS,
+    FEATURES,
+    LENGTH,
+    NAMES,
+    REGIONS,
+    SOME_HIDDEN,
+    WORDS,
+    small_decoder,
+)
 from keras import ops
 
-from common.data.vocabulary import END, PAD, START, UNK
+from common.data.vocabulary import END, IMPOSSIBLE, PAD, START, UNK
 from common.errors import ConfigError
 from common.models.captioning import beam_search, decoder, sample
 from common.training.backend import compiled_method
 
-FORBIDDEN = [PAD, START, UNK]
+POSSIBLE = [w for w in range(WORDS) if w not in IMPOSSIBLE]
 
 
 def numbers(x):
@@ -36,7 +45,7 @@ def next_words(network, features, words):
     tokens = np.zeros((1, LENGTH), "int32")
     tokens[0, : len(words) + 1] = [START, *words]
     logits = numbers(forced(network)(features[None], tokens))[0, len(words)].astype("float64")
-    logits[FORBIDDEN] = -np.inf
+    logits[list(IMPOSSIBLE)] = -np.inf
     return log_softmax(logits)
 
 
@@ -51,18 +60,27 @@ def slow_greedy(network, features, length):
 
 def slow_beam(network, features, length, beams, penalty):
     """One image at a time, lists of words, as a textbook has it."""
-    kept = [([], 0.0)]
+    kept, pool, greedy = [([], 0.0)], [], []
+
+    def score(item):
+        return item[1] / len(item[0]) ** penalty
+
     for _ in range(length):
-        grown = []
+        grown, likeliest = [], None
         for words, total in kept:
             if END in words:
                 grown.append((words, total))
                 continue
             log_p = next_words(network, features, words)
-            grown += [([*words, w], total + log_p[w]) for w in range(WORDS) if w not in FORBIDDEN]
-        grown.sort(key=lambda item: -item[1] / len(item[0]) ** penalty)
-        kept = grown[:beams]
-    return [(w + [PAD] * (length - len(w)), t / len(w) ** penalty) for w, t in kept]
+            grown += [([*words, w], total + log_p[w]) for w in POSSIBLE]
+            if words == greedy:
+                likeliest = [*words, int(log_p.argmax())]
+        greedy = likeliest
+        kept = sorted(grown, key=lambda item: (item[0] != greedy, -score(item)))[:beams]
+        pool += [item for item in kept if item[0][-1] == END and item not in pool]
+    pool += [item for item in kept if END not in item[0]]
+    best = sorted(pool, key=score, reverse=True)[:beams]
+    return [(item[0] + [PAD] * (length - len(item[0])), score(item)) for item in best]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -87,23 +105,118 @@ def test_beam(name):
             np.testing.assert_allclose(scores[i], [score for _, score in expected], atol=1e-3)
 
 
-def test_a_beam_of_one_is_greedy():
-    network = small_decoder("multi_head")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_beam_of_one_is_greedy(name):
+    network = small_decoder(name)
     greedy, _ = sample(network, FEATURES, LENGTH)
     beam, _ = beam_search(network, FEATURES, LENGTH, 1)
     np.testing.assert_array_equal(numbers(beam), numbers(greedy))
 
 
-def test_a_beam_as_wide_as_all_finds_the_best():
-    network = small_decoder("lstm")
-    length, possible = 3, [w for w in range(WORDS) if w not in FORBIDDEN]
-    tokens, scores = beam_search(network, FEATURES[:1], length, 64, length_penalty=0.0)
-    best = -np.inf
-    for words in itertools.product(possible, repeat=length):
+def every_caption(length):
+    """All that can be written, each with `<end>` or as long as can be; `<pad>` behind."""
+    rows = set()
+    for words in itertools.product(POSSIBLE, repeat=length):
         cut = words[: words.index(END) + 1] if END in words else words
-        total = sum(next_words(network, FEATURES[0], cut[:t])[cut[t]] for t in range(len(cut)))
-        best = max(best, total)
-    assert float(scores[0, 0]) == pytest.approx(best, abs=1e-3)
+        rows.add(cut + (PAD,) * (length - len(cut)))
+    return np.array(sorted(rows))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_beam_as_wide_as_all_finds_the_best(name):
+    """All beginnings of two words are kept: so the result is the best there are, in order."""
+    network, length = small_decoder(name), 3
+    captions = every_caption(length)
+    given = np.pad(captions[:, :-1], ((0, 0), (1, 0)), constant_values=START)
+    logits = numbers(network(FEATURES[:1], given[None]))[0].astype("float64")
+    logits[..., list(IMPOSSIBLE)] = -np.inf
+    log_p = np.take_along_axis(log_softmax(logits), captions[..., None], axis=-1)[..., 0]
+    words = captions != PAD
+    totals = np.where(words, log_p, 0).sum(axis=-1)
+    for penalty in (0.0, 0.7):
+        found = beam_search(network, FEATURES[:1], length, 64, length_penalty=penalty)
+        tokens, scores = (numbers(x)[0] for x in found)
+        wanted = totals / words.sum(axis=-1) ** penalty
+        best = np.argsort(-wanted)[:32]
+        np.testing.assert_allclose(scores[:32], wanted[best], atol=1e-3)
+        np.testing.assert_array_equal(tokens[:3], captions[best[:3]])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_beam_ends_below_greedy(name):
+    network = small_decoder(name)
+    many = np.random.default_rng(2).standard_normal((100, REGIONS, CHANNELS)).astype("float32")
+    tokens, totals = (numbers(x)[:, 0] for x in sample(network, many, LENGTH))
+    for beams, penalty in ((2, 0.0), (3, 0.7)):
+        _, scores = beam_search(network, many, LENGTH, beams, length_penalty=penalty)
+        greedy = totals / (tokens != PAD).sum(axis=-1) ** penalty
+        assert (numbers(scores)[:, 0] >= greedy - 1e-4).all()
+
+
+class Chain:
+    """A decoder that looks at the last word only.
+
+    Args:
+        after: The words, as letters, that may follow a letter, with their probabilities; "<"
+            begins, ">" ends. After all others follow the letters from "k" on, any as likely.
+    """
+
+    name, built, max_length, vocabulary_size = "chain", True, 9, 30
+    ids = {"<": START, ">": END, **{chr(ord("a") + i): 4 + i for i in range(26)}}
+
+    def __init__(self, after):
+        table = np.zeros((self.vocabulary_size, self.vocabulary_size))
+        table[:, self.ids["k"] :] = 1 / 16
+        for word, words in after.items():
+            table[self.ids[word]] = 0
+            for letter, probability in words.items():
+                table[self.ids[word], self.ids[letter]] = probability
+        self.logits = np.log(table + 1e-9).astype("float32")
+
+    def start(self, features, captions, region_mask=None):
+        return {"image": {}, "words": {"none": ops.zeros((len(features) * captions,))}}
+
+    def step(self, tokens, state):
+        return ops.take(self.logits, tokens, axis=0), state, None
+
+    def beam(self, length, penalty):
+        tokens, scores = beam_search(self, FEATURES[:1], length, 2, length_penalty=penalty)
+        letters = {number: letter for letter, number in self.ids.items()}
+        best = "".join(letters[int(word)] for word in numbers(tokens)[0, 0] if word)
+        return best, float(scores[0, 0])
+
+
+def test_a_caption_that_ended_is_not_lost():
+    """Two beginnings promise more than ">", and come to nothing."""
+    first = {"a": 0.45, ">": 0.4, "b": 0.15}
+    chain = Chain({"<": first, "a": {"c": 1.0}, "c": {"d": 0.5, "e": 0.5}})
+    best, score = chain.beam(length=5, penalty=1.0)
+    assert best == ">" and score == pytest.approx(np.log(0.4), abs=1e-4)
+
+
+def test_the_greedy_caption_is_not_pushed_out():
+    """After two words there are two beginnings likelier than "ad", which then ends well."""
+    first = {"a": 0.4, "b": 0.35, "c": 0.25}
+    second = {"a": {"d": 0.3, "e": 0.25, "f": 0.25, "g": 0.2}, "b": {"h": 0.5, "i": 0.5}}
+    chain = Chain({"<": first, **second, "d": {">": 1.0}})
+    best, score = chain.beam(length=5, penalty=0.0)
+    assert best == "ad>" and score == pytest.approx(np.log(0.4 * 0.3), abs=1e-4)
+
+
+def test_what_is_hidden_is_not_told():
+    network = small_decoder("attention_lstm")
+    other = np.where(SOME_HIDDEN[..., None], FEATURES, 7.0).astype("float32")
+    uniforms = np.random.default_rng(0).random((4, 3, LENGTH), dtype="float32")
+    for write in (
+        functools.partial(sample, network, length=LENGTH),
+        functools.partial(sample, network, length=LENGTH, uniforms=uniforms),
+        functools.partial(beam_search, network, length=LENGTH),
+    ):
+        wanted, scores = (numbers(x) for x in write(FEATURES, region_mask=SOME_HIDDEN))
+        found, again = (numbers(x) for x in write(other, region_mask=SOME_HIDDEN))
+        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_allclose(again, scores, atol=1e-4)
+        assert np.abs(numbers(write(other)[1]) - scores).max() > 1e-2
 
 
 @pytest.mark.parametrize("name", NAMES)

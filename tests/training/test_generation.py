@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from captioner_models import FEATURES, LENGTH, NAMES, WORDS, small_decoder
+from captioner_models import FEATURES, LENGTH, NAMES, SOME_HIDDEN, WORDS, small_decoder
 from keras import ops
 
 from common.data.vocabulary import END, START, Vocabulary
@@ -87,6 +87,18 @@ def test_options_are_those_of_each_call():
         np.testing.assert_array_equal(tokens, numbers(expected))
         drawn.append(tokens.tobytes())
     assert len(set(drawn)) == len(drawn)
+
+
+def test_hidden_regions_are_those_of_each_call():
+    network = small_decoder("lstm")
+    generator = Generator(network, VOCABULARY, 3)
+    plain, _ = generator.tokens(MANY)
+    for mask in (np.resize(SOME_HIDDEN, (7, 6)), np.resize(~SOME_HIDDEN, (7, 6))):
+        expected, _ = decoding.sample(network, MANY.astype("float32"), LENGTH - 1, region_mask=mask)
+        tokens, _ = generator.tokens(MANY, region_mask=mask)
+        np.testing.assert_array_equal(tokens, numbers(expected))
+        assert (tokens != plain).any()
+    np.testing.assert_array_equal(generator.tokens(MANY)[0], plain)
 
 
 def test_words():

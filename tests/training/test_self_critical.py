@@ -21,8 +21,9 @@ from common.training.self_critical import (
     Rewarded,
     advantages,
     fit_reward,
-    hide_regions,
+    learned_from,
     reward_of,
+    seen_regions,
     step_statistics,
 )
 from common.training.teacher_forcing import fit_captioner
@@ -47,11 +48,15 @@ IMAGES, DRAWN = 100, 4
 @pytest.fixture(scope="module")
 def toy():
     """A decoder of three words and captions of up to three, and one image, many times."""
-    network = small("rnn", len(TOY), 4, dropout=0.5)
+    image = np.random.default_rng(1).standard_normal((1, 4, 5))
+    return toy_decoder("rnn"), np.repeat(image, IMAGES, axis=0).astype("float32")
+
+
+def toy_decoder(name):
+    network = small(name, len(TOY), 4, dropout=0.5)
     rng = np.random.default_rng(1)
     network.set_weights([rng.standard_normal(w.shape) * 0.3 for w in network.get_weights()])
-    features = np.repeat(rng.standard_normal((1, 4, 5)), IMAGES, axis=0).astype("float32")
-    return network, features
+    return network
 
 
 def toy_reward(captions, images):
@@ -71,8 +76,7 @@ def every_caption():
 
 
 def log_probabilities(network, features, rows):
-    model = Rewarded(network)
-    found = model({"features": features[:1], "tokens": rows[None]})
+    found = Rewarded(network)({"features": features[:1], "tokens": rows[None]})
     return keras.ops.convert_to_numpy(found)[0].astype("float64")
 
 
@@ -84,12 +88,21 @@ def expected_reward(network, features):
     return float(probability @ rewards)
 
 
-def test_probabilities_are_those_of_drawing(toy):
-    network, features = toy
-    tokens, log_p = Generator(network, TOY, IMAGES).tokens(features, "sample", captions=DRAWN)
-    rows = np.pad(tokens, ((0, 0), (0, 0), (1, 0)), constant_values=START)
-    found = log_probabilities(network, features, rows.reshape(-1, rows.shape[-1]))
-    np.testing.assert_allclose(found, log_p.ravel(), atol=1e-4)
+@pytest.mark.parametrize(("name", "hidden"), [("rnn", 0.0), *[(name, 0.5) for name in DECODERS]])
+def test_probabilities_are_those_of_drawing(toy, name, hidden):
+    """With the very regions hidden that were hidden from the drawing."""
+    network, features = toy_decoder(name), toy[1]
+    mask = seen_regions(IMAGES, 4, hidden, seed=1)
+    recipe = RewardRecipe(1, batch_size=IMAGES, captions=DRAWN)
+    critic = Critic(Generator(network, TOY, IMAGES), toy_reward, recipe)
+    drawn = critic(features, np.arange(IMAGES), 0, mask)
+    inputs = learned_from(features, drawn)
+    assert ("region_mask" in inputs) == (hidden > 0)
+    found = keras.ops.convert_to_numpy(Rewarded(network)(inputs))
+    np.testing.assert_allclose(found, drawn["log_p"], atol=1e-4)
+    if hidden:
+        of_all = Rewarded(network)({"features": features, "tokens": drawn["tokens"]})
+        assert np.abs(found - keras.ops.convert_to_numpy(of_all)).max() > 1e-2
 
 
 def test_the_estimated_gradient_is_that_of_the_expected_reward(toy):
@@ -129,15 +142,11 @@ def test_advantages_by_hand():
     np.testing.assert_allclose(advantages(rewards, "none"), rewards)
 
 
-def test_hidden_regions():
-    features = np.random.default_rng(0).random((50, 49, 3)).astype("float16") + 0.5
-    hidden = hide_regions(features, 0.25, 3)
-    gone = (hidden == 0).all(axis=-1)
-    assert 0.22 < gone.mean() < 0.28
-    np.testing.assert_allclose(hidden[~gone], features[~gone] / 0.75, rtol=2e-3)
-    assert hidden.dtype == features.dtype
-    assert np.array_equal(hide_regions(features, 0.25, 3), hidden)
-    assert hide_regions(features, 0.0, 3) is features
+def test_a_share_of_the_regions_is_hidden():
+    seen = seen_regions(50, 49, 0.25, 3)
+    assert seen.shape == (50, 49) and 0.72 < seen.mean() < 0.78
+    assert np.array_equal(seen_regions(50, 49, 0.25, 3), seen)
+    assert seen_regions(50, 49, 0.0, 3) is None
 
 
 def test_what_is_told_of_captions_by_hand():
@@ -264,7 +273,12 @@ def test_the_greedy_baseline_is_of_the_same_image(toy):
     def reward(captions, images):
         return np.array([100.0 * i + c.count("yes") for c, i in zip(captions, images, strict=True)])
 
-    drawn = Critic(generator, reward, plan)(features[:5], np.arange(5), seed=1)
-    [words] = generator.captions(features[:1])
-    counts = (drawn["tokens"] == TOY.encode([["yes"]], 2)[0, 1]).sum(axis=-1)
-    np.testing.assert_allclose(drawn["advantages"], counts - words.count("yes"), atol=1e-9)
+    yes, mask = TOY.ids["yes"], np.tile([[False, False, False, True]], (5, 1))
+    greedy = {}
+    for seen in (None, mask):
+        drawn = Critic(generator, reward, plan)(features[:5], np.arange(5), 1, seen)
+        tokens, _ = generator.tokens(features[:5], region_mask=seen)
+        greedy[seen is None] = (tokens == yes).sum(axis=-1)
+        counts = (drawn["tokens"] == yes).sum(axis=-1)
+        np.testing.assert_allclose(drawn["advantages"], counts - greedy[seen is None], atol=1e-9)
+    assert (greedy[True] != greedy[False]).any()  # each with the regions that are seen

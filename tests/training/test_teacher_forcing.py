@@ -14,7 +14,7 @@ import pytest
 from colours import LEARNERS, coloured, right_colours
 from killing import KillAt, KilledError
 
-from common.data.vocabulary import PAD, Vocabulary
+from common.data.vocabulary import PAD, UNK, Vocabulary
 from common.errors import ConfigError, DataError
 from common.evaluation.captioners import bleu_4
 from common.files import read_json
@@ -72,14 +72,18 @@ def train(folder=None, recipe=RECIPE, name="rnn", score=bleu_4, **options):
 
 
 def test_word_losses_by_hand():
-    logits = np.log(np.array([[[0.1, 0.2, 0.7], [0.5, 0.25, 0.25], [1 / 3] * 3]], "float32"))
-    targets = np.array([[2, 1, PAD]], "int32")
+    # <pad>, <start>, <end>, <unk> and two words.
+    first, second = [0.01, 0.02, 0.1, 0.07, 0.2, 0.6], [0.1, 0.1, 0.25, 0.25, 0.2, 0.1]
+    logits = np.log(np.array([[first, second, [1 / 6] * 6]], "float32"))
+    targets = np.array([[5, UNK, PAD]], "int32")
     losses, counted = word_losses(targets, logits)
-    np.testing.assert_allclose(losses, [[-np.log(0.7), -np.log(0.25), 0]], rtol=1e-5)
+    np.testing.assert_allclose(losses, [[-np.log(0.6), -np.log(0.25), 0]], rtol=1e-5)
     np.testing.assert_array_equal(counted, [[1, 1, 0]])
-    smoothed, _ = word_losses(targets, logits, 0.1)
-    share = -(0.9 * np.log(0.7) + 0.1 * np.log([0.1, 0.2, 0.7]).mean())
-    assert float(smoothed[0, 0]) == pytest.approx(share, rel=1e-5)
+    # The share goes to <end> and the two words: a caption has no other.
+    smoothed = keras.ops.convert_to_numpy(word_losses(targets, logits, 0.3)[0])
+    shares = [-0.7 * np.log(0.6) - 0.1 * np.log([0.1, 0.2, 0.6]).sum()]
+    shares += [-0.7 * np.log(0.25) - 0.1 * np.log([0.25, 0.2, 0.1]).sum(), 0]
+    np.testing.assert_allclose(smoothed[0], shares, rtol=1e-5)
 
 
 def test_labels_are_smoothed_in_training_only():

@@ -34,22 +34,26 @@ class CiderD:
     The vectors of the references are made once, so that a reward can be had for every batch.
 
     Args:
-        references: For each image lists of words. On them `idf` is counted, too, as papers do: of
-            one image every `idf` is 0.
+        references: For each image lists of words.
+        corpus: CIDEr-D of other images, whose `idf` is taken; by default it is counted on
+            `references`, as papers do: of one image every `idf` is 0.
 
     Raises:
         DataError: for texts instead of lists of words, or an image without references.
     """
 
-    def __init__(self, references: References):
+    def __init__(self, references: References, corpus: "CiderD | None" = None):
         captions, sizes = flatten(references)
         self._first = np.concatenate([[0], np.cumsum(sizes)])  # reference of each image
-        self._ids = number_words(captions)
+        self._ids = number_words(captions, None if corpus is None else corpus._ids)
         grams = NGrams(captions, self._ids)
-        image = np.repeat(np.arange(len(sizes)), sizes)[grams.row]
-        self._keys, documents = np.unique(_first_of_each(image, grams.key), return_counts=True)
-        self._unseen = math.log(len(sizes))
-        self._idf = self._unseen - np.log(documents)
+        if corpus is None:
+            image = np.repeat(np.arange(len(sizes)), sizes)[grams.row]
+            self._keys, documents = np.unique(_first_of_each(image, grams.key), return_counts=True)
+            self._unseen = math.log(len(sizes))
+            self._idf = self._unseen - np.log(documents)
+        else:
+            self._keys, self._unseen, self._idf = corpus._keys, corpus._unseen, corpus._idf
         self._key, self._weight = grams.key, grams.count * self._idf_of(grams.key)
         self._norm = _norms(grams, self._weight, len(captions))
         self._start = np.searchsorted(grams.row, np.arange(len(captions) + 1))

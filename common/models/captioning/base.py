@@ -25,9 +25,9 @@ class Decoder(keras.Model):
         width: Size of the vectors of words and of image regions.
         dropout: Share of the numbers set to 0 in training.
         max_length: The most words of a caption, `<start>` or `<end>` included.
-        region_dropout: Share of the image's regions hidden in training, each as a whole.
+        region_dropout: Share of the image's regions hidden in training: nothing looks at them.
         places_std: Standard deviation of the regions' places at first, for decoders with attention.
-            A region's own vector has 1: from 0, places are learned late.
+            What they are added to, the regions' own vectors, has 1.
         vector_dim: Size of word vectors from elsewhere, which `embedding.set_vectors` takes once
             the decoder is built; `None` for words that are learned from random numbers.
         vector_mode: What is learned of such vectors, see `TiedEmbedding`.
@@ -39,6 +39,8 @@ class Decoder(keras.Model):
         tokens: int32 `(B, T)`, or `(B, K, T)` for several captions of each image, which is then
             looked at once only. They begin with `<start>`.
         return_attention: Whether to give the attention, too.
+        region_mask: Bool `(B, N)`, false for regions that are hidden: they get no attention and no
+            part in means. `None` for none; a dict may have it, too. Where all are hidden, none is.
 
     Returns:
         Logits of the words that follow, float32 `(B, [K,] T, vocabulary)`; and the attention
@@ -79,9 +81,7 @@ class Decoder(keras.Model):
         self.drop_regions = self._made(keras.layers.Dropout, dropout, seed=seed + 1)
         self.drop_words = self._made(keras.layers.Dropout, dropout, seed=seed + 2)
         self.drop_output = self._made(keras.layers.Dropout, dropout, seed=seed + 3)
-        self.hide_regions = self._made(
-            keras.layers.Dropout, region_dropout, noise_shape=(None, None, 1), seed=seed + 4
-        )
+        self.hide_regions = self._made(keras.layers.Dropout, region_dropout, seed=seed + 4)
 
     def _made(self, layer_class, *arguments, **options):
         """A layer in the decoder's own precision."""
@@ -89,7 +89,7 @@ class Decoder(keras.Model):
 
     def build(self, features_shape, tokens_shape=None):
         if isinstance(features_shape, dict) or isinstance(features_shape[0], (list, tuple)):
-            features_shape, _ = _both(features_shape, tokens_shape)
+            features_shape, *_ = _given(features_shape, tokens_shape)
         self.embedding.build()
         self.regions.build((None, None, features_shape[-1]))
         self.regions_norm.build((None, None, self.width))
@@ -106,14 +106,27 @@ class Decoder(keras.Model):
         """Builds what a subclass adds, for so many image regions."""
         raise NotImplementedError
 
-    def encode(self, features, training=False):
-        """What the decoder keeps of the image: a dict of arrays that begin with `B`."""
-        seen = self.hide_regions(ops.cast(features, self.compute_dtype), training=training)
-        regions = self.regions_norm(self.regions(seen))
+    def encode(self, features, training=False, region_mask=None):
+        """What the decoder keeps of the image: a dict of arrays that begin with `B`.
+
+        `region_mask` is in it only where regions are hidden, `image.get("region_mask")`.
+        """
+        regions = self.regions_norm(self.regions(ops.cast(features, self.compute_dtype)))
         regions = self.drop_regions(regions, training=training)
         if self.has_places:
             regions = regions + ops.cast(self.places, regions.dtype)
-        return {"regions": regions}
+        mask = self._seen(features, training, region_mask)
+        return {"regions": regions, **({} if mask is None else {"region_mask": mask})}
+
+    def _seen(self, features, training, mask):
+        """Which regions are seen, bool `(B, N)`: those of `mask` that training does not hide."""
+        if training and self.region_dropout:
+            kept = self.hide_regions(ops.ones_like(features[..., 0]), training=True) > 0
+            mask = kept if mask is None else ops.logical_and(mask, kept)
+        if mask is None:
+            return None
+        # There has to be something to look at.
+        return ops.logical_or(mask, ops.logical_not(ops.any(mask, axis=1, keepdims=True)))
 
     def initial_state(self, image, captions: int) -> dict:
         """The state of the words before the first one: a dict of arrays with `B * K` rows."""
@@ -127,9 +140,9 @@ class Decoder(keras.Model):
         """`words` (B * K, width) to logits (B * K, vocabulary), state of the words, attention."""
         raise NotImplementedError
 
-    def start(self, features, captions: int = 1) -> dict:
+    def start(self, features, captions: int = 1, region_mask=None) -> dict:
         """The state before the first word, for `captions` captions of each image."""
-        image = self.encode(features)
+        image = self.encode(features, region_mask=region_mask)
         return {"image": image, "words": self.initial_state(image, captions)}
 
     def step(self, tokens, state):
@@ -146,8 +159,8 @@ class Decoder(keras.Model):
         logits, words, attention = self.decode_step(self.embedding(tokens), state)
         return logits, {"image": state["image"], "words": words}, attention
 
-    def call(self, features, tokens=None, training=False, return_attention=False):
-        features, tokens = _both(features, tokens)
+    def call(self, features, tokens=None, training=False, return_attention=False, region_mask=None):
+        features, tokens, region_mask = _given(features, tokens, region_mask)
         if len(features.shape) != 3 or len(tokens.shape) not in (2, 3):
             raise ValueError(
                 "Wanted features (B, N, channels) and tokens (B, T) or (B, K, T). Received: shapes "
@@ -157,7 +170,7 @@ class Decoder(keras.Model):
         captions, time = (1 if single else ops.shape(tokens)[1]), ops.shape(tokens)[-1]
         words = self.embedding(ops.reshape(tokens, (-1, time)))
         words = self.drop_words(words, training=training)
-        image = self.encode(features, training)
+        image = self.encode(features, training, region_mask)
         logits, attention = self.decode(words, image, training)
 
         def unfold(x):
@@ -195,10 +208,10 @@ class Decoder(keras.Model):
         return made
 
 
-def _both(inputs, tokens):
-    """Features and tokens, or their shapes, in whatever form they are given."""
+def _given(inputs, tokens, region_mask=None):
+    """Features, tokens and mask, or their shapes, in whatever form they are given."""
     if tokens is not None:
-        return inputs, tokens
+        return inputs, tokens, region_mask
     if isinstance(inputs, dict):
-        return inputs["features"], inputs["tokens"]
-    return inputs
+        return inputs["features"], inputs["tokens"], inputs.get("region_mask", region_mask)
+    return *inputs, region_mask

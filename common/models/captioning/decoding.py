@@ -8,9 +8,10 @@ import math
 import numbers
 
 import keras
+import numpy as np
 from keras import ops
 
-from common.data.vocabulary import END, PAD, START, UNK
+from common.data.vocabulary import END, IMPOSSIBLE, PAD, START
 from common.errors import ConfigError
 
 # Below every real logit, and finite: differences of infinities are no numbers.
@@ -26,6 +27,7 @@ def sample(
     temperature: float = 1.0,
     top_p: float = 1.0,
     no_repeated_trigram: bool = False,
+    region_mask=None,
 ):
     """Captions whose words are drawn by their probabilities, or the most likely ones.
 
@@ -40,6 +42,7 @@ def sample(
         top_p: Draw among the likeliest words which together have this probability (Holtzman et
             al., "The Curious Case of Neural Text Degeneration", 2020).
         no_repeated_trigram: Never the same three words twice in a caption.
+        region_mask: Which regions may be looked at, see `Decoder`.
 
     Returns:
         Tokens int32 `(B, K, length)`, `<end>` included and `<pad>` after it, and the sum of the
@@ -56,7 +59,7 @@ def sample(
     captions = 1 if uniforms is None else uniforms.shape[1]
     batch = ops.shape(features)[0]
     rows = batch * captions
-    state = decoder.start(features, captions)
+    state = decoder.start(features, captions, region_mask)
     flat = None if uniforms is None else ops.reshape(uniforms, (rows, length))
 
     def going_on(t, tokens, last, ended, total, words):
@@ -95,11 +98,21 @@ def beam_search(
     *,
     length_penalty: float = 1.0,
     no_repeated_trigram: bool = False,
+    region_mask=None,
 ):
     """The best captions found by keeping the `beams` best beginnings of each image.
 
     A caption of `n` words (`<end>` included) scores `log p / n ** length_penalty`: with 0 long
     captions lose, since each word makes a caption less likely; with 1 it is the mean per word.
+
+    1. Of all beginnings with one word more, and the captions that have ended, the `beams` best are
+       kept. The greedy one is among them until it ends, whatever its rank.
+    2. A caption that ends goes into a pool of the `beams` best, too: beginnings that promise more
+       may push it out of the beam, and then end badly.
+    3. The result is the pool, with what has not ended within `length` words.
+
+    So the best caption never scores below the greedy one, which is what one beam gives. The pool
+    alone would not do: what begins like the greedy caption may be pushed out before it ends.
 
     Args:
         decoder: A `Decoder`.
@@ -109,6 +122,7 @@ def beam_search(
         length_penalty: The exponent above, from Wu et al., "Google's Neural Machine Translation
             System" (2016), in the simpler form that most libraries have.
         no_repeated_trigram: Never the same three words twice in a caption.
+        region_mask: Which regions may be looked at, see `Decoder`.
 
     Returns:
         Tokens int32 `(B, beams, length)`, the best first, and their scores `(B, beams)`.
@@ -119,8 +133,9 @@ def beam_search(
     _check(decoder, features, length, beams=beams, length_penalty=length_penalty)
     batch = ops.shape(features)[0]
     rows = batch * beams
-    state = decoder.start(features, beams)
+    state = decoder.start(features, beams, region_mask)
     vocabulary = decoder.vocabulary_size
+    candidates = ops.arange(beams * vocabulary, dtype="int32")
     # At first all beams are equal: only the first one may go on.
     alone = ops.where(ops.arange(beams) == 0, 0.0, _NEVER)
     # What an ended caption may go on with: <pad>, at no cost.
@@ -129,51 +144,66 @@ def beam_search(
     def score(total, words):
         return total / ops.cast(ops.maximum(words, 1), "float32") ** length_penalty
 
-    def going_on(t, tokens, last, ended, total, count, words):
+    def pooled(pool, allowed, tokens, total, count):
+        """The best of the pool and of those captions of the beam that are allowed, (B * K,)."""
+        new = ops.where(allowed, score(total, count), 100 * _NEVER)
+        scores = ops.concatenate([pool["scores"], ops.reshape(new, (batch, beams))], axis=1)
+        tokens = ops.reshape(tokens, (batch, beams, length))
+        tokens = ops.concatenate([pool["tokens"], tokens], axis=1)
+        scores, best = ops.top_k(scores, beams)  # sorted
+        return {"scores": scores, "tokens": ops.take_along_axis(tokens, best[..., None], axis=1)}
+
+    def going_on(t, tokens, last, ended, greedy, total, count, pool, words):
         return ops.logical_and(t < length, ops.logical_not(ops.all(ended)))
 
-    def one_word(t, tokens, last, ended, total, count, words):
+    def one_word(t, tokens, last, ended, greedy, total, count, pool, words):
         logits, after, _ = decoder.step(last, {"image": state["image"], "words": words})
         logits = _possible(logits, tokens, t, no_repeated_trigram)
         log_p = ops.where(ended[:, None], rest, ops.log_softmax(logits, axis=-1))
         count = ops.where(ended, count, count + 1)
         totals = total[:, None] + log_p  # (B * K, vocabulary)
         ranked = ops.reshape(score(totals, count[:, None]), (batch, beams * vocabulary))
-        _, best = ops.top_k(ranked, beams)  # (B, K)
+        # The greedy beginning is the first one, and stays it with its likeliest word.
+        likeliest = ops.argmax(ops.reshape(logits, (batch, beams, vocabulary))[:, 0], axis=-1)
+        first = candidates == ops.cast(likeliest, "int32")[:, None]
+        first = ops.logical_and(greedy[:, None], first)
+        _, best = ops.top_k(ops.where(first, -_NEVER, ranked), beams)  # (B, K)
         parents = best // vocabulary + ops.arange(batch, dtype="int32")[:, None] * beams
         parents = ops.reshape(ops.cast(parents, "int32"), (rows,))
         word = ops.reshape(ops.cast(best % vocabulary, "int32"), (rows,))
         total = ops.take_along_axis(ops.take(totals, parents, axis=0), word[:, None], axis=1)[:, 0]
         tokens = _write(ops.take(tokens, parents, axis=0), t, word)
         ended = ops.logical_or(ops.take(ended, parents, axis=0), word == END)
+        greedy = ops.logical_and(greedy, ops.reshape(word, (batch, beams))[:, 0] != END)
         count = ops.take(count, parents, axis=0)
+        pool = pooled(pool, word == END, tokens, total, count)
         words = keras.tree.map_structure(lambda x: ops.take(x, parents, axis=0), after["words"])
-        return t + 1, tokens, word, ended, total, count, words
+        return t + 1, tokens, word, ended, greedy, total, count, pool, words
 
     first = (
         ops.zeros((), "int32"),
         ops.full((rows, length), PAD, "int32"),
         ops.full((rows,), START, "int32"),
         ops.zeros((rows,), "bool"),
+        ops.ones((batch,), "bool"),
         ops.tile(alone, (batch,)),
         ops.zeros((rows,), "int32"),
+        {
+            "scores": ops.full((batch, beams), 1000 * _NEVER, "float32"),
+            "tokens": ops.full((batch, beams, length), PAD, "int32"),
+        },
         state["words"],
     )
-    _, tokens, _, _, total, count, _ = ops.while_loop(going_on, one_word, first)
-    scores = ops.reshape(score(total, count), (batch, beams))
-    order = ops.argsort(-scores, axis=-1)
-    tokens = ops.reshape(tokens, (batch, beams, length))
-    return (
-        ops.take_along_axis(tokens, order[:, :, None], axis=1),
-        ops.take_along_axis(scores, order, axis=1),
-    )
+    _, tokens, _, ended, _, total, count, pool, _ = ops.while_loop(going_on, one_word, first)
+    pool = pooled(pool, ops.logical_not(ended), tokens, total, count)
+    return pool["tokens"], pool["scores"]
 
 
 def _check(decoder, features, length, beams=1, temperature=1.0, top_p=1.0, length_penalty=1.0):
     """Values that are tensors are known only when it runs."""
     if not decoder.built:
         raise ConfigError(f"{decoder.name!r} has no weights yet: build it, or call it once.")
-    others = decoder.vocabulary_size - len((PAD, START, UNK, END))
+    others = decoder.vocabulary_size - len((END, *IMPOSSIBLE))
     captions = sum(others**words for words in range(1 + min(int(length), decoder.max_length)))
     for name, value, whole, right, wanted in (
         ("length", length, True, lambda x: 1 <= x <= decoder.max_length,
@@ -196,9 +226,8 @@ def _check(decoder, features, length, beams=1, temperature=1.0, top_p=1.0, lengt
 
 def possible_words(logits):
     """Logits `(..., vocabulary)`, float32, without the words that no caption may have."""
-    vocabulary = ops.arange(logits.shape[-1])
-    special = (vocabulary == PAD) | (vocabulary == START) | (vocabulary == UNK)
-    return ops.where(special, _NEVER, ops.cast(logits, "float32"))
+    never = np.isin(np.arange(logits.shape[-1]), IMPOSSIBLE)
+    return ops.where(never, _NEVER, ops.cast(logits, "float32"))
 
 
 def _possible(logits, tokens, t, no_repeated_trigram):

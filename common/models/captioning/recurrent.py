@@ -5,7 +5,7 @@ from functools import partial
 import keras
 from keras import ops
 
-from common.layers import BahdanauAttention, LSTMCell, SimpleRNNCell
+from common.layers import BahdanauAttention, LSTMCell, SimpleRNNCell, masked_mean
 from common.models.captioning.base import Decoder
 
 
@@ -44,7 +44,8 @@ class RecurrentDecoder(Decoder):
         self.output_words.build((None, self.units))
 
     def initial_state(self, image, captions):
-        first = self.first_state(ops.mean(image["regions"], axis=1))
+        seen = masked_mean(image["regions"], image.get("region_mask"))
+        first = self.first_state(seen)
         first = ops.repeat(first, captions, axis=0)
         names = ("h", "c")[: self.states]
         return dict(zip(names, ops.split(first, self.states, axis=-1), strict=True))
@@ -127,8 +128,8 @@ class AttentionLSTMDecoder(LSTMDecoder):
         self.context_output.build((None, self.width))
         self.word_output.build((None, self.width))
 
-    def encode(self, features, training=False):
-        image = super().encode(features, training)
+    def encode(self, features, training=False, region_mask=None):
+        image = super().encode(features, training, region_mask)
         return {**image, "keys": self.attention.project(image["regions"])}
 
     def _attend(self, projected, states, image):
@@ -136,7 +137,9 @@ class AttentionLSTMDecoder(LSTMDecoder):
         regions = image["regions"]
         h = states["h"]
         query = ops.reshape(h, (ops.shape(regions)[0], -1, self.units))
-        context, attention = self.attention(query, regions, keys=image["keys"])
+        context, attention = self.attention(
+            query, regions, keys=image["keys"], value_mask=image.get("region_mask")
+        )
         context = ops.reshape(context, (-1, self.width)) * self.gate(h)
         states = self._cell_step(projected + self.context_input(context), states)
         return states, context, ops.reshape(attention, (-1, regions.shape[1]))

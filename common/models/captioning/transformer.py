@@ -68,26 +68,27 @@ class DecoderBlock(keras.layers.Layer):
         self.narrow.build((None, None, 4 * width))
 
     def call(self, x, regions, training=False):
-        return self.decode(x, self.project(regions), training)
+        return self.decode(x, self.project(regions), training=training)
 
-    def decode(self, x, image, training=False):
-        """As `call`, with the image from `project`."""
+    def decode(self, x, image, region_mask=None, training=False):
+        """As `call`, with the image from `project` and bool `(B, N)`, which regions are seen."""
         self_attention_norm, *_ = self.norms
         normed = self_attention_norm(x)
         mask = causal_mask(ops.shape(x)[1], ops.shape(x)[1])
         kept = self.self_attention.project(normed)
-        return self._residuals(x, normed, *kept, mask, image, training)
+        return self._residuals(x, normed, *kept, mask, image, region_mask, training)
 
     def project(self, regions):
         """Keys and values of the image, `(B, h, N, d)` each: computed once for all steps."""
         return self.image_attention.project(regions)
 
-    def step(self, x, image, cache, time):
+    def step(self, x, image, region_mask, cache, time):
         """One word.
 
         Args:
             x: `(B * K, 1, width)`.
             image: From `project`.
+            region_mask: Bool `(B, N)`, or `None` where no region is hidden.
             cache: Keys and values of the words so far, `(B * K, h, max_length, d)` each.
             time: int32 `(B * K,)`: the word's position.
 
@@ -101,17 +102,18 @@ class DecoderBlock(keras.layers.Layer):
         new = self.self_attention.project(normed)
         cache = tuple(ops.where(now, n, c) for n, c in zip(new, cache, strict=True))
         mask = places[:, 0, None, :, 0] <= time[:, None, None]  # (B * K, 1, max_length)
-        return *self._residuals(x, normed, *cache, mask, image, False), cache
+        return *self._residuals(x, normed, *cache, mask, image, region_mask, False), cache
 
-    def _residuals(self, x, normed, keys, values, mask, image, training):
+    def _residuals(self, x, normed, keys, values, mask, image, region_mask, training):
         """The three parts of the block, given what the words are to look at."""
         _, image_norm, mlp_norm = self.norms
-        attended, _ = self.self_attention.attend(normed, keys, values, mask, training)
+        attended, _ = self.self_attention.attend(normed, keys, values, mask)
         x = x + self.drops[0](attended, training=training)
         # All words of an image's captions ask about the same regions.
         time, width = ops.shape(x)[1], x.shape[2]
         query = ops.reshape(image_norm(x), (ops.shape(image[0])[0], -1, width))
-        attended, weights = self.image_attention.attend(query, *image, training=training)
+        seen = None if region_mask is None else region_mask[:, None]  # (B, 1, N)
+        attended, weights = self.image_attention.attend(query, *image, seen)
         x = x + self.drops[1](ops.reshape(attended, (-1, time, width)), training=training)
         hidden = self.narrow(self.widen(mlp_norm(x)))
         return x + self.drops[2](hidden, training=training), weights
@@ -169,21 +171,23 @@ class SelfAttentionDecoder(Decoder):
             block.build(shape, (None, regions, self.width))
         self.norm.build(shape)
 
-    def encode(self, features, training=False):
-        regions = super().encode(features, training)["regions"]
-        return {f"block{i}": block.project(regions) for i, block in enumerate(self.blocks)}
+    def encode(self, features, training=False, region_mask=None):
+        image = super().encode(features, training, region_mask)
+        regions = image.pop("regions")
+        # By name: a loop on JAX gives a dict back in alphabetical order.
+        return {**image, **{block.name: block.project(regions) for block in self.blocks}}
 
     def initial_state(self, image, captions):
-        batch, heads, _, size = ops.shape(image["block0"][0])
+        batch, heads, _, size = ops.shape(image[self.blocks[0].name][0])
         rows = batch * captions
         empty = ops.zeros((rows, heads, self.max_length, size), self.compute_dtype)
-        caches = {name: (empty, empty) for name in image}
+        caches = {block.name: (empty, empty) for block in self.blocks}
         return {"time": ops.zeros((rows,), "int32"), **caches}
 
     def decode(self, words, image, training):
-        x = self.positions(words)
-        for name, block in zip(image, self.blocks, strict=True):
-            x, weights = block.decode(x, image[name], training)
+        x, region_mask = self.positions(words), image.get("region_mask")
+        for block in self.blocks:
+            x, weights = block.decode(x, image[block.name], region_mask, training)
         logits = self._logits(x, training)
         # (B, h, K * T, N) to (B * K, T, N)
         time = ops.shape(words)[1]
@@ -192,12 +196,13 @@ class SelfAttentionDecoder(Decoder):
 
     def decode_step(self, words, state):
         image, before = state["image"], state["words"]
-        time = before["time"]
+        time, region_mask = before["time"], image.get("region_mask")
         after = {"time": time + 1}
         # Every caption is at the same word.
         x = self.positions(words[:, None], start=time[0])
-        for name, block in zip(image, self.blocks, strict=True):
-            x, weights, after[name] = block.step(x, image[name], before[name], time)
+        for block in self.blocks:
+            name = block.name
+            x, weights, after[name] = block.step(x, image[name], region_mask, before[name], time)
         attention = ops.reshape(ops.mean(weights, axis=1), (-1, weights.shape[-1]))
         return self._logits(x)[:, 0], after, attention
 

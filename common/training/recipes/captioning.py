@@ -25,7 +25,7 @@ class CaptionRecipe(BaseRecipe):
         weight_decay: Decoupled; not on biases, norms and embeddings.
         warmup: Share of the steps in which the learning rate rises.
         clip_norm: Largest length of the gradient of all weights together; 0 for no limit.
-        label_smoothing: Share of each target spread over all words.
+        label_smoothing: Share of each target spread over all words that a caption may have.
         attention_penalty: Weight of the doubly stochastic penalty, see `doubly_stochastic_penalty`.
         patience: Epochs in a row without a better dev score after which training stops; 0: never.
         mirrored: Draw each image mirrored half of the time, where such features are given.
@@ -128,7 +128,8 @@ REWARD_RECIPES = {
 }
 SIZES = {
     "synthetic": {"width": 96, "max_length": 16},
-    # Where things are is the most of a scene, and little of a photo: places start from zero.
+    # Where things are is the most of a scene, and little of a photo: there nothing was gained by
+    # places that are long from the start.
     "photos": {"width": 256, "max_length": 20, "places_std": 0.0},
 }
 # What the recurrent decoders are made with beside that, and those of self-attention.
