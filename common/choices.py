@@ -42,6 +42,8 @@ CAPTION_DATASETS = {
     "flickr30k": f"Flickr30k, the same, from Kaggle ({DOWNLOADS['flickr30k']})",
     "coco": f"40,000 images of MSCOCO, the same ({DOWNLOADS['coco']}); coco:N: so many",
     "coco-karpathy": "the same from the parts of Karpathy's split; also with :N",
+    "folder:PATH": "photos of your own in PATH, with captions in metadata.jsonl, metadata.csv or "
+    "captions.txt",
 }
 PHASES = {
     "phase1_cifar": DATASETS,
@@ -55,6 +57,8 @@ REAL_DATA = {
     "phase3_captioning": "flickr8k",
 }
 OWN = "folder:PATH"
+# Where captions of one's own stand: the first two are Hugging Face's names, the last is Kaggle's.
+CAPTION_FILES = ("metadata.jsonl", "metadata.csv", "captions.txt")
 # Comparisons of many trainings: `common.training.studies`.
 STUDIES = {
     "phase1_cifar": ("degradation", "ablation", "stages_blocks", "stages_blocks_time"),
@@ -103,7 +107,7 @@ def own_folder(dataset: str | Path, datasets: dict[str, str]) -> Path:
     """
     name = str(dataset)
     path = name.removeprefix("folder:")
-    if OWN in datasets and is_own(name):
+    if is_own(name):
         folder = expand(path)
         try:
             if path.strip() and folder.exists():
@@ -120,8 +124,16 @@ def unknown_dataset(name: str, datasets: dict[str, str]) -> ConfigError:
     """The error that tells which data sets there are."""
     known = "\n".join(f"  {key}: {what}" for key, what in datasets.items())
     near = did_you_mean(name, [key for key in datasets if key != OWN])
-    what = "data set and no folder" if OWN in datasets else "captioned data set"
-    return ConfigError(f"No {what} is named {name!r}.{near} There are:\n{known}")
+    return ConfigError(f"No data set and no folder is named {name!r}.{near} There are:\n{known}")
+
+
+def datasets_of(phases: Sequence[str]) -> dict[str, str]:
+    """The data sets of these phases, with what each is."""
+    known = {key: what for phase in phases for key, what in PHASES[phase].items()}
+    if len(phases) > 1:
+        known["synthetic"] = "drawn by code, no download"
+        known[OWN] = "; ".join(PHASES[phase][OWN] for phase in phases)
+    return known
 
 
 def check_dataset(dataset: str | Path, phases: Sequence[str]) -> None:
@@ -143,15 +155,9 @@ def check_dataset(dataset: str | Path, phases: Sequence[str]) -> None:
             data_dir()
         return
     if own or not takers:
-        known = {key: what for phase in phases for key, what in PHASES[phase].items()}
-        if len(phases) > 1:
-            known["synthetic"] = "drawn by code, no download"
-        folder = own_folder(name, known)
+        folder = own_folder(name, datasets_of(phases))
         if len(phases) == 1:
-            if phases[0] == "phase1_cifar":
-                check_images(folder)
-            elif phases[0] == "phase2_histopathology":
-                check_patches(folder)
+            CHECKS[phases[0]](folder)
             return
         takers = [phase for phase, fits in LAYOUTS.items() if fits(folder)] or takers
     elif len(phases) == 1:
@@ -209,7 +215,16 @@ def _has_patients(folder: Path) -> bool:
     )
 
 
-LAYOUTS = {"phase1_cifar": _has_classes, "phase2_histopathology": _has_patients}
+def _has_captions(folder: Path) -> bool:
+    places = (folder, folder / "train")
+    return any((place / name).is_file() for place in places for name in CAPTION_FILES)
+
+
+LAYOUTS = {
+    "phase1_cifar": _has_classes,
+    "phase2_histopathology": _has_patients,
+    "phase3_captioning": _has_captions,
+}
 
 
 def check_images(folder: Path, splits: Sequence[str] = ("train", "test")) -> None:
@@ -236,6 +251,20 @@ def check_patches(folder: Path) -> None:
         from common.data.histopathology import list_patches
 
         list_patches(folder)
+
+
+def check_captions(folder: Path) -> None:
+    """The same for photos with captions: all but the photos themselves is read, which is quick."""
+    from common.data.caption_folder import find_captions
+
+    find_captions(folder)
+
+
+CHECKS = {
+    "phase1_cifar": check_images,
+    "phase2_histopathology": check_patches,
+    "phase3_captioning": check_captions,
+}
 
 
 def check_study(phase: str, name: str) -> None:

@@ -76,6 +76,9 @@ def trees(tmp_path, monkeypatch):
             write(tmp_path / name.format(split) / "1.png")
     write(tmp_path / "slides" / "9001" / "0" / "9001_idx5_x1_y1_class0.png")
     write(tmp_path / "classes" / "cat" / "1.png")
+    for name in "abc":
+        write(tmp_path / "photos" / f"{name}.jpg")
+    (tmp_path / "photos" / "captions.txt").write_text("image,caption\na,dog\nb,cat\nc,cow\n")
     (tmp_path / "empty" / "test" / "dog" / "1.png").unlink()
 
 
@@ -93,6 +96,8 @@ ONE, TWO, THREE = choices.PHASES
         ("folder:slides", [TWO]),
         ("histopathology", [TWO]),
         ("coco", [THREE]),
+        ("folder:photos", [THREE]),
+        ("photos", [THREE]),
         ("coco-karpathy:100", [THREE]),
     ],
 )
@@ -110,15 +115,21 @@ def test_right_data_sets(trees, dataset, phases):
         ("flickr8k", [ONE], "'flickr8k' is a data set of phase3_captioning. phase1_cifar has: syn"),
         ("folder:pets", [ONE, TWO, THREE], "run phase1 --dataset folder:pets"),
         ("folder:slides", [ONE, TWO], "run phase2 --dataset folder:slides"),
+        ("folder:photos", [ONE, TWO, THREE], "run phase3 --dataset folder:photos"),
         ("folder:pest", [ONE], "There is no folder 'pest'. Did you mean 'pets'?"),
         ("nowhere/pets", [ONE], "There is no folder 'nowhere/pets'."),
         ("folder:", [ONE], "There is no folder ''."),
         ("folder:" + "x" * 5000, [TWO], "There is no folder 'xxx"),
         ("folder:a\0b", [TWO], "There is no folder"),
-        ("folder:pets", [THREE], "No captioned data set is named 'folder:pets'. There are:"),
-        ("coco:0", [THREE], "No captioned data set is named 'coco:0'. Did you mean 'coco'"),
+        (
+            "folder:pets",
+            [THREE],
+            "pets has no captions: no metadata.jsonl, metadata.csv",
+        ),
+        ("folder:nowhere", [THREE], "There is no folder 'nowhere'. Wanted: photos of your own"),
+        ("coco:0", [THREE], "No data set and no folder is named 'coco:0'. Did you mean 'coco'"),
         ("coco:\u00b2", [THREE], "named 'coco:\u00b2'. Did you mean 'coco'"),
-        ("coco:" + "9" * 5000, [THREE], "No captioned data set is named 'coco:9999"),
+        ("coco:" + "9" * 5000, [THREE], "No data set and no folder is named 'coco:9999"),
         ("cifar10:5", [ONE], "No data set and no folder is named 'cifar10:5'. Did you mean"),
         ("folder:classes", [ONE], "train is not a folder"),
         ("folder:one", [ONE], "one class only"),
@@ -170,7 +181,7 @@ def test_the_data_set_is_the_given_one_else_that_of_the_environment_else_real(tr
             "cifar10",
             "COURSE_DATASET='cifar10': 'cifar10' is a data set of phase1_cifar. phase2",
         ),
-        (THREE, "folder:pets", "No captioned data set is named 'folder:pets'"),
+        (THREE, "folder:pets", "COURSE_DATASET='folder:pets': pets has no captions"),
         (TWO, "folder:pest", "There is no folder 'pest'. Did you mean 'pets'?"),
     ],
 )

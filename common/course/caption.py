@@ -16,6 +16,7 @@ from common.progress import progress_bar
 
 MAX_BEAM = 50  # Photos are computed by 32: the memory for one grows by 5 MB with each beam.
 _BLOCK = 256  # photos in memory at a time
+_FEW = 30  # images that tell nothing of how sure a captioner is
 
 
 def check(
@@ -143,9 +144,14 @@ def _drawn(block: list["Photo"], captions: np.ndarray) -> bool:
 
 
 def sure_from(record: dict) -> float | None:
-    """The score from which on a captioner's captions are sure; `None` if its record tells none."""
+    """The score from which on a captioner's captions are sure.
+
+    `None` if its record tells none, or one of so few images that it is chance.
+    """
     found = record.get("confidence")
-    threshold = found.get("threshold") if isinstance(found, dict) else None
+    if not isinstance(found, dict) or found.get("n") in range(_FEW):
+        return None
+    threshold = found.get("threshold")
     return float(threshold) if isinstance(threshold, (int, float)) else None
 
 

@@ -16,6 +16,7 @@ from common.choices import (
     PROFILES,
     check_dataset,
     check_value,
+    datasets_of,
     is_own,
     own_folder,
     resolve_dataset,
@@ -417,7 +418,7 @@ def check_variables(variables: dict[str, Any]) -> None:
         return  # `begin` knows the phase, and tells
     dataset = str(variables["dataset"])
     if is_own(dataset) or not any(takes(phase, dataset) for phase in PHASES):
-        own_folder(dataset, {key: what for sets in PHASES.values() for key, what in sets.items()})
+        own_folder(dataset, datasets_of([*PHASES]))
 
 
 def check_profile(value: Any) -> None:

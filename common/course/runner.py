@@ -112,7 +112,11 @@ def expectation(assigned: dict[Lesson, dict[str, Any]], profile: str, jobs: int)
     if datasets != ["synthetic"]:
         time += " (measured on built-in data)"
     wanted = [f"{d} ({DOWNLOADS[d.partition(':')[0]]})" for d in datasets if not is_there(d)]
-    if any(d.partition(":")[0] in CAPTION_DATASETS and d != "synthetic" for d in datasets):
+    captioned = {d for d in datasets if d.partition(":")[0] in CAPTION_DATASETS}
+    captioned |= {
+        str(p.get("dataset")) for lesson, p in assigned.items() if "caption" in lesson.phase
+    }
+    if captioned - {"synthetic"}:
         wanted.append("pretrained weights and word vectors that are absent")
     if wanted:
         data = f"to be downloaded, data sets into {data_dir()}: {', '.join(wanted)} (nothing with "

@@ -19,9 +19,11 @@ LONGEST = 10_000  # characters of a caption; what is longer is a whole file in o
 _LONGEST_NAME = 1_000
 
 # Columns of the tables that are about.
-_NAMES = ("image", "image_name", "filename", "file_name")
-_CAPTIONS = ("caption", "comment", "raw")
-_SPLITS = {"train": "train", "val": "dev", "dev": "dev", "test": "test"}
+_NAMES = ("file_name", "image", "image_name", "filename")
+_CAPTIONS = ("text", "caption", "comment", "raw")
+# What splits are called, in tables and as folders.
+SPLIT_NAMES = {"train": "train", "val": "dev", "validation": "dev", "dev": "dev", "test": "test"}
+_NO_SPLIT = f"split is none of {', '.join(SPLIT_NAMES)}"
 _QUOTED = re.compile('"([^"]*(?:""[^"]*)*)"')
 _MOST_LINES = 100  # of a caption in quotation marks
 # Characters that end lines, move cursors or are half a character.
@@ -44,6 +46,7 @@ class CaptionReport:
         few_captions: Images with fewer than five captions; they are kept.
         other_spellings: Names that differ from those of their files in folder, suffix, case, or
             the form of accents.
+        unspaced: Captions in scripts that put no blank between words.
     """
 
     unknown_names: list[str] = field(default_factory=list)
@@ -53,6 +56,7 @@ class CaptionReport:
     empty_captions: list[str] = field(default_factory=list)
     few_captions: list[str] = field(default_factory=list)
     other_spellings: list[str] = field(default_factory=list)
+    unspaced: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         kinds = (
@@ -66,7 +70,13 @@ class CaptionReport:
         text = "Left out: " + "; ".join(told) + "." if told else "Nothing was left out."
         few = f"images have fewer than {REFERENCES} captions"
         other = "names are written otherwise than their files"
-        for items, what in ((self.few_captions, few), (self.other_spellings, other)):
+        run_on = "captions have no blanks between their words, so that a sentence counts as a word"
+        kinds = (
+            (self.few_captions, few),
+            (self.other_spellings, other),
+            (self.unspaced, run_on),
+        )
+        for items, what in kinds:
             if items:
                 text += f" {len(items):,} {what} ({some(items)}); they are kept."
         return text
@@ -151,11 +161,11 @@ def read_table(path: Path, report: CaptionReport) -> tuple[Lists, Lists | None]:
     caption = next((column for column in _CAPTIONS if column in header), None)
     if name is None or caption is None:
         raise DataError(
-            f"{path}, line 1: the header must be image,caption or "
+            f"{path}, line 1: the header must be image,caption or file_name,text or "
             f"image_name|comment_number|comment. Received: {lines[0][:60]!r}"
         )
     captions: Lists = {}
-    lists: dict[str, dict[str, None]] = {split: {} for split in _SPLITS.values()}
+    lists: dict[str, dict[str, None]] = {split: {} for split in SPLIT_NAMES.values()}
     if header[-1] == caption:
         rows = _rows(lines, separator, len(header), header.index(name), captions)
     else:
@@ -171,11 +181,48 @@ def read_table(path: Path, report: CaptionReport) -> tuple[Lists, Lists | None]:
         for text in _list_of(row["raw"], where) if caption == "raw" else [row[caption]]:
             add_caption(captions, row[name], text, where, report)
         if "split" in row:
-            lists[_SPLITS[row["split"].strip().lower()]][row[name].strip()] = None
-    if "split" not in header:
-        return captions, None
+            lists[SPLIT_NAMES[row["split"].strip().lower()]][row[name].strip()] = None
+    return captions, _told_splits(lists, path)
+
+
+def read_json_lines(path: Path, report: CaptionReport) -> tuple[Lists, Lists | None]:
+    """Lines of JSON, an object each with `file_name`, `text` and maybe `split`: as `read_table`.
+
+    Raises:
+        DataError: for a line that is no such object; names file and line.
+    """
+    captions: Lists = {}
+    lists: dict[str, dict[str, None]] = {split: {} for split in SPLIT_NAMES.values()}
+    for number, line in enumerate(text_lines(path), 1):
+        if not line or line.isspace():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        row = row if isinstance(row, dict) else {}
+        name = next((key for key in _NAMES if key in row), None)
+        caption = next((key for key in _CAPTIONS if key in row), None)
+        if name is None or caption is None:
+            raise DataError(
+                f"{path}, line {number}: no JSON object with `file_name` and `text`: "
+                f"{line[:60]!r}. Correct the line."
+            )
+        add_caption(captions, row[name], row[caption], f"{path.name}:{number}", report)
+        if "split" in row:
+            told = row["split"]
+            split = SPLIT_NAMES.get(told.strip().lower()) if isinstance(told, str) else None
+            if split is None:
+                raise DataError(f"{path}, line {number}: {_NO_SPLIT}. Correct the line.")
+            lists[split][row[name].strip()] = None
+    return captions, _told_splits(lists, path)
+
+
+def _told_splits(lists: dict[str, dict[str, None]], path: Path) -> Lists | None:
+    if not any(lists.values()):
+        return None
     check_overlap(lists, {split: f"the {split} part of {path}" for split in lists})
-    return captions, {split: list(names) for split, names in lists.items()}
+    return {split: list(names) for split, names in lists.items()}
 
 
 def _row_problem(cells: list[str] | None, header: list[str]) -> str | None:
@@ -186,8 +233,8 @@ def _row_problem(cells: list[str] | None, header: list[str]) -> str | None:
     row = dict(zip(header, cells, strict=True))
     if not row.get("comment_number", "0").strip().isdigit():
         return "comment_number is no number"
-    if row.get("split", "train").strip().lower() not in _SPLITS:
-        return f"split is none of {', '.join(_SPLITS)}"
+    if row.get("split", "train").strip().lower() not in SPLIT_NAMES:
+        return _NO_SPLIT
     return None
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from common import choices
+from common.data.caption_folder import load_caption_folder
 from common.data.captions import CaptionData
 from common.data.checks import check_count
 from common.data.cifar10 import find_cifar10, load_cifar10
@@ -126,11 +127,11 @@ def load_patches(dataset: str | Path, *, patients: int | None = None, seed: int 
     return data.subset(np.flatnonzero(np.isin(data.groups, drawn)))
 
 
-def load_captions(dataset: str, split: str, limit: int | None = None) -> CaptionData:
+def load_captions(dataset: str | Path, split: str, limit: int | None = None) -> CaptionData:
     """Loads one split of a data set of captioned images.
 
     Args:
-        dataset: One of `CAPTION_DATASETS`.
+        dataset: One of `CAPTION_DATASETS`; a folder as "folder:PATH" or the path alone.
         split: "train", "dev" or "test".
         limit: Take at most so many images, the first ones.
 
@@ -138,6 +139,7 @@ def load_captions(dataset: str, split: str, limit: int | None = None) -> Caption
         ConfigError: if the data set or split is unknown.
         DataError: if its files are missing or cannot be used.
     """
+    dataset = str(dataset)
     if dataset == "synthetic":
         return synthetic_scenes(split, limit)
     readers = {"flickr8k": load_flickr8k, "flickr30k": load_flickr30k}
@@ -148,7 +150,8 @@ def load_captions(dataset: str, split: str, limit: int | None = None) -> Caption
     elif dataset in readers:
         data = readers[dataset](split)
     else:
-        raise choices.unknown_dataset(dataset, choices.CAPTION_DATASETS)
+        folder = choices.own_folder(dataset, choices.CAPTION_DATASETS)
+        data = load_caption_folder(folder, split)
     return data if limit is None else data.subset(range(min(limit, len(data))))
 
 

@@ -218,7 +218,8 @@ def photo_errors(
     """What captions of photos say that none of the people said, by kind.
 
     Nobody checks photos: a thing that no reference mentions may well be there. So these are hints
-    where to look, and their shares upper bounds.
+    where to look, and their shares upper bounds. Colours, numbers, people and animals are known by
+    their English words.
 
     Args:
         captions: Words of a caption of each image.

@@ -29,8 +29,8 @@ class Checkpoint(keras.callbacks.Callback):
         folder: Where `checkpoint.weights.h5`, `best.weights.h5` and `history.csv` are written;
             `None` keeps the history in memory and nothing else.
         monitor: The value that decides which epoch is the best, such as "val_accuracy": the
-            highest, of equal ones the first. The best epoch is kept only if it is given and
-            present.
+            highest, of equal ones the first, but of those with 0, which tells nothing, the last.
+            The best epoch is kept only if it is given and present.
     """
 
     def __init__(self, folder: str | Path | None, monitor: str | None = None):
@@ -100,9 +100,9 @@ class Checkpoint(keras.callbacks.Callback):
         self.state["seconds"] += seconds
         if self.folder is None:
             return
-        best = self.state["best"]
-        if self.monitor in row and (best is None or row[self.monitor] > best["value"]):
-            self.state["best"] = {"epoch": epoch + 1, "value": row[self.monitor]}
+        best, value = self.state["best"], row.get(self.monitor)
+        if value is not None and (not best or value > best["value"] or value == best["value"] == 0):
+            self.state["best"] = {"epoch": epoch + 1, "value": value}
             self._save(self.best_path)
         self._save(self.path)
         # Written anew from the state, so that no epoch can stand twice.

@@ -1,12 +1,13 @@
 """What captioners are trained and judged on: captioned images, their features, the words."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from common.data import load_captions
+from common.data import is_own, load_captions
 from common.data.captions import CaptionData
 from common.data.vocabulary import Vocabulary
 from common.data.word_vectors import DEFAULT as DEFAULT_GLOVE
@@ -20,8 +21,11 @@ from common.models.hub_bert import PRESET, bert_vectors, keras_bert_vectors
 from common.training.features import extract_features
 from common.training.generation import build_decoder
 from common.training.recipes import kind_of, resolve_profile
+from common.training.recipes.captioning import SIZES
 from common.training.runs import fingerprint
 from common.training.scene_backbone import scene_backbone
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "dev", "test")
 SCENES = "scenes"  # the backbone of the data set that is drawn by code
@@ -100,6 +104,10 @@ class CaptionTask:
             "captions": fingerprint([self.data[split].fingerprint_captions() for split in SPLITS]),
             "vocabulary": self.vocabulary.fingerprint(),
         }
+
+    def fingerprint(self) -> str:
+        """Sixteen digits of `description`."""
+        return fingerprint(self.description())
 
     def describe_run(self, arguments: dict) -> dict:
         """What makes a run of a captioner on this task what it is.
@@ -193,6 +201,16 @@ def image_backbone(name: str, weights: str | Path = "imagenet") -> keras.Model:
     return scene_backbone() if name == SCENES else pretrained(name, weights)
 
 
+def min_count_of(dataset: str, captions: int) -> int:
+    """How often a word has to occur to be in the vocabulary of so many training captions.
+
+    Of one's own captions once, and once more for each 1,000 of them up to what photos need: where
+    there are few, most words stand in one caption only.
+    """
+    most = MIN_COUNT[kind_of(dataset)]
+    return min(most, 1 + captions // 1000) if is_own(dataset) else most
+
+
 def caption_task(
     dataset: str,
     profile: str | None = None,
@@ -208,12 +226,12 @@ def caption_task(
     """Loads a data set and extracts the features that are not there yet.
 
     Args:
-        dataset: One of `CAPTION_DATASETS`.
+        dataset: As for `load_captions`.
         profile: In `smoke` a part of the photos is used.
         backbone: By default "scenes" for what is drawn by code, `BACKBONE` for photos.
         weights: Of the backbone: "imagenet", "random", or a file.
         mirrored: Features of the mirrored training images, too.
-        min_count: How often a word has to occur in the training captions.
+        min_count: How often a word has to occur in the training captions; `None`: `min_count_of`.
         vocabulary: That of a trained captioner, in place of one of the training captions.
         limits: Images used by split, the first ones.
         progress: Show progress bars.
@@ -239,8 +257,13 @@ def caption_task(
         maps = [part.array if whole else part.array[usable] for part in arrays]
         features[split] = CaptionedFeatures(maps[0], data[split].references, *maps[1:])
     if vocabulary is None:
-        words = (caption for captions in features["train"].references for caption in captions)
-        vocabulary = Vocabulary.build(words, min_count or MIN_COUNT[kind])
+        words = [caption for captions in features["train"].references for caption in captions]
+        vocabulary = Vocabulary.build(words, min_count or min_count_of(dataset, len(words)))
+        longest = SIZES[kind]["max_length"] - 2  # `<start>` and `<end>` have their places
+        cut = sum(len(caption) > longest for caption in words)
+        if cut and is_own(dataset):
+            told = "%s: %d of %d training captions have more than %d words; they are cut there."
+            logger.warning(told, data["train"].name, cut, len(words), longest)
     described = {
         "name": name,
         "weights": str(weights) if name != SCENES else "released",

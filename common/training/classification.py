@@ -6,15 +6,14 @@ import keras
 import numpy as np
 import pandas as pd
 
-from common.data import dataset_name, is_own
 from common.data.images import ImageData
 from common.models.resnet import ResNetConfig, adapt, resnet, spread
 from common.training.backend import DeviceSettings
-from common.training.experiment import Trained, run_config, run_label, train
+from common.training.experiment import Trained, own_label, run_config, run_label, train
 from common.training.fit import fit
 from common.training.loop import FitResult
 from common.training.recipes import Recipe
-from common.training.runs import Run, slug
+from common.training.runs import Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,16 +75,6 @@ class Classification:
 def trained_config(config: ResNetConfig, recipe: Recipe) -> ResNetConfig:
     """The network that shrinks images by itself to the size that the recipe ends with."""
     return replace(config, image_size=recipe.phases()[-1][2])
-
-
-def own_label(dataset: str, data: ImageData) -> str:
-    """How the name of a run begins: the data set's name, as "cifar10".
-
-    One's own folder is called as it is, with a fingerprint: "own-cats_and_dogs-1a2b3c4d".
-    """
-    if not is_own(dataset):
-        return str(dataset)
-    return f"own-{slug(dataset_name(dataset))[:40]}-{data.fingerprint()[:8]}"
 
 
 def train_named(

@@ -8,11 +8,11 @@ from typing import Protocol
 import keras
 import pandas as pd
 
-from common.data import dataset_name
+from common.data import dataset_name, is_own
 from common.training.backend import DeviceSettings, device_scope
 from common.training.loop import FitResult
 from common.training.recipes.base import BaseRecipe
-from common.training.runs import Run
+from common.training.runs import Run, slug
 from common.training.store import read_network
 
 
@@ -124,6 +124,20 @@ def run_config(
         **more,
         "data": described["data"] | more.get("data", {}),
     }
+
+
+def own_label(dataset: str, data) -> str:
+    """How the name of a run begins: the data set's name, as "cifar10".
+
+    One's own folder is called as it is, with a fingerprint: "own-cats_and_dogs-1a2b3c4d".
+
+    Args:
+        dataset: As a lesson takes it.
+        data: With a `fingerprint()`: `ImageData`, `CaptionTask`.
+    """
+    if not is_own(dataset):
+        return str(dataset)
+    return f"own-{slug(dataset_name(dataset))[:40]}-{data.fingerprint()[:8]}"
 
 
 def run_label(*parts: str, seed: int, **changed) -> str:

@@ -15,7 +15,7 @@ from common.models.captioning import Decoder
 from common.training.backend import DeviceSettings
 from common.training.batches import CaptionBatches
 from common.training.caption_task import CaptionedFeatures, CaptionTask
-from common.training.experiment import run_config, run_label, train
+from common.training.experiment import own_label, run_config, run_label, train
 from common.training.generation import DECODING, Generated, Generator, caption_tokens
 from common.training.loop import FitResult, Supervision, one_training
 from common.training.recipes import (
@@ -173,9 +173,11 @@ def standard_run(name: str, task: CaptionTask, profile: str, seed: int, score: C
         score: See `TeacherForcing`.
     """
     dataset, settings = task.dataset, captioner_settings(task.dataset)
-    recipe, learns = caption_recipe(profile, dataset), TeacherForcing(name, task, score)
+    recipe = caption_recipe(profile, dataset, len(task.data["train"]))
+    learns = TeacherForcing(name, task, score)
     options = {"phase": CAPTIONING, "dataset": dataset, "profile": profile, "seed": seed}
-    label = run_label(dataset, profile, task.backbone["name"], name, seed=seed)
+    label = own_label(dataset, task)
+    label = run_label(label, profile, task.backbone["name"], name, seed=seed)
     run = Run.labelled(label, run_config(learns, recipe, settings, **options))
     return train(learns, recipe, settings, seed=seed, run=run).run
 

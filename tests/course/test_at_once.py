@@ -27,6 +27,8 @@ for arguments in json.load(sys.stdin):
 print(json.dumps(told))
 """
 
+CAPTIONS = "image,caption\na.jpg,a dog\nb.jpg,a cat\nc.jpg,a cow\n"
+
 TOLD = {
     "rnu phase1": "Did you mean 'run'?",
     "run phase9": "There is no phase 'phase9'. Did you mean 'phase",
@@ -35,7 +37,9 @@ TOLD = {
     "run --dataset cifar10": "Name the phase, as in: run phase1 --dataset cifar10",
     "run phase1 --dataset cifar": "Did you mean 'cifar10'?",
     "run phase1 --dataset folder:nowhere": "There is no folder 'nowhere'",
-    "run phase3 --dataset /nonexistent": "No captioned data set is named '/nonexistent'",
+    "run phase3 --dataset /nonexistent": "There is no folder '/nonexistent'. Wanted: photos of",
+    "run phase3 --dataset pets": "pets has no captions: no metadata.jsonl, metadata.csv, captions",
+    "run phase3 --dataset photos": "photos/captions.txt: 1 of 3 names are no image files beside",
     "run phase1 --param epoch=3": "has no parameter 'epoch'. Did you mean 'epochs'?",
     "run phase1 --param epochs=three": "takes a whole number here",
     "run phase1 --param validation=few": "takes a number here",
@@ -89,6 +93,9 @@ def told(tmp_path_factory):
         write_json(folder / "outputs" / "runs" / run / "record.json", record)
     for name in ("cat", "dog"):
         write_json(folder / "pets" / "test" / name / "0.json", {})
+    for name, text in (("a.jpg", ""), ("b.jpg", ""), ("captions.txt", CAPTIONS)):
+        (folder / "photos").mkdir(exist_ok=True)
+        (folder / "photos" / name).write_text(text)
     done = subprocess.run(
         [sys.executable, "-c", CALL_ALL],
         input=json.dumps([command.split() for command in TOLD]),

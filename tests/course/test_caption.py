@@ -103,9 +103,10 @@ def test_captions_are_sure_from_the_threshold_of_the_record_on(
     assert found == ["sure", "unsure", "sure"]
 
 
-@pytest.mark.parametrize("found", [None, [], {}, {"threshold": "high"}])
+@pytest.mark.parametrize("found", [None, [], {}, {"threshold": "high"}, {"threshold": -1, "n": 2}])
 def test_a_record_that_tells_no_threshold(found):
     assert caption.sure_from({"confidence": found}) is None
+    assert caption.sure_from({"confidence": {"threshold": -1, "n": 500}}) == -1
 
 
 def test_photos_of_other_kinds_are_told_of(namer, photos, caplog):

@@ -14,7 +14,7 @@ from small_course import write_notebook
 
 from common.course import html, kernel, refresh, runner
 from common.course.bootstrap import CELL
-from common.course.lessons import find_lessons
+from common.course.lessons import Lesson, find_lessons
 from common.errors import CourseError, DataError
 from common.files import own_prefix
 
@@ -173,6 +173,13 @@ def test_what_a_run_will_take(course, monkeypatch, datasets, said, unsaid):
     }
     told = runner.expectation(assigned, "smoke", 2)
     assert all(part in told for part in said) and not any(part in told for part in unsaid), told
+
+
+def test_photos_of_ones_own_take_pretrained_weights():
+    lesson = Lesson(Path("phase3_captioning/05_training.ipynb"))
+    assert "pretrained weights" in runner.expectation({lesson: {"dataset": "mine"}}, "smoke", 1)
+    told = runner.expectation({lesson: {"dataset": "synthetic"}}, "smoke", 1)
+    assert "nothing is downloaded" in told
 
 
 def test_a_lesson_is_given_the_runs_that_it_made_itself(course):

@@ -97,7 +97,7 @@ def test_karpathys_split(tmp_path, monkeypatch):
     assert train.captions[0][0] == "A cat number 0 on 0."
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
     assert len(load_captions("coco-karpathy:1", "dev")) == 1
-    with pytest.raises(ConfigError, match="No captioned data set is named 'coco-karpathy:x'"):
+    with pytest.raises(ConfigError, match="No data set and no folder is named 'coco-karpathy:x'"):
         load_captions("coco-karpathy:x", "dev")
 
 

@@ -351,6 +351,14 @@ def test_people_need_references_of_one_number(keep):
         cap.human_scores([of[:1] for of in REFERENCES])
 
 
+def test_images_that_several_people_described():
+    a, b, c = ["a"], ["b"], ["c"]
+    several, told = cap.with_several([[a], [a, b, c], [b], [c, a]])
+    assert several.tolist() == [1, 3] and told == [[a, b], [c, a]]
+    several, told = cap.with_several([[a], [b]])
+    assert several.tolist() == [] and told == []
+
+
 def test_intervals_hold_the_scores(no_wordnet):
     captions, references = made_up(images=150)
     table = cap.caption_intervals(captions, references, samples=300)

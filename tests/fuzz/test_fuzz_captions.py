@@ -25,7 +25,7 @@ from hypothesis import example
 from hypothesis import strategies as st
 
 from common.data import caption_files, coco, flickr8k, flickr30k
-from common.data.caption_files import CaptionReport, read_table, read_tokens
+from common.data.caption_files import CaptionReport, read_json_lines, read_table, read_tokens
 from common.data.caption_splits import match_names
 from common.data.images import ImageData
 from common.data.karpathy import read_karpathy
@@ -48,6 +48,8 @@ LINES = [
     'b.jpg,"a',
     "a.jpg#0\ta dog",
     "a.jpg| 0| a dog",
+    '{"file_name": "a.jpg", "text": "a dog"}',
+    '{"file_name": "a.jpg", "text": "a dog", "split": "test"}',
 ]
 
 
@@ -105,7 +107,7 @@ lines = st.lists(st.sampled_from(HEADERS + LINES) | sentences, max_size=6)
 @fuzz(100, lines=lines, damage=damages, end=st.sampled_from("\n\r"), split=st.booleans())
 def test_captions_of_any_bytes(lines, damage, end, split):
     content = end.join(lines).encode()
-    for reader in (read_tokens, read_table):
+    for reader in (read_tokens, read_table, read_json_lines):
         for data in (content, damage(content)):
             found, _ = _read(reader, data)
             captions = found[0] if isinstance(found, tuple) else found or {}

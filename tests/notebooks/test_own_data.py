@@ -1,7 +1,8 @@
-"""Lessons 1.1 to 2.4 on data of one's own: few, rare, many, odd, easy, of one patient.
+"""Lessons on data of one's own: few, rare, many, odd, easy, of one patient, with one caption each.
 
-Their cells run in this process. Nothing is trained, which `tests/training` does on few images:
-`fit` leaves a network as it was made, of a few channels.
+Their cells run in this process. Of classifiers nothing is trained, which `tests/training` does on
+few images: `fit` leaves a network as it was made, of a few channels. Captioners are trained for a
+step or two.
 """
 
 from dataclasses import replace
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
+from small_photos import tiny_backbone
 
 from common.files import read_json
 from common.models.resnet import config as resnet_config
@@ -112,8 +114,9 @@ def run_lesson(lesson, monkeypatch, **parameters):
     monkeypatch.chdir(path.parent)
     found = {"display": lambda *figures: None}
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
-        # Tables of what networks cost, whatever the data: most of lesson 1.2's time.
-        if cell.cell_type == "code" and "cost(config)" not in cell.source:
+        # Tables of what networks cost, whatever the data: most of the time of lessons 1.2 and 3.2.
+        costs = "cost(config)" in cell.source or "make_backbone(title" in cell.source
+        if cell.cell_type == "code" and not costs:
             source = TransformerManager().transform_cell(cell.source)  # %pip
             exec(compile(source, f"{lesson}, cell {number}", "exec"), found)
             if "parameters" in cell.metadata.get("tags", []):
@@ -173,6 +176,69 @@ def test_slides(tmp_path, monkeypatch, name):
     run = trained["run"].name
     assert run.startswith("own-slides-") and records(tmp_path)[run]["threshold"] >= 0
     run_lesson("phase2_histopathology/04_evaluation", monkeypatch, **parameters, run_name=run)
+
+
+CAPTIONS = (
+    "Ein kleiner Hund läuft über die Wiese.",
+    "Two brown cats sleep on a sofa.",
+    "Un garçon en été près d'un vélo.",
+    "猫 が 赤い 敷物 の 上 で 眠る",
+    "A man with a hat, and a dog.",
+)
+
+
+def write_captioned(root, captions):
+    """A photo for each list of captions."""
+    rng = np.random.default_rng(0)
+    lines = ["image,caption"]
+    for i, texts in enumerate(captions):
+        write_image(root / f"{i}.png", (40 * i, 90, 200 - 40 * i), SHAPES[i % 5], rng, 60)
+        lines += [f"{i}.png,{text}" for text in texts]
+    (root / "captions.txt").write_text("\n".join(lines), encoding="utf-8")
+
+
+@pytest.fixture
+def small_captioners(monkeypatch):
+    """A backbone of one convolution, decoders of a few numbers, a pass or two."""
+    from common.training.recipes import captioning
+
+    for module in ("caption_task", "captioner"):
+        name = f"common.training.{module}.image_backbone"
+        monkeypatch.setattr(name, lambda *_: tiny_backbone())
+    sizes = {"width": 16, "max_length": 8, "places_std": 0.0}
+    monkeypatch.setitem(captioning.SIZES, "photos", sizes)
+    monkeypatch.setitem(captioning.RECURRENT, "photos", {"units": 16, "dropout": 0.1})
+    monkeypatch.setitem(captioning._FEWEST_STEPS, "smoke", 1)
+
+
+def test_photos_with_one_caption_each(tmp_path, monkeypatch, capsys, small_captioners):
+    folder = tmp_path / "my photos"
+    write_captioned(folder, [[text] for text in CAPTIONS])
+    parameters = {"dataset": f"folder:{folder}", "profile": "smoke"}
+    found = run_lesson("phase3_captioning/01_eda", monkeypatch, **parameters)
+    assert [len(data) for data in found["data"].values()] == [3, 1, 1]
+    assert "Each image has one caption" in capsys.readouterr().out
+    for lesson in ("02_features", "03_embeddings", "04_model"):
+        run_lesson(f"phase3_captioning/{lesson}", monkeypatch, **parameters)
+    run_lesson("phase3_captioning/05_training", monkeypatch, **parameters, decoder="multi_head")
+    [run] = records(tmp_path)
+    assert run.startswith("own-my-photos-") and run.endswith("-multi_head-seed0")
+    run_lesson("phase3_captioning/06_reward", monkeypatch, **parameters, reward="bleu_4")
+    rewarded = [record for name, record in records(tmp_path).items() if name != run]
+    assert [record["start"] for record in rewarded] == [run]  # found again, not another one
+    run_lesson("phase3_captioning/07_evaluation", monkeypatch, **parameters)
+    run_lesson("phase3_captioning/07_evaluation", monkeypatch, **parameters, run_name=run)
+    assert len(records(tmp_path)) == 2
+
+
+def test_photos_with_one_caption_or_more(tmp_path, monkeypatch, small_captioners):
+    texts = [CAPTIONS[i % 5 : i % 5 + 1 + i % 3] for i in range(17)]
+    write_captioned(tmp_path / "own", texts)
+    parameters = {"dataset": str(tmp_path / "own"), "profile": "smoke"}
+    found = run_lesson("phase3_captioning/01_eda", monkeypatch, **parameters)
+    assert sum(map(len, found["data"].values())) == 17
+    several = [len(captions) > 1 for captions in found["test"].captions]
+    assert len(found["several"]) == sum(several)
 
 
 def test_images_without_a_mistake(tmp_path, monkeypatch, capsys):

@@ -79,12 +79,16 @@ LAYOUTS = {
     "images": tuple(f"{s}/{name}/a.png" for s in ("train", "test") for name in CIFAR10),
     "slides": tuple(f"8863/{n}/8863_idx5_x{50 * n + 1}_y1_class{n}.png" for n in (0, 1)),
     "photos": ("a.jpg", "b.png"),
+    "captions": ("a.jpg", "b.jpg", "c.jpg", "captions.txt"),
 }
+CAPTIONS = "image,caption\na.jpg,a dog\nb.jpg,ein Hund\nc.jpg,a cat\n"
 
 
 def layout(command: str) -> str:
     if "phase2" in command:
         return "slides"
+    if "phase3" in command:
+        return "captions"
     return "photos" if command.startswith(("caption", "predict")) else "images"
 
 
@@ -95,7 +99,7 @@ def place(tmp_path, monkeypatch, command):
     files = [f"{name}/{file}" for name in FOLDERS for file in LAYOUTS[layout(command)]]
     for name in (*PHOTOS, *files):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(photo)
+        (tmp_path / name).write_bytes(CAPTIONS.encode() if name.endswith(".txt") else photo)
     for name, phase in RUNS.items():
         folder = tmp_path / "outputs" / "runs" / name
         folder.mkdir(parents=True)

@@ -196,19 +196,25 @@ def test_two_processes_train_one_run_once(tmp_path):
     assert not [p for p in (tmp_path / "twice").iterdir() if p.name.startswith(".writing")]
 
 
-def test_of_equally_good_epochs_the_first_is_kept(tmp_path):
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [([0.5, 0.7, 0.7, 0.6], 2), ([0.0, 0.0, 0.0], 3), ([0.0, 0.2, 0.0, 0.2], 2)],
+)
+def test_of_equally_good_epochs_the_first_is_kept_if_its_score_tells_anything(
+    tmp_path, scores, best
+):
     network = small_network()
     network.compile("sgd")
     checkpoint = Checkpoint(tmp_path, monitor="val_score")
     checkpoint.set_model(network)
     assert checkpoint.restore(network) == 0
-    for epoch, score in enumerate([0.5, 0.7, 0.7, 0.6]):
+    for epoch, score in enumerate(scores):
         network.set_weights([np.full(w.shape, epoch, "float32") for w in network.get_weights()])
         checkpoint.on_epoch_begin(epoch)
         checkpoint.on_epoch_end(epoch, {"val_score": score})
-    assert checkpoint.state["best"] == {"epoch": 2, "value": 0.7}
+    assert checkpoint.state["best"] == {"epoch": best, "value": max(scores)}
     checkpoint.load_best(network)
-    assert all((np.asarray(weight) == 1).all() for weight in network.get_weights())
+    assert all((np.asarray(weight) == best - 1).all() for weight in network.get_weights())
 
 
 def test_dropout_is_another_in_each_epoch_and_the_same_again():

@@ -21,9 +21,10 @@ Dataset = Annotated[
         metavar="NAME",
         help="synthetic: drawn by code, in all phases; cifar10, or folder:DIR with "
         "DIR/train/<class>/ and DIR/test/<class>/, for phase 1; histopathology, or folder:DIR with "
-        "DIR/<patient>/<0|1>/, for phase 2; flickr8k, flickr30k or coco for phase 3. Default: "
-        "COURSE_DATASET, else cifar10, histopathology and flickr8k, which are found under "
-        "COURSE_DATA or downloaded there.",
+        "DIR/<patient>/<0|1>/, for phase 2; flickr8k, flickr30k or coco, or folder:DIR with photos "
+        "and captions.txt, metadata.csv or metadata.jsonl, for phase 3. Default: COURSE_DATASET, "
+        "else cifar10, histopathology and flickr8k, which are found under COURSE_DATA or "
+        "downloaded there.",
     ),
 ]
 Profile = Annotated[

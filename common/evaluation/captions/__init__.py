@@ -16,5 +16,6 @@ from common.evaluation.captions.report import (
     compare_captions,
     human_scores,
     longest_copy,
+    with_several,
 )
 from common.evaluation.captions.rouge_meteor import meteor, rouge_l, what_is_missing

@@ -84,6 +84,17 @@ def longest_copy(captions: Sequence[Caption], train_references: References) -> n
     return longest
 
 
+def with_several(references: References) -> tuple[np.ndarray, list]:
+    """The images with two captions or more, which can be judged against each other.
+
+    Returns:
+        Their places in `references`; and of each its first captions, as many as all of them have.
+    """
+    several = [i for i, of_image in enumerate(references) if len(of_image) > 1]
+    least = min((len(references[i]) for i in several), default=0)
+    return np.array(several, int), [list(references[i][:least]) for i in several]
+
+
 def human_scores(
     references: References,
     captions: Sequence[Caption] | None = None,
@@ -95,7 +106,8 @@ def human_scores(
     the best of the references. To compare fairly, judge the machine against the same four.
 
     Args:
-        references: For each image lists of words, of the same number for all images.
+        references: For each image lists of words, of the same number for all images, as
+            `with_several` gives them.
         captions: To be judged in place of the reference that is left out.
 
     Raises:

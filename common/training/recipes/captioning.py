@@ -3,10 +3,12 @@
 The trials that the values come from stand in `phase3_captioning/LOG.md`.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import keras
 
+from common.choices import is_own
 from common.training.backend import DeviceSettings, device_settings
 from common.training.recipes.base import BaseRecipe, resolve_profile
 from common.training.schedules import OneCycle
@@ -117,6 +119,8 @@ CAPTION_RECIPES = {
     ),
     ("photos", "full"): CaptionRecipe(epochs=20, batch_size=64, mirrored=True, patience=4),
 }
+# Of a training on data of one's own.
+_FEWEST_STEPS = {"smoke": 40, "laptop": 1000, "full": 1000}
 # From a captioner that was trained by teacher forcing.
 REWARD_RECIPES = {
     ("synthetic", "smoke"): RewardRecipe(epochs=1, learning_rate=2e-4),
@@ -148,13 +152,27 @@ def kind_of(dataset: str) -> str:
     return "synthetic" if dataset == "synthetic" else "photos"
 
 
-def caption_recipe(profile: str, dataset: str, **overrides) -> CaptionRecipe:
+def caption_recipe(
+    profile: str, dataset: str, images: int | None = None, **overrides
+) -> CaptionRecipe:
     """The recipe of a profile for a data set, with some values replaced.
+
+    Args:
+        profile: One of `PROFILES`, or `None`.
+        dataset: As a lesson takes it.
+        images: How many there are to train on. Of one's own, few take more passes, up to ten times
+            as many: else a training would be over before it has learned anything.
+        **overrides: Other values; `None` for those that stay.
 
     Raises:
         ConfigError: for an unknown profile or hyper-parameter.
     """
-    return CAPTION_RECIPES[kind_of(dataset), resolve_profile(profile)].changed(**overrides)
+    profile = resolve_profile(profile)
+    recipe = CAPTION_RECIPES[kind_of(dataset), profile]
+    if images and is_own(dataset):
+        passes = math.ceil(_FEWEST_STEPS[profile] / max(1, images // recipe.batch_size))
+        recipe = replace(recipe, epochs=max(recipe.epochs, min(passes, 10 * recipe.epochs)))
+    return recipe.changed(**overrides)
 
 
 def reward_recipe(profile: str, dataset: str, **overrides) -> RewardRecipe:
