@@ -7,10 +7,9 @@ from common.models.captioning import DECODERS
 from common.training.teacher_forcing import CaptionedFeatures
 
 COLOURS = ("red", "blue", "green")
+KINDS = ("attention_lstm", "multi_head")
 # Decoders that learn to name them: with TensorFlow all, elsewhere one of each kind.
-LEARNERS = (
-    tuple(DECODERS) if keras.backend.backend() == "tensorflow" else ("attention_lstm", "multi_head")
-)
+LEARNERS = tuple(DECODERS) if keras.backend.backend() == "tensorflow" else KINDS
 
 
 def coloured(count, captions, seed=0):

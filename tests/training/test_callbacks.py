@@ -178,6 +178,7 @@ print(len(result.history), sum(float(abs(w).sum()) for w in result.network.get_w
 """
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="no other with this backend")
 def test_two_processes_train_one_run_once(tmp_path):
     here = Path(__file__).parent
     code = CHILD.format(tests=str(here), root=str(here.parents[1]), folder=str(tmp_path))

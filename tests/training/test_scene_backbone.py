@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -34,6 +35,7 @@ def test_released_backbone_gives_a_grid():
     assert not backbone.trainable
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="no other with this backend")
 def test_training_begins_to_learn():
     settings = device_settings(precision="float32")
     *_, history = train_scene_backbone(0, 2, 300, settings, progress=False)
@@ -91,6 +93,7 @@ def test_features_do_not_depend_on_the_batch():
     np.testing.assert_allclose(together[2:3], alone, atol=1e-4)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="no other with this backend")
 def test_release_writes_weights_and_their_record(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "released_folder", lambda phase: tmp_path)
     monkeypatch.setattr(

@@ -6,7 +6,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from colours import LEARNERS, coloured, names_the_colour, right_colours
+from colours import KINDS, coloured, names_the_colour, right_colours
 from killing import KillAt, KilledError
 
 from common.data.vocabulary import END, START, Vocabulary
@@ -209,7 +209,7 @@ def rewarded(folder=None, name="rnn", recipe=RECIPE, reward=REWARD, **options):
     return network, result
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", KINDS)
 def test_learns_what_is_rewarded(name):
     _, result = rewarded(name=name, recipe=dataclasses.replace(RECIPE, epochs=12))
     history = result.history

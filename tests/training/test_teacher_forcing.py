@@ -221,6 +221,7 @@ train({folder!r}, callbacks=(Slow(),))
 """
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="no other with this backend")
 def test_kill_minus_nine(tmp_path):
     """The process itself is killed in the middle of an epoch; the next one goes on."""
     script = SCRIPT.format(here=str(HERE), root=str(HERE.parents[1]), folder=str(tmp_path / "run"))
