@@ -23,14 +23,15 @@ computing alone; the anonymous memory of the process (what is mapped from files 
 most in the first tenth of the time and in the rest, and the features' size on disk.
 
 `folder`: captions per second from a folder of JPEG photos to a file of captions, as the command
-`caption` makes them, with a captioner that is loaded already and has written a few. Beside it what
-that consists of, each alone: photos read and made small by as many threads as there are cores, the
+`caption` makes them, with a captioner that is loaded and compiled already. Beside it what that
+consists of, each alone: photos read and made small by as many threads as there are cores, the
 backbone on arrays in memory, the words. And a plain Keras program with the same weights:
-`image_dataset_from_directory`, `predict` in batches of 32 (as Keras compiles it, and without XLA),
-then a loop in Python that calls the decoder anew for each word of 32 captions, the likeliest word
-chosen in NumPy; it has a fifth of the photos. The captioner is the released one if it sees through
-the backbone, and the weights can be had; else it is random, and no caption ends before its last
-word. The photos are those of `COURSE_DATA/photos` again and again, or drawn where there are none.
+`image_dataset_from_directory`, `predict` in batches of 32, then a loop in Python that calls the
+decoder anew for each word of 32 captions, the likeliest word chosen in NumPy; it has a fifth of the
+photos. The captioner is the released one if it sees through the backbone, and the weights can be
+had; else it is random, and no caption ends before its last word. The photos are those of
+`COURSE_DATA/photos` again and again, or drawn where there are none. Processor time tells what is to
+be had at best where all cores are busy all the time, and what a busy machine hides.
 
 Ratios are medians over the rounds, in which the variants take turns: the speed of a shared machine
 drifts, and so they meet the same weather.
@@ -42,6 +43,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -332,12 +334,13 @@ def captioner_of(options):
     return Captioner(decoder, vocabulary(), network, record), f"{options.decoder}, random"
 
 
-def plain_keras(network, decoder, vocabulary, folder: Path) -> list[str]:
+def plain_keras(captioner, folder: Path) -> list[str]:
     """Captions as a plain program writes them."""
     import keras
 
     from common.data.vocabulary import END, START
 
+    network, decoder = captioner.extractor.backbone, captioner.decoder
     photos = keras.utils.image_dataset_from_directory(
         folder, labels=None, image_size=network.input_shape[1:3], shuffle=False, verbose=False
     )  # in batches of 32
@@ -355,13 +358,11 @@ def plain_keras(network, decoder, vocabulary, folder: Path) -> list[str]:
             ended |= words[:, t] == END
             if ended.all():
                 break
-        captions += [" ".join(vocabulary.decode(row)) for row in words]
+        captions += [" ".join(captioner.vocabulary.decode(row)) for row in words]
     return captions
 
 
 def folder(options) -> None:
-    import keras
-
     from common.course import caption as command
     from common.data.image_files import one_opencv_thread
     from common.data.photos import list_photos, read_photo
@@ -370,10 +371,7 @@ def folder(options) -> None:
     from common.training.features import to_input
 
     captioner, what = captioner_of(options)
-    network, extractor = captioner.extractor.backbone, captioner.extractor
-    plain = {jit: keras.Model(network.inputs, network.outputs) for jit in ("auto", False)}
-    for jit, model in plain.items():
-        model.compile(jit_compile=jit)
+    extractor = captioner.extractor
     with tempfile.TemporaryDirectory() as name:
         place, known = Path(name), sorted((data_dir() / "photos").glob("*.jpg"))
         write_photos(place / "photos", options.images, known)
@@ -385,48 +383,53 @@ def folder(options) -> None:
             with one_opencv_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
                 return list(pool.map(lambda x: to_input(read_photo(x), extractor.size), files))
 
+        def backbone():
+            for i in range(0, len(images), extractor.batch_size):
+                extractor(images[i : i + extractor.batch_size])
+
         images = np.stack(read())
-        features, step = captioner.features(images), extractor.batch_size
+        features = captioner.features(images)
 
         def files_to_text(beams=None):
             photos = command.check([place / "photos"], beams, None, place / "a.json", False)
             with patch("common.training.captioner.load_captioner", lambda run: captioner):
                 command.caption(photos, None, beams, False, lambda photo: None, place / "a.json")
 
-        def without_us(jit):
-            plain_keras(plain[jit], captioner.decoder, captioner.vocabulary, place / "few")
-
         variants = {
             "reading": (len(files), read),
-            "backbone": (
-                len(files),
-                lambda: [extractor(images[i : i + step]) for i in range(0, len(images), step)],
-            ),
+            "backbone": (len(files), backbone),
             "words": (len(files), lambda: captioner.scored_captions(features)),
             "files to text": (len(files), files_to_text),
             "greedily": (len(files), lambda: files_to_text(1)),
-            "plain Keras": (few, lambda: without_us("auto")),
-            "without XLA": (few, lambda: without_us(False)),
+            "plain Keras": (few, lambda: plain_keras(captioner, place / "few")),
         }
-        seconds = median_times({name: run for name, (_, run) in variants.items()}, options.rounds)
+        spent = {name: [] for name in variants}
+
+        def noted(name):
+            start = time.process_time()
+            variants[name][1]()
+            spent[name].append(time.process_time() - start)
+
+        seconds = median_times({name: partial(noted, name) for name in variants}, options.rounds)
     milliseconds = {name: 1000 * seconds[name] / n for name, (n, _) in variants.items()}
+    processors = {name: 1000 * np.median(spent[name][1:]) / n for name, (n, _) in variants.items()}
     machine, beams = hardware(), captioner.record["decoding"]["beams"]
     print(
         f"{machine['processor']}, {machine['cores']} cores; {device_settings('float32')}\n"
         f"{options.backbone}, {what}, {beams} beams; {len(files)} photos of 500x375, "
         f"{kilobytes:.0f} kB each; {options.rounds} rounds"
     )
-    print("| | photos/s | ms a photo | of the three alone |\n|---|---|---|---|")
+    print("| | photos/s | ms a photo | of the three | ms of processors |\n|---|---|---|---|---|")
     alone = sum(list(milliseconds.values())[:3])
     for i, (name, value) in enumerate(milliseconds.items()):
         share = f"{100 * value / alone:.0f} %" if i < 3 else ""
-        print(f"| {name} | {1000 / value:.1f} | {value:.2f} | {share} |")
-    whole, greedy = milliseconds["files to text"], milliseconds["greedily"]
-    print(
-        f"files to text: {milliseconds['backbone'] / whole:.2f} of the backbone's rate; greedily "
-        f"{milliseconds['plain Keras'] / greedy:.1f} times plain Keras, "
-        f"{milliseconds['without XLA'] / greedy:.1f} times without XLA"
-    )
+        print(f"| {name} | {1000 / value:.1f} | {value:.2f} | {share} | {processors[name]:.2f} |")
+    for told in ("files to text", "greedily"):
+        print(
+            f"{told}: {milliseconds['backbone'] / milliseconds[told]:.2f} of the backbone's rate, "
+            f"{processors['backbone'] / processors[told]:.2f} by processor time; "
+            f"{milliseconds['plain Keras'] / milliseconds[told]:.1f} times plain Keras"
+        )
 
 
 if __name__ == "__main__":

@@ -190,8 +190,8 @@ def _captioned(
             part = path and parts.load_part(path, len(block))
             if part and _drawn(block, part["captions"]):
                 return block, path, part, None
-            photos = [readers.submit(_read, photo, captioner.extractor.size) for photo in block]
-            return block, path, None, backbone.submit(_features, captioner, photos)
+            read = [readers.submit(_read, photo, captioner.extractor.size) for photo in block]
+            return block, path, None, backbone.submit(_features, captioner, read)
 
         try:
             blocks = (photos[start : start + _BLOCK] for start in range(0, len(photos), _BLOCK))
