@@ -4,6 +4,7 @@
     python benchmarks/captioning.py layers [--rounds 5]
     python benchmarks/captioning.py steps [--rounds 3]
     python benchmarks/captioning.py features [--images 2000] [--backbone mobilenet_0.75]
+    python benchmarks/captioning.py folder [--images 1000] [--backbone mobilenet_0.75]
 
 `decoding`: captions per second of batched greedy decoding and of beam search against the loop of
 the usual tutorials: one image at a time, the whole `model(...)` called anew for every word on all
@@ -21,15 +22,30 @@ time cost the rest), and forward only.
 computing alone; the anonymous memory of the process (what is mapped from files is not counted) at
 most in the first tenth of the time and in the rest, and the features' size on disk.
 
+`folder`: captions per second from a folder of JPEG photos to a file of captions, as the command
+`caption` makes them, with a captioner that is loaded and compiled already. Beside it what that
+consists of, each alone: photos read and made small by as many threads as there are cores, the
+backbone on arrays in memory, the words. And a plain Keras program with the same weights:
+`image_dataset_from_directory`, `predict` in batches of 32, then a loop in Python that calls the
+decoder anew for each word of 32 captions, the likeliest word chosen in NumPy; it has a fifth of the
+photos. The captioner is the released one if it sees through the backbone, and the weights can be
+had; else it is random, and no caption ends before its last word. The photos are those of
+`COURSE_DATA/photos` again and again, or drawn where there are none. Processor time tells what is to
+be had at best where all cores are busy all the time, and what a busy machine hides.
+
 Ratios are medians over the rounds, in which the variants take turns: the speed of a shared machine
 drifts, and so they meet the same weather.
 """
 
 import argparse
+import os
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import psutil
@@ -52,12 +68,11 @@ def median_times(variants: dict, rounds: int) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
-def made(name: str, words: int = WORDS, length: int = MAX_LENGTH, **arguments):
+def made(name: str, words: int = WORDS, length: int = MAX_LENGTH, channels: int = CHANNELS):
     from common.models.captioning import decoder
     from common.training.generation import build_decoder
 
-    network = decoder(name, words, max_length=length, **arguments)
-    return build_decoder(network, REGIONS, CHANNELS)
+    return build_decoder(decoder(name, words, max_length=length), REGIONS, channels)
 
 
 def never_ending(network):
@@ -249,22 +264,30 @@ class MemoryWatch:
         self.thread.join()
 
 
-def features(options) -> None:
+def write_photos(folder: Path, count: int, photos=()) -> tuple[str, ...]:
+    """JPEG files of 500x375, as photos of Flickr8k: those given in turn, or smooth drawn ones."""
     import cv2
 
+    rng, images = np.random.default_rng(0), [cv2.imread(str(photo)) for photo in photos]
+    names = tuple(f"{i:05}.jpg" for i in range(count))
+    folder.mkdir()
+    for i, name in enumerate(names):
+        image = images[i % len(images)] if images else rng.integers(0, 256, (24, 32, 3), np.uint8)
+        cv2.imwrite(str(folder / name), cv2.resize(image, (500, 375)))
+    return names
+
+
+def features(options) -> None:
     from common.data.captions import CaptionData
     from common.models.backbones import backbone
     from common.training.features import Extractor, extract_features, to_input
 
     network = backbone(options.backbone, options.weights)
-    rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        names = tuple(f"{i:05}.jpg" for i in range(options.images))
-        for file in names:  # 500x375, as photos of Flickr8k; smooth, so that JPEG is as usual
-            small = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
-            cv2.imwrite(str(folder / file), cv2.resize(small, (500, 375)))
-        data = CaptionData(names, (("a photo",),) * len(names), "photos", "train", folder)
+        names = write_photos(folder / "photos", options.images)
+        captions = (("a photo",),) * len(names)
+        data = CaptionData(names, captions, "photos", "train", folder / "photos")
         few = data.subset(range(64))
         extract_features(few, network, options.backbone, root=folder / "warm", progress=False)
         start = time.perf_counter()
@@ -289,16 +312,137 @@ def features(options) -> None:
     )
 
 
+def captioner_of(options):
+    """The released captioner if it sees through this backbone, else one that never ends."""
+    from common.errors import DataError
+    from common.models.backbones import backbone, weights_hash
+    from common.training.captioner import Captioner, load_captioner
+    from common.training.generation import DECODING
+    from common.training.released import released_captioner
+    from common.training.store import read_captioner_record
+
+    if read_captioner_record(released_captioner())["backbone"]["name"] == options.backbone:
+        try:
+            return load_captioner(), "the released captioner"
+        except DataError as error:
+            print(error)
+    network = backbone(options.backbone, options.weights)
+    shape = network.output_shape[1:]
+    described = {"name": options.backbone, "hash": weights_hash(network), "shape": shape}
+    decoder = never_ending(made(options.decoder, length=20, channels=shape[-1]))
+    record = {"backbone": described, "decoding": DECODING}
+    return Captioner(decoder, vocabulary(), network, record), f"{options.decoder}, random"
+
+
+def plain_keras(captioner, folder: Path) -> list[str]:
+    """Captions as a plain program writes them."""
+    import keras
+
+    from common.data.vocabulary import END, START
+
+    network, decoder = captioner.extractor.backbone, captioner.decoder
+    photos = keras.utils.image_dataset_from_directory(
+        folder, labels=None, image_size=network.input_shape[1:3], shuffle=False, verbose=False
+    )  # in batches of 32
+    found = network.predict(photos, verbose=0)
+    found = found.reshape(len(found), -1, found.shape[-1])
+    captions = []
+    for start in range(0, len(found), 32):
+        features = found[start : start + 32]
+        words = np.full((len(features), decoder.max_length), END, "int32")
+        words[:, 0] = START
+        ended = np.zeros(len(features), bool)
+        for t in range(1, decoder.max_length):
+            logits = keras.ops.convert_to_numpy(decoder(features, words[:, :-1]))
+            words[~ended, t] = logits[~ended, t - 1].argmax(axis=-1)
+            ended |= words[:, t] == END
+            if ended.all():
+                break
+        captions += [" ".join(captioner.vocabulary.decode(row)) for row in words]
+    return captions
+
+
+def folder(options) -> None:
+    from common.course import caption as command
+    from common.data.image_files import one_opencv_thread
+    from common.data.photos import list_photos, read_photo
+    from common.paths import data_dir
+    from common.training.backend import device_settings, hardware
+    from common.training.features import to_input
+
+    captioner, what = captioner_of(options)
+    extractor = captioner.extractor
+    with tempfile.TemporaryDirectory() as name:
+        place, known = Path(name), sorted((data_dir() / "photos").glob("*.jpg"))
+        write_photos(place / "photos", options.images, known)
+        few = len(write_photos(place / "few", max(1, options.images // 5), known))
+        files = list_photos([place / "photos"])
+        kilobytes = sum(file.stat().st_size for file in files) / 1000 / len(files)
+
+        def read():
+            with one_opencv_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+                return list(pool.map(lambda x: to_input(read_photo(x), extractor.size), files))
+
+        def backbone():
+            for i in range(0, len(images), extractor.batch_size):
+                extractor(images[i : i + extractor.batch_size])
+
+        images = np.stack(read())
+        features = captioner.features(images)
+
+        def files_to_text(beams=None):
+            photos = command.check([place / "photos"], beams, None, place / "a.json", False)
+            with patch("common.training.captioner.load_captioner", lambda run: captioner):
+                command.caption(photos, None, beams, False, lambda photo: None, place / "a.json")
+
+        variants = {
+            "reading": (len(files), read),
+            "backbone": (len(files), backbone),
+            "words": (len(files), lambda: captioner.scored_captions(features)),
+            "files to text": (len(files), files_to_text),
+            "greedily": (len(files), lambda: files_to_text(1)),
+            "plain Keras": (few, lambda: plain_keras(captioner, place / "few")),
+        }
+        spent = {name: [] for name in variants}
+
+        def noted(name):
+            start = time.process_time()
+            variants[name][1]()
+            spent[name].append(time.process_time() - start)
+
+        seconds = median_times({name: partial(noted, name) for name in variants}, options.rounds)
+    milliseconds = {name: 1000 * seconds[name] / n for name, (n, _) in variants.items()}
+    processors = {name: 1000 * np.median(spent[name][1:]) / n for name, (n, _) in variants.items()}
+    machine, beams = hardware(), captioner.record["decoding"]["beams"]
+    print(
+        f"{machine['processor']}, {machine['cores']} cores; {device_settings('float32')}\n"
+        f"{options.backbone}, {what}, {beams} beams; {len(files)} photos of 500x375, "
+        f"{kilobytes:.0f} kB each; {options.rounds} rounds"
+    )
+    print("| | photos/s | ms a photo | of the three | ms of processors |\n|---|---|---|---|---|")
+    alone = sum(list(milliseconds.values())[:3])
+    for i, (name, value) in enumerate(milliseconds.items()):
+        share = f"{100 * value / alone:.0f} %" if i < 3 else ""
+        print(f"| {name} | {1000 / value:.1f} | {value:.2f} | {share} | {processors[name]:.2f} |")
+    for told in ("files to text", "greedily"):
+        print(
+            f"{told}: {milliseconds['backbone'] / milliseconds[told]:.2f} of the backbone's rate, "
+            f"{processors['backbone'] / processors[told]:.2f} by processor time; "
+            f"{milliseconds['plain Keras'] / milliseconds[told]:.1f} times plain Keras"
+        )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("decoding", "layers", "steps", "features"))
+    parser.add_argument("what", choices=("decoding", "layers", "steps", "features", "folder"))
     parser.add_argument("--decoder", default="multi_head")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--images", type=int, help="500 by default, 1000 for `folder`")
     parser.add_argument("--loop", type=int, default=5, help="images of the tutorial's loop")
     parser.add_argument("--backbone", default="mobilenet_0.75")
     parser.add_argument("--weights", default="random")
     options = parser.parse_args()
+    options.images = options.images or (1000 if options.what == "folder" else 500)
     globals()[options.what](options)

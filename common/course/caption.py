@@ -1,7 +1,8 @@
 """Captions for photos, with a trained captioner."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from common.files import check_output, write_json
 from common.progress import progress_bar
 
 MAX_BEAM = 50  # Photos are computed by 32: the memory for one grows by 5 MB with each beam.
-_BLOCK = 256  # photos in memory at a time
+_BLOCK = 128  # photos in a part; two blocks are in memory at a time
+_READERS = min(8, os.cpu_count() or 1)  # threads; each may hold a photo of 25 megapixels
 _FEW = 30  # images that tell nothing of how sure a captioner is
 
 
@@ -67,7 +69,7 @@ def caption(
     tell: Callable[["Photo"], None],
     output: Path | None = None,
 ) -> list[str]:
-    """Captions of photos, block by block.
+    """Captions of photos, block by block; the next one is read and computed meanwhile.
 
     With `output`, what is done is kept beside it in `output + ".parts"` until it is whole. Called
     again after a kill, photos that the same captioner captioned in the same way are not captioned
@@ -97,22 +99,12 @@ def caption(
     if photos[0].figure is not None:
         _require_attention(captioner)
     options = {"no_repeated_trigram": True} if no_repeated_trigram else {}
-    record, words = captioner.record, list(captioner.vocabulary.words)
-    threshold, told = sure_from(record), [record.get("decoding"), record.get("backbone"), words]
-    results, problems = [], []
+    threshold, results, problems = sure_from(captioner.record), [], []
     with (
         nullcontext() if output is None else parts.kept_parts(output) as folder,
         progress_bar(total=len(photos), unit=" photos", disable=len(photos) < _BLOCK) as bar,
     ):
-        made_by = folder and parts.weights_hash(captioner.decoder, *told, beams, options)
-        for start in range(0, len(photos), _BLOCK):
-            block = photos[start : start + _BLOCK]
-            path = folder and folder / _part_name(made_by, block)
-            part = path and parts.load_part(path, len(block))
-            if not part or not _drawn(block, part["captions"]):
-                part = _caption_block(captioner, block, beams, options)
-                if path:
-                    parts.save_part(path, **part)
+        for block, part in _captioned(captioner, photos, folder, beams, options):
             for photo, *answer in zip(block, *(part[name].tolist() for name in _PART), strict=True):
                 reason, photo.caption, photo.score = answer
                 if reason:
@@ -174,21 +166,76 @@ class Photo:
         }
 
 
-def _caption_block(captioner, photos: list[Photo], beams, options) -> dict[str, np.ndarray]:
-    """Captions photos and draws their figures."""
-    from common.data.photos import read_photo
+def _captioned(
+    captioner, photos: list[Photo], folder: Path | None, beams, options
+) -> Iterator[tuple[list[Photo], dict[str, np.ndarray]]]:
+    """Each block of photos, in their order, and what became of it; what is kept is not made anew.
 
-    read, reasons = {}, [""] * len(photos)
-    for i, photo in enumerate(photos):
+    While the words of a block are written, the backbone computes the next one; while it computes
+    one, the photos of the next are read.
+    """
+    from common.data.image_files import one_opencv_thread
+
+    record, words = captioner.record, list(captioner.vocabulary.words)
+    told = [record.get("decoding"), record.get("backbone"), words]
+    made_by = folder and parts.weights_hash(captioner.decoder, *told, beams, options)
+    with (
+        one_opencv_thread(),
+        ThreadPoolExecutor(_READERS) as readers,
+        ThreadPoolExecutor(1) as backbone,
+    ):
+
+        def begin(block: list[Photo]):
+            path = folder and folder / _part_name(made_by, block)
+            part = path and parts.load_part(path, len(block))
+            if part and _drawn(block, part["captions"]):
+                return block, path, part, None
+            read = [readers.submit(_read, photo, captioner.extractor.size) for photo in block]
+            return block, path, None, backbone.submit(_features, captioner, read)
+
         try:
-            read[i] = _shrunk(read_photo(photo.file), captioner.extractor.size)
-        except DataError as error:
-            reasons[i] = str(error)
-        except MemoryError:
-            reasons[i] = f"{photo.file}: there is not enough memory for so large an image."
+            blocks = (photos[start : start + _BLOCK] for start in range(0, len(photos), _BLOCK))
+            for block, path, part, computed in parts.one_ahead(begin, blocks):
+                if computed:
+                    part = _caption_block(captioner, block, *computed.result(), beams, options)
+                    if path:
+                        parts.save_part(path, **part)
+                yield block, part
+        finally:
+            for pool in (readers, backbone):
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(photo: Photo, size: int) -> tuple[str, np.ndarray | None, np.ndarray | None]:
+    """Why a photo cannot be read, or "" and what the backbone takes; what its figure shows."""
+    from common.data.photos import read_photo
+    from common.training.features import to_input
+
+    try:
+        image = _shrunk(read_photo(photo.file), size)
+        return "", to_input(image, size), None if photo.figure is None else image
+    except DataError as error:
+        return str(error), None, None
+    except MemoryError:
+        why = f"{photo.file}: there is not enough memory for so large an image."
+        return why, None, None
+
+
+def _features(captioner, photos: list[Future]):
+    """Of photos that are being read: why some could not be, the others' numbers with what their
+    figures show, and their features."""
+    found = [photo.result() for photo in photos]
+    read = {i: image for i, (reason, _, image) in enumerate(found) if not reason}
+    features = captioner.features([found[i][1] for i in read]) if read else None
+    return [reason for reason, *_ in found], read, features
+
+
+def _caption_block(
+    captioner, photos: list[Photo], reasons: list[str], read: dict, features, beams, options
+) -> dict[str, np.ndarray]:
+    """Captions photos and draws their figures; see `_features`."""
     captions, scores = [""] * len(photos), [0.0] * len(photos)
     if read:
-        features = captioner.features(list(read.values()))
         found, sure = captioner.scored_captions(features, beams, **options)
         if photos[0].figure is not None:
             from common import plots
