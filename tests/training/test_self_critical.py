@@ -11,7 +11,7 @@ from killing import KillAt, KilledError
 
 from common.data.vocabulary import END, START, Vocabulary
 from common.errors import ConfigError, DataError
-from common.models.captioning import decoder
+from common.models.captioning import DECODERS, decoder
 from common.training.backend import device_scope, device_settings
 from common.training.generation import Generator, build_decoder
 from common.training.recipes import BASELINES, CaptionRecipe, RewardRecipe
