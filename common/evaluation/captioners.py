@@ -22,6 +22,9 @@ WAYS = {
     "beam 5": DECODING | {"beams": 5},
 }
 
+# What studies tell of captions.
+JUDGED = ("true_captions", "bleu_1", "bleu_4", "cider_d", "bad_endings", "distinct", "length")
+
 _BATCH = 50  # images at a time
 
 # Words of which a caption of a photo says one where people say another, or nothing.
@@ -105,6 +108,25 @@ def judge(
         written[way] = captions
         rows[way] = score(captions, task, split)
     return pd.DataFrame(rows).T.rename_axis("decoding"), written
+
+
+def judge_on_dev(trained: Decoder, task: CaptionTask) -> dict[str, float]:
+    """What studies keep of a captioner: scores of its captions of the dev images.
+
+    Returns:
+        `JUDGED` of three beams with the `length_penalty` that is best on these images, and with
+        `greedy_` before their names of greedy captions.
+    """
+    chosen, tried, _ = choose_decoding(trained, task)
+    greedy, _ = judge(trained, task, "dev", {"greedy": WAYS["greedy"]})
+    rows = {"": tried.loc[f"penalty {chosen['length_penalty']}"], "greedy_": greedy.loc["greedy"]}
+    found = {
+        f"{way}{name}": round(float(row[name]), 4)
+        for way, row in rows.items()
+        for name in JUDGED
+        if name in row
+    }
+    return {**found, "length_penalty": chosen["length_penalty"]}
 
 
 def score(captions: list[list[str]], task: CaptionTask, split: str) -> dict[str, float | None]:

@@ -56,7 +56,8 @@ def keras_bert_vectors(vocabulary: Vocabulary, preset: str | Path = PRESET) -> W
         preset: Name of a preset of `keras_hub.models.BertBackbone`, or a folder with one.
 
     Raises:
-        ConfigError: without KerasHub.
+        ConfigError: without KerasHub, or what it reads the preset's format with (safetensors for
+            those of Hugging Face).
         DataError: if the preset cannot be had, or is no BERT.
     """
     return _vectors(vocabulary, _KerasHub(preset))
@@ -175,6 +176,11 @@ class _KerasHub:
         try:
             self.model = keras_hub.models.BertBackbone.from_preset(str(source), dtype="float32")
             pieces = keras_hub.models.BertTokenizer.from_preset(str(source))
+        except ImportError as error:
+            raise ConfigError(
+                f"The preset {source} is of a format that KerasHub reads by another package "
+                f"({error}): pip install {error.name}."
+            ) from error
         except Exception as error:  # of the network, of Kaggle, of files
             raise DataError(
                 f"The preset {source} of KerasHub cannot be loaded as a BERT: {error}. Check the "

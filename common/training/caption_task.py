@@ -18,6 +18,7 @@ from common.models.backbones import weights_hash
 from common.models.captioning import Decoder, decoder
 from common.models.hub_bert import HANDLE as BERT
 from common.models.hub_bert import PRESET, bert_vectors, keras_bert_vectors
+from common.paths import data_dir
 from common.training.features import extract_features
 from common.training.generation import build_decoder
 from common.training.recipes import kind_of, resolve_profile
@@ -153,8 +154,8 @@ def embedding_vectors(
     Args:
         embedding: "random" for none; "glove" or one of `common.data.word_vectors.GLOVE`; "bert" and
             "keras_bert" (of TensorFlow Hub and of KerasHub); "glove:PATH", "bert:HANDLE" or
-            "keras_bert:PRESET" for a file, or an encoder, of your own; "word2vec" for vectors that
-            are learned from the captions alone.
+            "keras_bert:PRESET" for a file, or an encoder, of your own (also the name of a folder in
+            `COURSE_DATA`); "word2vec" for vectors that are learned from the captions alone.
         vocabulary: The words.
         captions: The training captions, as lists of words.
 
@@ -170,6 +171,8 @@ def embedding_vectors(
     if kind == "glove":
         source = source or DEFAULT_GLOVE
         return word_vectors(vocabulary, load_glove(source), f"GloVe ({source})")
+    if kind in ("bert", "keras_bert") and source and (data_dir() / source).is_dir():
+        source = data_dir() / source
     if kind == "bert":
         return bert_vectors(vocabulary, source or BERT)
     if kind == "keras_bert":

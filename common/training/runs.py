@@ -148,6 +148,10 @@ class Run:
             note_run(self.name)
         return record
 
+    def add_to_record(self, **content: Any) -> None:
+        """Puts more into the record of a finished run; all else stays as the training left it."""
+        write_json(self.folder / "record.json", {**self.record, **_plain(content)})
+
 
 def read_record(folder: Path) -> dict:
     """The record of a run, or of released weights.

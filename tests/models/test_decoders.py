@@ -227,6 +227,30 @@ def test_block_alone():
     assert again.num_heads == 2
 
 
+def test_one_block_without_feed_forward():
+    """As one with it that adds nothing; it steps as it is taught, and is saved so."""
+    whole = small_decoder("self_attention", num_blocks=1)
+    narrow = whole.blocks[0].narrow
+    narrow.set_weights([np.zeros_like(w) for w in narrow.get_weights()])
+    network = small_decoder("self_attention", num_blocks=1, feed_forward=False)
+    of_whole = {w.path: w for w in whole.weights}
+    for weight in network.weights:
+        weight.assign(of_whole[weight.path])
+    # A norm, and two matrices with biases, between 8 and 32 numbers.
+    assert whole.count_params() - network.count_params() == 16 + 288 + 264
+    tokens = random_tokens(len(FEATURES))
+    logits = forced(network, tokens)
+    np.testing.assert_allclose(logits, forced(whole, tokens), atol=1e-5)
+    state = network.start(FEATURES)
+    for t in range(LENGTH):
+        found, state, _ = network.step(ops.convert_to_tensor(tokens[:, t]), state)
+        np.testing.assert_allclose(found, logits[:, t], atol=1e-4)
+    again = SelfAttentionDecoder.from_config(network.get_config())
+    assert [block.feed_forward for block in again.blocks] == [False]
+    before = {k: v for k, v in whole.get_config().items() if k != "feed_forward"}
+    assert SelfAttentionDecoder.from_config(before).blocks[0].feed_forward
+
+
 @pytest.mark.parametrize(
     "name, arguments, message",
     [

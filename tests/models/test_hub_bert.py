@@ -125,6 +125,14 @@ def test_vectors_of_keras_hub(keras_hub, tmp_path):
 def test_no_preset_and_no_keras_hub(keras_hub, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="absent of KerasHub cannot be loaded as a BERT"):
         keras_bert_vectors(VOCABULARY, tmp_path / "absent")
+
+    def without_its_reader(*arguments, **options):
+        raise ModuleNotFoundError("No module named 'safetensors'", name="safetensors")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras_hub.models.BertBackbone, "from_preset", without_its_reader)
+        with pytest.raises(ConfigError, match=r"pip install safetensors\."):
+            keras_bert_vectors(VOCABULARY, tmp_path)
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     with pytest.raises(ConfigError, match="pip install keras-hub"):
         keras_bert_vectors(VOCABULARY)

@@ -15,7 +15,7 @@ from small_photos import renamed, tiny_backbone, write_photos
 
 from common.data.vocabulary import Vocabulary
 from common.errors import ConfigError, DataError
-from common.evaluation.captioners import bleu_4, choose_decoding, judge
+from common.evaluation.captioners import bleu_4, choose_decoding, judge, judge_on_dev
 from common.evaluation.rewards import CaptionReward
 from common.training import caption_task as tasks
 from common.training import released, store
@@ -115,6 +115,14 @@ def test_chooses_a_length_penalty_on_dev_images(course):
     assert options["beams"] == 2 and options["length_penalty"] in (0.5, 1.0)
     assert list(table.index) == ["penalty 0.5", "penalty 1.0"]
     assert sure["n"] == len(task.data["dev"])
+
+
+def test_what_studies_keep_of_a_captioner(course):
+    task, trained, *_ = course
+    found = judge_on_dev(trained.network, task)
+    assert found["bleu_4"] == found["greedy_bleu_4"] == pytest.approx(100)
+    assert found["greedy_length"] == 5 and found["length_penalty"] > 0
+    assert "true_captions" not in found
 
 
 def test_bad_photos_are_left_out_of_data_and_features(tmp_path, monkeypatch):

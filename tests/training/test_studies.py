@@ -11,7 +11,7 @@ from common.models.resnet import ResNetConfig
 from common.training import studies
 from common.training.backend import device_settings
 from common.training.recipes import Recipe
-from common.training.studies import Arm, Study, base, find_study, read_results
+from common.training.studies import Arm, ImageStudy, base, find_study, read_results
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def study():
         kind: Arm(ResNetConfig(blocks=(1,), widths=(4,), residual=kind == "residual"), plan)
         for kind in ("plain", "residual")
     }
-    return Study("tiny", "phase1_cifar", "Which?", arms, images=32, seeds=(0, 1))
+    return ImageStudy("tiny", "phase1_cifar", "Which?", arms, images=32, seeds=(0, 1))
 
 
 @pytest.fixture
@@ -143,20 +143,22 @@ def test_the_studies_are_what_is_told_of_them():
                 assert name == "stages_blocks_time" and "stages_blocks" in str(missing)
                 continue
             assert (found.name, found.phase) == (name, phase) and len(found.arms) > 1
+            if phase == "phase3_captioning":  # see test_caption_studies.py
+                continue
             same = [replace(arm.recipe, epochs=1) for arm in found.arms.values()]
             # What a study does not ask about is the same in all arms.
             if phase == "phase1_cifar" and name != "ablation" or name == "leak":
                 assert len(set(same)) == 1
     with pytest.raises(ConfigError, match="Did you mean 'ablation'"):
         find_study("phase1_cifar", "ablations")
-    with pytest.raises(ConfigError, match="phase3_captioning has no studies"):
+    with pytest.raises(ConfigError, match="phase3_captioning has no study 'ablation'"):
         find_study("phase3_captioning", "ablation")
 
 
 def test_no_plain_sgd_trains_a_head_made_for_muon():
     """The fast net's logits are scaled down for Muon's rates: with SGD's it hardly learns."""
     compared = 0
-    for phase, names in choices.STUDIES.items():
+    for phase, names in list(choices.STUDIES.items())[:2]:
         for name in set(names) - {"stages_blocks_time"}:
             for arm in find_study(phase, name).arms.values():
                 if arm.recipe.optimizer == "sgd":
@@ -175,4 +177,4 @@ def test_kept_results_are_of_the_studies():
             table, about = read_results(phase, name)
             assert set(table["arm"]) == set(study.arms)
             assert (about["question"], about["command"]) == (study.question, study.command)
-            assert np.isfinite(table["val_accuracy"]).all()
+            assert np.isfinite(table["val_loss"]).all()

@@ -136,10 +136,7 @@ def sweep(
     [chosen, *others] = lessons.find_lessons(phase, lesson)
     if others or "run_name" not in lessons.lesson_parameters(chosen):
         raise ConfigError(f"--lesson={lesson} must name one lesson that trains, with a run_name.")
-    numbers = [
-        lessons.check_seed(lessons.parse_value(text))
-        for text in lessons.parse_grid([f"seeds={0 if seeds is None else seeds}"])["seeds"]
-    ]
+    numbers = options.parse_seeds("0" if seeds is None else seeds)
     fixed = lessons.parse_assignments(param or [])
     fixed |= given(dataset=dataset, profile=profile and profile.value)
     lessons.check_grid(chosen, values, fixed)

@@ -55,3 +55,15 @@ Run = Annotated[
         parser=lambda run: check_run(run),
     ),
 ]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`"0,1,2"` as seeds.
+
+    Raises:
+        ConfigError: for what is no list of seeds.
+    """
+    from common.course import lessons
+
+    texts = lessons.parse_grid([f"seeds={text}"])["seeds"]
+    return [lessons.check_seed(lessons.parse_value(seed)) for seed in texts]

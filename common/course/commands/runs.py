@@ -96,6 +96,16 @@ def study(
     phase: options.Phase,
     name: Annotated[str, Argument(metavar="NAME", help=f"Of the comparison. {_STUDIES}.")],
     dataset: options.Dataset = None,
+    arm: Annotated[
+        list[str] | None,
+        Option(metavar="ARM", help="Only this one, or this group; may be repeated."),
+    ] = None,
+    seeds: Annotated[
+        str | None, Option(metavar="S1,S2...", help="Only these. Default: the study's.")
+    ] = None,
+    smoke: Annotated[
+        bool, Option("--smoke", help="A little of everything, to see each arm work.")
+    ] = False,
     backend: options.Backend = None,
     keep: Annotated[
         bool, Option("--keep", help="Keep the table beside the lessons, in the checkout.")
@@ -104,22 +114,28 @@ def study(
 ) -> None:
     """Train all arms of a comparison that a lesson shows, with each seed, in hours.
 
-    Called again, it goes on with what is missing.
+    Called again, it goes on with what is missing. Rows of arms and seeds that are not named stay
+    in the table.
 
     \b
-    Example:
+    Examples:
       python -m common.course study phase1 ablation --dataset cifar10
+      python -m common.course study phase3 backbones --dataset flickr8k --seeds 0
+      python -m common.course study phase3 ladder_own --arm rnn --arm lstm --smoke
     """
     from common.course import lessons
 
     phase = lessons.known_phase(phase)
     check_study(phase, name)
     dataset = resolve_dataset(phase, dataset)
+    numbers = options.parse_seeds(seeds) if seeds is not None else []
     with settings(backend, output):
         from common.course import tables
         from common.course.study import table, train_study
 
-        results, path = train_study(phase, name, dataset, keep)
+        results, path = train_study(
+            phase, name, dataset, keep, arms=arm or (), seeds=numbers, smoke=smoke
+        )
         say(tables.to_text(table(results)))
         say(f"\nKept in {path}", err=True)
 

@@ -15,7 +15,8 @@ class DecoderBlock(keras.layers.Layer):
 
     1. `x = x + dropout(SelfAttention(norm(x)))`: each word looks at the words up to itself.
     2. `x = x + dropout(ImageAttention(norm(x), regions))`.
-    3. `x = x + dropout(W_2 gelu(W_1 norm(x)))`, word by word, with four times the width inside.
+    3. `x = x + dropout(W_2 gelu(W_1 norm(x)))`, word by word, with four times the width inside;
+       left out without `feed_forward`.
 
     Sources: Vaswani et al. (2017); for the place of the norms Xiong et al., "On Layer
     Normalization in the Transformer Architecture" (2020).
@@ -24,6 +25,7 @@ class DecoderBlock(keras.layers.Layer):
         num_heads: Heads of both attentions; their size is `width / num_heads`.
         dropout: Share of the numbers set to 0 in training.
         seed: Of the dropout.
+        feed_forward: Whether there is the third part.
 
     Call arguments:
         x: `(B * K, T, width)`.
@@ -33,14 +35,28 @@ class DecoderBlock(keras.layers.Layer):
         `(B * K, T, width)` and the attention to the image `(B, h, K * T, N)`.
     """
 
-    def __init__(self, num_heads: int, dropout: float = 0.0, seed: int = 0, **kwargs):
+    def __init__(
+        self,
+        num_heads: int,
+        dropout: float = 0.0,
+        seed: int = 0,
+        feed_forward: bool = True,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.dropout = dropout
         self.seed = seed
+        self.feed_forward = feed_forward
         self.drops = [
-            keras.layers.Dropout(dropout, seed=seed + i, dtype=self.dtype_policy) for i in range(3)
+            keras.layers.Dropout(dropout, seed=seed + i, dtype=self.dtype_policy)
+            for i in range(self.parts)
         ]
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are, each with a norm and a dropout."""
+        return 3 if self.feed_forward else 2
 
     def build(self, x_shape, regions_shape):
         width, policy = x_shape[-1], self.dtype_policy
@@ -58,14 +74,16 @@ class DecoderBlock(keras.layers.Layer):
         self.self_attention.build(shape, shape)
         self.image_attention.build(shape, regions_shape)
         self.norms = [
-            keras.layers.LayerNormalization(dtype=policy, name=f"norm{i}") for i in range(3)
+            keras.layers.LayerNormalization(dtype=policy, name=f"norm{i}")
+            for i in range(self.parts)
         ]
         for norm in self.norms:
             norm.build(shape)
-        self.widen = keras.layers.Dense(4 * width, "gelu", dtype=policy, name="widen")
-        self.narrow = keras.layers.Dense(width, dtype=policy, name="narrow")
-        self.widen.build(shape)
-        self.narrow.build((None, None, 4 * width))
+        if self.feed_forward:
+            self.widen = keras.layers.Dense(4 * width, "gelu", dtype=policy, name="widen")
+            self.narrow = keras.layers.Dense(width, dtype=policy, name="narrow")
+            self.widen.build(shape)
+            self.narrow.build((None, None, 4 * width))
 
     def call(self, x, regions, training=False):
         return self.decode(x, self.project(regions), training=training)
@@ -105,8 +123,8 @@ class DecoderBlock(keras.layers.Layer):
         return *self._residuals(x, normed, *cache, mask, image, region_mask, False), cache
 
     def _residuals(self, x, normed, keys, values, mask, image, region_mask, training):
-        """The three parts of the block, given what the words are to look at."""
-        _, image_norm, mlp_norm = self.norms
+        """The parts of the block, given what the words are to look at."""
+        _, image_norm, *_ = self.norms
         attended, _ = self.self_attention.attend(normed, keys, values, mask)
         x = x + self.drops[0](attended, training=training)
         # All words of an image's captions ask about the same regions.
@@ -115,15 +133,22 @@ class DecoderBlock(keras.layers.Layer):
         seen = None if region_mask is None else region_mask[:, None]  # (B, 1, N)
         attended, weights = self.image_attention.attend(query, *image, seen)
         x = x + self.drops[1](ops.reshape(attended, (-1, time, width)), training=training)
-        hidden = self.narrow(self.widen(mlp_norm(x)))
-        return x + self.drops[2](hidden, training=training), weights
+        if self.feed_forward:
+            hidden = self.narrow(self.widen(self.norms[2](x)))
+            x = x + self.drops[2](hidden, training=training)
+        return x, weights
 
     def compute_output_shape(self, x_shape, regions_shape):
         return x_shape, (regions_shape[0], self.num_heads, None, regions_shape[1])
 
     def get_config(self):
-        config = {"num_heads": self.num_heads, "dropout": self.dropout, "seed": self.seed}
-        return {**super().get_config(), **config}
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+            "seed": self.seed,
+            "feed_forward": self.feed_forward,
+        }
 
 
 @keras.saving.register_keras_serializable("course")
@@ -143,12 +168,21 @@ class SelfAttentionDecoder(Decoder):
     Args:
         num_heads: Heads of each attention.
         num_blocks: Number of blocks.
+        feed_forward: Whether blocks have their third part. One block without it is no deeper than
+            an LSTM with attention.
         **kwargs: Those of `Decoder`.
     """
 
     has_places = True
 
-    def __init__(self, vocabulary_size: int, num_heads: int = 4, num_blocks: int = 2, **kwargs):
+    def __init__(
+        self,
+        vocabulary_size: int,
+        num_heads: int = 4,
+        num_blocks: int = 2,
+        feed_forward: bool = True,
+        **kwargs,
+    ):
         super().__init__(vocabulary_size, **kwargs)
         if self.width % num_heads:
             raise ValueError(
@@ -157,9 +191,11 @@ class SelfAttentionDecoder(Decoder):
             )
         self.num_heads = num_heads
         self.num_blocks = num_blocks
+        self.feed_forward = feed_forward
         self.positions = self._made(PositionEmbedding, self.max_length, name="positions")
+        block = partial(self._made, DecoderBlock, num_heads, self.dropout)
         self.blocks = [
-            self._made(DecoderBlock, num_heads, self.dropout, self.seed + 10 * i, name=f"block{i}")
+            block(self.seed + 10 * i, feed_forward, name=f"block{i}")
             for i in range(1, num_blocks + 1)
         ]
         self.norm = self._made(keras.layers.LayerNormalization, name="norm")
@@ -210,5 +246,9 @@ class SelfAttentionDecoder(Decoder):
         return self.embedding.logits(self.drop_output(self.norm(x), training=training))
 
     def get_config(self):
-        config = {"num_heads": self.num_heads, "num_blocks": self.num_blocks}
-        return {**super().get_config(), **config}
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "num_blocks": self.num_blocks,
+            "feed_forward": self.feed_forward,
+        }

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from common.models.resnet import ResNetConfig, preset
 from common.training.recipes import Recipe, ablations, for_images, recipe
-from common.training.studies.base import Arm, Study, read_results
+from common.training.studies.base import read_results
+from common.training.studies.images import Arm, ImageStudy
 
 _GRID_EPOCHS = 5
 
 
-def _degradation() -> Study:
+def _degradation() -> ImageStudy:
     plan = Recipe(
         epochs=5,
         batch_size=100,
@@ -28,33 +29,33 @@ def _degradation() -> Study:
             network = ResNetConfig(blocks=(n, n, n), residual=residual)
             arms[f"{kind} {network.depth}"] = Arm(network, plan)
     question = "Does the training loss of plain and of residual networks fall with depth?"
-    return Study("degradation", "phase1_cifar", question, arms, images=10_000)
+    return ImageStudy("degradation", "phase1_cifar", question, arms, images=10_000)
 
 
-def _ablation() -> Study:
+def _ablation() -> ImageStudy:
     images = 8000
     plan = for_images(recipe("full", epochs=6), images)
     arms = {name: Arm(preset("fast_small"), plan) for name, plan in ablations(plan).items()}
     question = "What is each ingredient of the recipe worth?"
-    return Study("ablation", "phase1_cifar", question, arms, images)
+    return ImageStudy("ablation", "phase1_cifar", question, arms, images=images)
 
 
-def _grid(name: str, question: str, epochs: Callable[[str], int], **options) -> Study:
+def _grid(name: str, question: str, epochs: Callable[[str], int], **options) -> ImageStudy:
     arms, images = {}, 4000
     for stages in (2, 3, 4):
         for blocks in (1, 2, 3):
             arm = f"{stages} stages, {blocks} block{'s' * (blocks > 1)}"
             network = preset("fast_small", stages=stages, blocks=blocks)
             arms[arm] = Arm(network, for_images(recipe("full", epochs=epochs(arm)), images))
-    return Study(name, "phase1_cifar", question, arms, images, **options)
+    return ImageStudy(name, "phase1_cifar", question, arms, images=images, **options)
 
 
-def _stages_blocks() -> Study:
+def _stages_blocks() -> ImageStudy:
     question = "Stages or blocks, at equal epochs?"
     return _grid("stages_blocks", question, lambda arm: _GRID_EPOCHS)
 
 
-def _stages_blocks_time() -> Study:
+def _stages_blocks_time() -> ImageStudy:
     """Each as many epochs as fit into the time of the middle one of `stages_blocks`."""
     made, _ = read_results("phase1_cifar", "stages_blocks")
     of_one = (made["seconds"] / made["epochs"]).groupby(made["arm"]).min()  # the least disturbed

@@ -10,18 +10,18 @@ from common.data.stains import patient_stains, with_stains
 from common.layers.stain import mean_stains
 from common.models.resnet import preset
 from common.training.recipes import AUGMENTATIONS, IMBALANCES, augmented, recipe
-from common.training.studies.base import Arm, Study
+from common.training.studies.images import Arm, ImageStudy
 
 PHASE = "phase2_histopathology"
 # Rates of Muon for a network whose logits are not scaled down: its SGD's, per image.
 _ORDINARY_HEAD = {"other_learning_rate": 2e-4, "head_learning_rate": 2e-4}
 
 
-def _study(name: str, question: str, arms: dict[str, Arm], **options) -> Study:
-    return Study(name, PHASE, question, arms, own_statistics=True, **options)
+def _study(name: str, question: str, arms: dict[str, Arm], **options) -> ImageStudy:
+    return ImageStudy(name, PHASE, question, arms, own_statistics=True, **options)
 
 
-def _networks() -> Study:
+def _networks() -> ImageStudy:
     def arm(network, muon: bool) -> Arm:
         plan = recipe("laptop", classic=not muon, phase=PHASE, epochs=6)
         if muon and network.head_scale is None:
@@ -49,7 +49,7 @@ def _networks() -> Study:
     return _study("networks", "Which network suits fifty pixels?", arms, images=8000)
 
 
-def _augmentation() -> Study:
+def _augmentation() -> ImageStudy:
     plan = recipe("laptop", phase=PHASE)
     arms = {
         kind: Arm(preset("fast_small"), augmented(plan, kind))
@@ -58,7 +58,7 @@ def _augmentation() -> Study:
     return _study("augmentation", "Which augmentation helps on patients not seen?", arms)
 
 
-def _stain() -> Study:
+def _stain() -> ImageStudy:
     plan = recipe("laptop", phase=PHASE)
     arms = {
         f"jitter {strength:g}": Arm(preset("fast_small"), replace(plan, stain=strength))
@@ -77,13 +77,13 @@ def _normalised(train: ImageData, validation: ImageData, seed: int) -> tuple[Ima
     return with_stains(train, target, found), with_stains(validation, target)
 
 
-def _imbalance() -> Study:
+def _imbalance() -> ImageStudy:
     plan = recipe("laptop", phase=PHASE)
     arms = {kind: Arm(preset("fast_small"), replace(plan, imbalance=kind)) for kind in IMBALANCES}
     return _study("imbalance", "What is to be done about classes of unequal size?", arms)
 
 
-def _resolution() -> Study:
+def _resolution() -> ImageStudy:
     plan = recipe("laptop", phase=PHASE)
     ways = {
         "24 pixels": ((1.0, 24),),
@@ -97,7 +97,7 @@ def _resolution() -> Study:
     return _study("resolution", "How many pixels does it take?", arms)
 
 
-def _leak() -> Study:
+def _leak() -> ImageStudy:
     plan = recipe("laptop", phase=PHASE)
     arms = {
         "patches at random": Arm(preset("fast_small"), plan, _divided(split_at_random)),
@@ -116,7 +116,7 @@ def _divided(split):
     return parts
 
 
-def _folds() -> Study:
+def _folds() -> ImageStudy:
     """The networks of the release: each patient is judged by the one that has not seen it."""
     network, plan, count = preset("fast_small"), recipe("laptop", phase=PHASE), 5
     arms = {
