@@ -200,8 +200,11 @@ def write_captioned(root, captions):
 @pytest.fixture
 def small_captioners(monkeypatch):
     """A backbone of one convolution, decoders of a few numbers, a pass or two."""
+    import tensorflow as tf
+
     from common.training.recipes import captioning
 
+    tf.config.run_functions_eagerly(False)  # loops over words are slow in that way
     for module in ("caption_task", "captioner"):
         name = f"common.training.{module}.image_backbone"
         monkeypatch.setattr(name, lambda *_: tiny_backbone())
