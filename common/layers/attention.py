@@ -106,11 +106,13 @@ class MultiHeadAttention(_Attention):
     4. `output = mean W_o + b_o`, `(batch, queries, dim)`.
 
     Source: Vaswani et al., "Attention Is All You Need" (2017). `keras.layers.MultiHeadAttention`
-    takes other keys than values, and any axes, and has dropout of the weights.
+    takes other keys than values, and any axes.
 
     Args:
         num_heads: Number of heads `h`.
         key_dim: Size `d` of each.
+        dropout: Share of the weights set to 0 in training.
+        seed: Of the dropout.
 
     Call arguments:
         query: `(batch, queries, dim)`.
@@ -127,7 +129,7 @@ class MultiHeadAttention(_Attention):
         for.
     """
 
-    def __init__(self, num_heads: int, key_dim: int, **kwargs):
+    def __init__(self, num_heads: int, key_dim: int, dropout=0.0, seed=None, **kwargs):
         super().__init__(**kwargs)
         if num_heads < 1 or key_dim < 1:
             raise ValueError(
@@ -136,6 +138,9 @@ class MultiHeadAttention(_Attention):
             )
         self.num_heads = num_heads
         self.key_dim = key_dim
+        self.dropout = dropout
+        self.seed = seed
+        self.drop = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy)
 
     def build(self, query_shape, value_shape):
         width, dim = self.num_heads * self.key_dim, query_shape[-1]
@@ -162,7 +167,7 @@ class MultiHeadAttention(_Attention):
         values = linear(value, self.value_kernel, self.value_bias)
         return self._heads(keys), self._heads(values)
 
-    def attend(self, query, keys, values, mask=None):
+    def attend(self, query, keys, values, mask=None, training=False):
         """Looks at projected keys and values: gives the output and the weights.
 
         `mask` is as `attention_mask` in `call`.
@@ -172,8 +177,8 @@ class MultiHeadAttention(_Attention):
         queries = linear(query, self.query_kernel, self.query_bias) / math.sqrt(self.key_dim)
         scores = ops.matmul(self._heads(queries), ops.transpose(keys, (0, 1, 3, 2)))
         weights = masked_softmax(scores, join_masks(attention_mask=mask))
-        means = ops.matmul(ops.cast(weights, values.dtype), values)  # (batch, h, queries, d)
-        heads = ops.transpose(means, (0, 2, 1, 3))
+        kept = self.drop(ops.cast(weights, values.dtype), training=training)
+        heads = ops.transpose(ops.matmul(kept, values), (0, 2, 1, 3))  # (batch, queries, h, d)
         width = self.num_heads * self.key_dim
         joined = ops.reshape(heads, (-1, ops.shape(query)[1], width))
         return linear(joined, self.output_kernel, self.output_bias), weights
@@ -188,6 +193,7 @@ class MultiHeadAttention(_Attention):
         value_mask=None,
         use_causal_mask=False,
         return_attention_scores=False,
+        training=False,
     ):
         self._check(query=query, value=value)
         causal = None
@@ -199,11 +205,17 @@ class MultiHeadAttention(_Attention):
             value_mask=value_mask,
             causal=causal,
         )
-        output, weights = self.attend(query, *self.project(value), mask)
+        output, weights = self.attend(query, *self.project(value), mask, training)
         return (output, weights) if return_attention_scores else output
 
     def compute_output_shape(self, query_shape, value_shape):
         return query_shape
 
     def get_config(self):
-        return {**super().get_config(), "num_heads": self.num_heads, "key_dim": self.key_dim}
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "key_dim": self.key_dim,
+            "dropout": self.dropout,
+            "seed": self.seed,
+        }

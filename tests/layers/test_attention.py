@@ -6,7 +6,7 @@ import pytest
 from harness import check_layer
 from keras import ops
 
-from common.layers import BahdanauAttention, MultiHeadAttention, causal_mask, masked_mean
+from common.layers import BahdanauAttention, MultiHeadAttention, causal_mask
 from common.layers.masks import masked_softmax
 
 RNG = np.random.default_rng(0)
@@ -39,10 +39,12 @@ def test_bahdanau_passes_keras_own_checks():
 def test_multi_head_passes_keras_own_checks():
     check_layer(
         MultiHeadAttention,
-        {"num_heads": 2, "key_dim": 3},
+        {"num_heads": 2, "key_dim": 3, "dropout": 0.5, "seed": 1},
         input_shape={"query_shape": QUERY.shape, "value_shape": VALUE.shape},
         expected_output_shape=(2, 3, 6),
         expected_num_trainable_weights=8,
+        expected_num_seed_generators=1,
+        expected_num_non_trainable_variables=1,
         run_training_check=False,
     )
 
@@ -125,6 +127,21 @@ def test_multi_head_projected_once():
     np.testing.assert_allclose(found, layer(QUERY, VALUE), atol=1e-6)
 
 
+def test_dropout_acts_in_training_only():
+    layer = randomised(MultiHeadAttention(2, 3, dropout=0.9, seed=0), QUERY.shape, VALUE.shape)
+    plain = numbers(layer(QUERY, VALUE))
+    np.testing.assert_array_equal(plain, numbers(layer(QUERY, VALUE)))
+    assert np.abs(plain - numbers(layer(QUERY, VALUE, training=True))).max() > 1e-3
+
+
+def test_scores_told_in_training_are_those_before_dropout():
+    """As Keras's: shares of the regions, of sum 1."""
+    layer = randomised(MultiHeadAttention(2, 3, dropout=0.9, seed=0), QUERY.shape, VALUE.shape)
+    _, trained = layer(QUERY, VALUE, training=True, return_attention_scores=True)
+    _, asked = layer(QUERY, VALUE, return_attention_scores=True)
+    np.testing.assert_array_equal(numbers(trained), numbers(asked))
+
+
 def test_causal_mask():
     np.testing.assert_array_equal(causal_mask(3, 3), np.tril(np.ones((3, 3))))
 
@@ -134,13 +151,6 @@ def test_masked_softmax_is_float32():
     found = masked_softmax(scores, np.array([[True, True, False]]))
     assert keras.backend.standardize_dtype(found.dtype) == "float32"
     np.testing.assert_allclose(found, [[0.26894, 0.73106, 0]], atol=1e-4)
-
-
-def test_masked_mean_by_hand():
-    x = np.array([[[1.0, 2.0], [3.0, 6.0], [8.0, 1.0]], [[0.0, 4.0], [5.0, 5.0], [1.0, 3.0]]])
-    np.testing.assert_allclose(masked_mean(x), [[4, 3], [2, 4]])
-    mask = np.array([[True, True, False], [False, False, True]])
-    np.testing.assert_allclose(masked_mean(x, mask), [[2, 4], [1, 3]])
 
 
 @pytest.mark.parametrize(
