@@ -243,7 +243,8 @@ def _caption_block(
             maps = captioner.attention(features, found)
             for (i, image), words, seen in zip(read.items(), found, maps, strict=True):
                 if words:
-                    plots.save_figure(plots.attention_words(image, words, seen), photos[i].figure)
+                    figure = plots.attention_words(image, words, seen)
+                    plots.save_figure(figure, photos[i].figure, scale=2)
         for i, words, score in zip(read, found, sure.tolist(), strict=True):
             captions[i], scores[i] = " ".join(words), round(score, 4)
     return {

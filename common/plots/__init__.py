@@ -1,5 +1,6 @@
 """Every figure of the lessons: each function takes arrays or tables and returns a `Figure`."""
 
+from common.plots.attention import attention_words
 from common.plots.binary import forest_plot, precision_recall_roc, threshold_sweep
 from common.plots.caption_data import (
     agreement,
@@ -10,7 +11,7 @@ from common.plots.caption_data import (
     word_frequencies,
     word_map,
 )
-from common.plots.caption_maps import attention_words, feature_maps, region_similarity
+from common.plots.caption_maps import feature_maps, region_similarity
 from common.plots.caption_scores import (
     beam_curve,
     error_kinds,

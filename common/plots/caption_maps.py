@@ -1,6 +1,4 @@
-"""Figures of what a captioner sees of an image, and where it looks."""
-
-from collections.abc import Sequence
+"""Figures of what a captioner sees of an image."""
 
 import cv2
 import matplotlib
@@ -9,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from common.errors import DataError
-from common.plots.style import HEAT, SEQUENTIAL, mosaic_figure, new_figure, plain
+from common.plots.style import SEQUENTIAL, mosaic_figure, new_figure
 
 
 def feature_maps(image: np.ndarray, maps: np.ndarray, shown: int = 11) -> Figure:
@@ -58,28 +56,6 @@ def region_similarity(image: np.ndarray, maps: np.ndarray, region: tuple[int, in
     return figure
 
 
-def attention_words(image: np.ndarray, words: Sequence[str], attention: np.ndarray) -> Figure:
-    """Where a captioner looked at each word that it wrote.
-
-    All words share one scale, so that a look at everything is told from a look at one place.
-
-    Args:
-        image: uint8 (H, W, 3).
-        words: The caption, of `T` words.
-        attention: (T, h, w) or longer, each with sum 1.
-    """
-    _require_maps(image, attention)
-    if len(attention) < len(words):
-        raise DataError(f"{len(words)} words, but attention of {len(attention)}.")
-    scale = 224 / max(image.shape[:2])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else 1)
-    attention = attention[: len(words)]
-    top = np.percentile(attention, 99) if len(words) else 1.0
-    pictures = [_over(small, part, top) for part in attention]
-    return mosaic_figure([small, *pictures], 6, titles=["", *map(plain, words)])
-
-
 def _require_maps(image: np.ndarray, maps: np.ndarray) -> None:
     if image.ndim != 3 or maps.ndim != 3:
         raise DataError(
@@ -98,14 +74,3 @@ def _heat(values: np.ndarray) -> np.ndarray:
     span = values.max() - values.min()
     scaled = (values - values.min()) / (span if span > 0 else 1)
     return (255 * matplotlib.colormaps[SEQUENTIAL](scaled)[..., :3]).round().astype("uint8")
-
-
-def _over(image: np.ndarray, values: np.ndarray, top: float) -> np.ndarray:
-    """A map in 0..top as light over the dimmed image."""
-    light = _resized(values, *image.shape[:2])
-    light = cv2.GaussianBlur(light, (0, 0), image.shape[0] / (3 * values.shape[0]))
-    light = np.clip(light / (top or light.max() or 1), 0, 1)[..., None]
-    heat = matplotlib.colormaps[HEAT](light[..., 0])[..., :3]
-    share = 0.55 * light
-    dimmed = image / 255 * (0.5 + 0.5 * light)
-    return (255 * np.clip((1 - share) * dimmed + share * heat, 0, 1)).round().astype("uint8")

@@ -94,18 +94,14 @@ class Captioner:
     def attention(
         self, features: np.ndarray, captions: Sequence[Sequence[str]]
     ) -> list[np.ndarray] | None:
-        """Where the decoder looked at each word of captions, `(words, height, width)` each.
+        """Where the decoder looked for each word of captions; see `Generator.attention`.
 
-        `None` for a decoder without attention.
+        `(words, blocks, heads, height, width)` each; `None` for a decoder without attention.
         """
-        tokens = self.vocabulary.encode(captions, self.generator.length + 1)[:, 1:]
-        found = self.generator.attention(features, tokens)
+        found = self.generator.attention(features, captions)
         if found is None:
             return None
-        return [
-            array[: len(caption)].reshape(-1, *self.shape)
-            for array, caption in zip(found, captions, strict=True)
-        ]
+        return [looked.reshape(*looked.shape[:-1], *self.shape) for looked in found]
 
 
 def load_captioner(run: str | Path | None = None, batch_size: int = 32) -> Captioner:

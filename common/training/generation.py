@@ -1,6 +1,6 @@
 """Captions for many images, by a compiled decoder, batch by batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from common.data.vocabulary import PAD, START, Vocabulary
+from common.data.vocabulary import PAD, Vocabulary
 from common.errors import ConfigError, DataError
 from common.files import read_json, write_json
 from common.models.captioning import Decoder, decoding
@@ -107,17 +107,20 @@ class Generator:
         means = scores[:, 0] * words ** (exponent - 1.0)
         return [self.vocabulary.decode(row) for row in tokens[:, 0]], means
 
-    def attention(self, features: np.ndarray, tokens: np.ndarray) -> np.ndarray | None:
-        """Where the decoder looked at each word of given captions.
+    def attention(
+        self, features: np.ndarray, captions: Sequence[Sequence[str]]
+    ) -> list[np.ndarray] | None:
+        """Where the decoder looked for each word of captions, in whatever way they were written.
 
         Args:
             features: `(images, N, channels)`.
-            tokens: int32 `(images, length)`, without `<start>`.
+            captions: The words of a caption of each image.
 
         Returns:
-            float32 `(images, length, N)`, or `None` for a decoder without attention.
+            For each caption float32 `(words, blocks, heads, N)`, each with sum 1 over the regions:
+            the look from which the word came. `None` for a decoder without attention.
         """
-        given = np.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=START)
+        given = self.vocabulary.encode(captions, self.length)
         key = ("attention",)
         if key not in self._compiled:
 
@@ -126,7 +129,7 @@ class Generator:
                 return ops.zeros(()) if attention is None else attention
 
             self._compiled[key] = compiled_method(attention_of, self.decoder.variables)
-        parts = []
+        looks = []
         for start in range(0, len(features), self.batch_size):
             part = slice(start, start + self.batch_size)
             found = self._compiled[key](
@@ -134,8 +137,9 @@ class Generator:
             )
             if len(found.shape) == 0:
                 return None
-            parts.append(ops.convert_to_numpy(found))
-        return np.concatenate(parts)[: len(features)]
+            rows = zip(ops.convert_to_numpy(found), captions[part], strict=False)
+            looks += [row[: len(words)] for row, words in rows]
+        return looks
 
     def _full(self, batch: np.ndarray) -> np.ndarray:
         missing = self.batch_size - len(batch)

@@ -157,7 +157,9 @@ class TeacherForced(keras.Model):
         losses, counted = word_losses(y[..., 1:], y_pred["logits"], smoothing)
         loss = ops.sum(losses) / ops.maximum(ops.sum(counted), 1.0)
         if training and self.attention_penalty and "attention" in y_pred:
-            penalty = doubly_stochastic_penalty(y_pred["attention"], counted)
+            # Of the last block, the mean of its heads: `(B, K, T, N)`.
+            looked = ops.mean(y_pred["attention"][..., -1, :, :], axis=-2)
+            penalty = doubly_stochastic_penalty(looked, counted)
             loss = loss + self.attention_penalty * penalty
         return loss
 

@@ -1,5 +1,6 @@
 """What all five decoders must do, with random weights in float32."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_step_equals_teacher_forcing(name, captions, mask):
         if attention is None:
             assert looked is None
         else:
-            expected = numbers(attention).reshape(rows, LENGTH, REGIONS)[:, t]
+            expected = numbers(attention).reshape(rows, LENGTH, *attention.shape[3:])[:, t]
             np.testing.assert_allclose(looked, expected, atol=1e-5)
     assert keras.tree.map_structure(lambda x: tuple(x.shape), state) == shapes
 
@@ -100,13 +101,36 @@ def test_every_rung_sees_the_image(name):
     assert (change.max(axis=(0, 2)) > 1e-3).all()
 
 
-@pytest.mark.parametrize("name", WITH_ATTENTION)
-def test_attention_sums_to_one(name):
-    _, attention = small_decoder(name)(FEATURES, random_tokens(4, 2), return_attention=True)
+@pytest.mark.parametrize("captions", [None, 2])
+@pytest.mark.parametrize(
+    "name, arguments, blocks, heads",
+    [
+        ("attention_lstm", {}, 1, 1),
+        ("self_attention", {"num_blocks": 3}, 3, 1),
+        *(
+            ("multi_head", {"width": 12, "num_blocks": blocks, "num_heads": heads}, blocks, heads)
+            for blocks, heads in ((1, 2), (1, 4), (2, 3), (3, 1), (3, 4))
+        ),
+    ],
+)
+def test_attention_of_each_block_and_head(name, arguments, blocks, heads, captions):
+    network, tokens = small_decoder(name, **arguments), random_tokens(4, captions)
+    _, attention = network(FEATURES, tokens, return_attention=True)
     attention = numbers(attention)
-    assert attention.shape == (4, 2, LENGTH, REGIONS)
+    assert attention.shape == (*tokens.shape, blocks, heads, REGIONS)
     assert (attention >= 0).all()
     np.testing.assert_allclose(attention.sum(axis=-1), 1, atol=1e-5)
+    # No two of them are alike: the weights are random.
+    each = np.moveaxis(attention, (-3, -2), (0, 1)).reshape(blocks * heads, -1)
+    for one, other in itertools.combinations(each, 2):
+        assert np.abs(one - other).max() > 1e-2
+    state = network.start(FEATURES, captions or 1)
+    for t in range(LENGTH):
+        word = ops.convert_to_tensor(tokens[..., t].reshape(-1))
+        _, state, looked = network.step(word, state)
+        assert looked.shape == (tokens[..., t].size, blocks, heads, REGIONS)
+        wanted = attention[..., t, :, :, :].reshape(looked.shape)
+        np.testing.assert_allclose(looked, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

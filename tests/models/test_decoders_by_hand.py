@@ -12,9 +12,9 @@ from common.models.captioning import sample
 
 
 class ByHand:
-    """Logits and attention of one image and one caption; `values` are the weights by their path.
+    """Logits and attention (words, blocks, heads, regions) of one image and one caption.
 
-    Of an image with hidden regions the others alone exist.
+    `values` are the weights by their path. Of an image with hidden regions the others alone exist.
     """
 
     def __init__(self, network, values=None):
@@ -67,19 +67,21 @@ class ByHand:
                 c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
                 h = sigmoid(o) * np.tanh(c)
             outputs.append(self.dense(net.output_words, h) + deep)
-        return np.stack(outputs), np.stack(attention) if attention else None
+        return np.stack(outputs), np.stack(attention)[:, None, None] if attention else None
 
     def attend(self, words, regions):
         x = words + self[self.network.positions.positions][: len(words)]
         causal = np.tril(np.ones((len(words), len(words)), bool))
+        looked = []
         for block in self.network.blocks:
             normed = self.norm(block.norms[0], x)
             x = x + self.look(block.self_attention, normed, normed, causal)[0]
             seen, weights = self.look(block.image_attention, self.norm(block.norms[1], x), regions)
             x = x + seen
+            looked.append(weights)
             wide = self.dense(block.widen, self.norm(block.norms[2], x))
             x = x + self.dense(block.narrow, wide * (1 + erf(wide / np.sqrt(2))) / 2)
-        return self.norm(self.network.norm, x), weights.mean(axis=0)
+        return self.norm(self.network.norm, x), np.stack(looked).transpose(2, 0, 1, 3)
 
     def look(self, layer, query, value, allowed=True):
         def heads(x, name):
@@ -115,8 +117,8 @@ def test_logits_and_attention(name, mask):
                 assert attention is None
                 continue
             looked = ops.convert_to_numpy(attention)[image, caption]
-            np.testing.assert_allclose(looked[:, seen], weights, atol=1e-5)
-            assert not looked[:, ~seen].any()
+            np.testing.assert_allclose(looked[..., seen], weights, atol=1e-5)
+            assert not looked[..., ~seen].any()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,7 +13,7 @@ WORDS = pd.Series(
     (10_000 / np.arange(1, 301)).astype(int) + 1, index=[f"word{i}" for i in range(300)]
 )
 MAPS = RNG.gamma(1, 1, (7, 7, 20))
-ATTENTION = RNG.dirichlet(np.full(49, 0.1), 9).reshape(9, 7, 7)
+ATTENTION = RNG.dirichlet(np.full(49, 0.1), (9, 2, 4)).reshape(9, 2, 4, 7, 7)
 HISTORY = pd.DataFrame(
     {"epoch": [1, 2, 3], "loss": [4, 3, 2.5], "val_loss": [4, 3, 2.9], "val_score": [5, 9, 15.5]}
 )

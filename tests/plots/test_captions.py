@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from caption_figures import ATTENTION, COSTS, HISTORY, PHOTO, REWARDED, SCORES, SHARES
+from caption_figures import COSTS, HISTORY, PHOTO, REWARDED, SCORES, SHARES
 
 from common import plots
 from common.errors import DataError
@@ -56,28 +56,6 @@ def test_feature_maps_show_channels_that_answer_somewhere():
     maps[1, 1, 2] = 5  # in one place
     figure = plots.feature_maps(PHOTO, maps, shown=1)
     assert texts(figure) == ["image", "channel 2"]
-
-
-def test_attention_lights_where_it_looks():
-    attention = np.zeros((2, 4, 4))
-    attention[0, 0, 0] = attention[1, 3, 3] = 1
-    grey = np.full((160, 160, 3), 100, "uint8")
-    figure = plots.attention_words(grey, ["a", "dog"], attention)
-    assert texts(figure) == ["", "a", "dog"]
-    canvas = np.asarray(figure.axes[0].images[0].get_array()).sum(axis=-1).astype(int)
-    third = canvas.shape[1] // 6  # six images in a row
-    first, second = canvas[18:, third : 2 * third], canvas[18:, 2 * third : 3 * third]
-    assert first[:20, :20].mean() > first[-30:-10, -30:-10].mean() + 50
-    assert second[-30:-10, -30:-10].mean() > second[:20, :20].mean() + 50
-    with pytest.raises(DataError, match="3 words, but attention of 2"):
-        plots.attention_words(grey, ["a", "dog", "runs"], attention)
-    with pytest.raises(DataError, match="3 axes of maps"):
-        plots.attention_words(grey, ["a"], attention[0])
-
-
-def test_attention_of_long_captions_fits():
-    figure = plots.attention_words(PHOTO, ["word"] * 9, ATTENTION)
-    assert len(texts(figure)) == 10
 
 
 def test_curves_of_each_training():

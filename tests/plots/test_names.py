@@ -40,7 +40,7 @@ NAMED = {
     ),
     "agreement": lambda name: plots.agreement(np.arange(9.0), name),
     "attention_words": lambda name: plots.attention_words(
-        told.PHOTO, [name, f"{name}2"], told.ATTENTION
+        told.PHOTO, [name, f"{name}2"], told.ATTENTION[:2]
     ),
     "beam_curve": lambda name: plots.beam_curve(told.BEAMS.rename(columns={"bleu_4": name}), name),
     "caption_gallery": lambda name: plots.caption_gallery([told.PHOTO], [name], [[name] * 5], [1]),
@@ -289,6 +289,7 @@ def test_more_lines_than_colours():
 NOTHING = {
     "ablation": lambda: plots.ablation(made.ABLATION[:0], "full recipe"),
     "agreement": lambda: plots.agreement(np.array([np.nan]), "x"),
+    "attention_words": lambda: plots.attention_words(told.PHOTO, [], told.ATTENTION[:0]),
     "beam_curve": lambda: plots.beam_curve(told.BEAMS[:0]),
     "captioned_images": lambda: plots.captioned_images([], []),
     "caption_lengths": lambda: plots.caption_lengths({}, 3),

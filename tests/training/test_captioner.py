@@ -183,9 +183,10 @@ def test_attention_is_a_map_for_each_word(at_home):
     features = loaded.features([data.read_image(0), data.read_image(1)])
     captions = [["a", "red", "picture"], ["a", "blue", "picture", "is", "here"]]
     maps = loaded.attention(features, captions)
-    assert [found.shape for found in maps] == [(3, 2, 2), (5, 2, 2)]
+    heads = loaded.decoder.num_blocks, loaded.decoder.num_heads
+    assert [found.shape for found in maps] == [(3, *heads, 2, 2), (5, *heads, 2, 2)]
     for found in maps:
-        np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, atol=1e-5)
+        np.testing.assert_allclose(found.sum(axis=(-2, -1)), 1, atol=1e-5)
 
 
 def test_released_weights_write_the_same_captions(at_home):

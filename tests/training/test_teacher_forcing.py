@@ -132,6 +132,23 @@ def test_doubly_stochastic_penalty_by_hand():
     assert float(found) == pytest.approx(1)
 
 
+def test_the_penalty_is_of_the_last_block_and_the_mean_of_its_heads():
+    tokens = np.full((1, 1, 3), 4, "int32")
+    attention = np.zeros((1, 1, 2, 2, 2, 2), "float32")
+    attention[..., 0, :, 0] = 1  # the first block: one region, as above
+    attention[..., 1, 0, 0] = attention[..., 1, 1, 1] = 1  # the last one: each head another
+    predicted = {"logits": np.zeros((1, 1, 2, 9), "float32")}
+
+    def loss(attention):
+        told = predicted | {"attention": attention}
+        model = TeacherForced(keras.Sequential(), attention_penalty=0.5)
+        return float(model.compute_loss(y=tokens, y_pred=told, training=True))
+
+    without = float(TeacherForced(keras.Sequential()).compute_loss(y=tokens, y_pred=predicted))
+    assert loss(attention) == pytest.approx(without)
+    assert loss(attention[..., ::-1, :, :]) == pytest.approx(without + 0.5)
+
+
 def test_weight_decay_leaves_biases_norms_and_embeddings():
     network = untrained("self_attention")
     network.set_weights([np.ones(w.shape) for w in network.get_weights()])

@@ -179,7 +179,7 @@ def caption(
         Path | None,
         Option(
             metavar="DIR",
-            help="Draw where each word looked, into DIR.",
+            help="Draw where it looked for each word, into DIR.",
             parser=lambda path: expand(path, "--attention"),
         ),
     ] = None,

@@ -43,8 +43,9 @@ class Decoder(keras.Model):
             part in means. `None` for none; a dict may have it, too. Where all are hidden, none is.
 
     Returns:
-        Logits of the words that follow, float32 `(B, [K,] T, vocabulary)`; and the attention
-        `(B, [K,] T, N)` if asked for, `None` where a decoder has none.
+        Logits of the words that follow, float32 `(B, [K,] T, vocabulary)`; and if asked for the
+        attention to the image, `(B, [K,] T, blocks, heads, N)`, each with sum 1 over the regions;
+        `None` where a decoder has none. Recurrent attention is one block of one head.
     """
 
     # Whether each region gets a learned vector that tells where it is.
@@ -133,7 +134,10 @@ class Decoder(keras.Model):
         raise NotImplementedError
 
     def decode(self, words, image, training):
-        """`words` (B * K, T, width) to logits (B * K, T, vocabulary) and attention, or `None`."""
+        """`words` (B * K, T, width) to logits (B * K, T, vocabulary) and attention, or `None`.
+
+        Attention is `(B * K, T, blocks, heads, N)`, in `decode_step` without `T`.
+        """
         raise NotImplementedError
 
     def decode_step(self, words, state):
@@ -153,8 +157,8 @@ class Decoder(keras.Model):
             state: From `start` or the last `step`.
 
         Returns:
-            Logits float32 `(B * K, vocabulary)`, the new state, and the attention `(B * K, N)`
-            or `None`.
+            Logits float32 `(B * K, vocabulary)`, the new state, and the attention
+            `(B * K, blocks, heads, N)` or `None`.
         """
         logits, words, attention = self.decode_step(self.embedding(tokens), state)
         return logits, {"image": state["image"], "words": words}, attention
@@ -175,7 +179,7 @@ class Decoder(keras.Model):
 
         def unfold(x):
             shape = (-1, time) if single else (-1, captions, time)
-            return ops.reshape(x, (*shape, x.shape[-1]))
+            return ops.reshape(x, (*shape, *x.shape[2:]))
 
         if return_attention:
             return unfold(logits), None if attention is None else unfold(attention)

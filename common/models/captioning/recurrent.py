@@ -153,12 +153,12 @@ class AttentionLSTMDecoder(LSTMDecoder):
 
         first = self.initial_state(image, captions)
         h, context, attention = _over_time(one_word, first, self.cell.project(words))
-        return self._deep_logits(words, h, context, training), attention
+        return self._deep_logits(words, h, context, training), attention[:, :, None, None]
 
     def decode_step(self, words, state):
         projected = self.cell.project(words)
         states, context, attention = self._attend(projected, state["words"], state["image"])
-        return self._deep_logits(words, states["h"], context), states, attention
+        return self._deep_logits(words, states["h"], context), states, attention[:, None, None]
 
     def _deep_logits(self, words, h, context, training=False):
         x = self.word_output(words) + self.output_words(h) + self.context_output(context)

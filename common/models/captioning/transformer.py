@@ -221,26 +221,28 @@ class SelfAttentionDecoder(Decoder):
         return {"time": ops.zeros((rows,), "int32"), **caches}
 
     def decode(self, words, image, training):
-        x, region_mask = self.positions(words), image.get("region_mask")
+        x, region_mask, looked = self.positions(words), image.get("region_mask"), []
         for block in self.blocks:
             x, weights = block.decode(x, image[block.name], region_mask, training)
-        logits = self._logits(x, training)
-        # (B, h, K * T, N) to (B * K, T, N)
-        time = ops.shape(words)[1]
-        attention = ops.reshape(ops.mean(weights, axis=1), (-1, time, weights.shape[-1]))
-        return logits, attention
+            looked.append(weights)
+        return self._logits(x, training), self._by_word(looked, ops.shape(words)[1])
 
     def decode_step(self, words, state):
         image, before = state["image"], state["words"]
         time, region_mask = before["time"], image.get("region_mask")
         after = {"time": time + 1}
         # Every caption is at the same word.
-        x = self.positions(words[:, None], start=time[0])
+        x, looked = self.positions(words[:, None], start=time[0]), []
         for block in self.blocks:
             name = block.name
             x, weights, after[name] = block.step(x, image[name], region_mask, before[name], time)
-        attention = ops.reshape(ops.mean(weights, axis=1), (-1, weights.shape[-1]))
-        return self._logits(x)[:, 0], after, attention
+            looked.append(weights)
+        return self._logits(x)[:, 0], after, self._by_word(looked, 1)[:, 0]
+
+    def _by_word(self, looked, time):
+        """Attention `(B, h, K * T, N)` of each block to `(B * K, T, blocks, h, N)`."""
+        attention = ops.transpose(ops.stack(looked, axis=1), (0, 3, 1, 2, 4))
+        return ops.reshape(attention, (-1, time, *attention.shape[2:]))
 
     def _logits(self, x, training=False):
         return self.embedding.logits(self.drop_output(self.norm(x), training=training))
