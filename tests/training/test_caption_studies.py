@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +25,9 @@ from common.training.studies import find_study
 from common.training.studies.captions import backbone_costs
 from common.training.studies.phase3 import CANDIDATES, PHASE, RUNGS
 
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="no other with this backend"
+)
 SETTINGS = device_settings(precision="float32")
 SMALL = {"width": 8, "max_length": 8, "places_std": 0.0}
 

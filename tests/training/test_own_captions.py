@@ -2,6 +2,7 @@
 
 import logging
 
+import keras
 import pytest
 from small_photos import tiny_backbone, write_photos
 
@@ -16,6 +17,9 @@ from common.training.runs import Run
 from common.training.store import CAPTIONING
 from common.training.teacher_forcing import TeacherForcing, standard_run
 
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="no other with this backend"
+)
 SMALL = {"width": 16, "dropout": 0.0, "max_length": 8}
 SETTINGS = device_settings(precision="float32")
 # Of red photos and of blue ones, in English and in German.
