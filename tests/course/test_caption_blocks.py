@@ -79,8 +79,8 @@ def test_two_blocks_are_in_memory_at_most(namer, many, tmp_path, monkeypatch, fi
         alive.append(sum(image() is not None for image in images))
         return write(self, *given, **options)
 
-    monkeypatch.setattr("common.plots.attention_words", lambda *_: None)
-    monkeypatch.setattr("common.plots.save_figure", lambda *_: None)
+    monkeypatch.setattr("common.plots.attention_words", lambda *_, **__: None)
+    monkeypatch.setattr("common.plots.save_figure", lambda *_, **__: None)
     monkeypatch.setattr(caption, "_READERS", 1)
     monkeypatch.setattr(caption, "_shrunk", shrunk)
     monkeypatch.setattr(Namer, "scored_captions", scored_captions)
