@@ -165,7 +165,7 @@ def read_table(path: Path, report: CaptionReport) -> tuple[Lists, Lists | None]:
             f"image_name|comment_number|comment. Received: {lines[0][:60]!r}"
         )
     captions: Lists = {}
-    lists: dict[str, dict[str, None]] = {split: {} for split in SPLIT_NAMES.values()}
+    lists = {split: {} for split in SPLIT_NAMES.values()}
     if header[-1] == caption:
         rows = _rows(lines, separator, len(header), header.index(name), captions)
     else:
@@ -181,7 +181,7 @@ def read_table(path: Path, report: CaptionReport) -> tuple[Lists, Lists | None]:
         for text in _list_of(row["raw"], where) if caption == "raw" else [row[caption]]:
             add_caption(captions, row[name], text, where, report)
         if "split" in row:
-            lists[SPLIT_NAMES[row["split"].strip().lower()]][row[name].strip()] = None
+            lists[_split(row["split"])][row[name].strip()] = None
     return captions, _told_splits(lists, path)
 
 
@@ -192,7 +192,7 @@ def read_json_lines(path: Path, report: CaptionReport) -> tuple[Lists, Lists | N
         DataError: for a line that is no such object; names file and line.
     """
     captions: Lists = {}
-    lists: dict[str, dict[str, None]] = {split: {} for split in SPLIT_NAMES.values()}
+    lists = {split: {} for split in SPLIT_NAMES.values()}
     for number, line in enumerate(text_lines(path), 1):
         if not line or line.isspace():
             continue
@@ -210,12 +210,14 @@ def read_json_lines(path: Path, report: CaptionReport) -> tuple[Lists, Lists | N
             )
         add_caption(captions, row[name], row[caption], f"{path.name}:{number}", report)
         if "split" in row:
-            told = row["split"]
-            split = SPLIT_NAMES.get(told.strip().lower()) if isinstance(told, str) else None
-            if split is None:
+            if _split(row["split"]) is None:
                 raise DataError(f"{path}, line {number}: {_NO_SPLIT}. Correct the line.")
-            lists[split][row[name].strip()] = None
+            lists[_split(row["split"])][row[name].strip()] = None
     return captions, _told_splits(lists, path)
+
+
+def _split(told: object) -> str | None:
+    return SPLIT_NAMES.get(told.strip().lower()) if isinstance(told, str) else None
 
 
 def _told_splits(lists: dict[str, dict[str, None]], path: Path) -> Lists | None:
@@ -233,7 +235,7 @@ def _row_problem(cells: list[str] | None, header: list[str]) -> str | None:
     row = dict(zip(header, cells, strict=True))
     if not row.get("comment_number", "0").strip().isdigit():
         return "comment_number is no number"
-    if row.get("split", "train").strip().lower() not in SPLIT_NAMES:
+    if _split(row.get("split", "train")) is None:
         return _NO_SPLIT
     return None
 
