@@ -113,7 +113,7 @@ def threshold_sweep(points: pd.DataFrame, chosen: float | None = None) -> Figure
         axes.axvline(chosen, color=GREY, linestyle=":", linewidth=1.5, label=label)
     axes.set(
         title="Choice of the threshold",
-        xlabel="threshold on the probability of class 1",
+        xlabel="threshold on the probability of the positive class",
         ylabel="score (%)",
         xlim=(0, 1),
         ylim=(0, 102),
