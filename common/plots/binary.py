@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from common.errors import DataError
 from common.evaluation.thresholds import curve_areas
@@ -81,6 +82,8 @@ def precision_recall_roc(
     if thresholds:
         dot = {"markerfacecolor": "white", "markeredgecolor": "black", "linestyle": "none"}
         others.append(Line2D([], [], marker="o", label="chosen threshold", **dot))
+    if bands:
+        others.append(Patch(color=colour_of(0), alpha=0.18, label="95 % over patients"))
     for axes in (left, right):
         handles = axes.get_legend_handles_labels()[0] + (others if axes is left else [])
         axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.17))
