@@ -125,14 +125,20 @@ _PART = ("reasons", "captions", "scores")
 
 
 def _part_name(made_by: bytes, block: list["Photo"]) -> str:
-    figures = [photo.figure and photo.figure.name for photo in block]
+    figures = [photo.figure and str(photo.figure) for photo in block]
     return parts.files_part_name(made_by + repr(figures).encode(), [photo.file for photo in block])
 
 
-def _drawn(block: list["Photo"], captions: np.ndarray) -> bool:
-    """Whether the figures of an earlier call are there."""
-    figures = (p.figure for p, caption in zip(block, captions, strict=True) if caption)
-    return all(figure is None or figure.is_file() for figure in figures)
+def _figures(block: list["Photo"]) -> np.ndarray:
+    """The state of each photo's figure: "" where there is none."""
+    return np.array([_state(photo.figure) for photo in block], dtype=str)
+
+
+def _state(figure: Path | None) -> str:
+    if figure is None or not figure.is_file():
+        return ""
+    status = figure.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def sure_from(record: dict) -> float | None:
@@ -188,7 +194,7 @@ def _captioned(
         def begin(block: list[Photo]):
             path = folder and folder / _part_name(made_by, block)
             part = path and parts.load_part(path, len(block))
-            if part and _drawn(block, part["captions"]):
+            if part and np.array_equal(part.get("figures"), _figures(block)):
                 return block, path, part, None
             read = [readers.submit(_read, photo, captioner.extractor.size) for photo in block]
             return block, path, None, backbone.submit(_features, captioner, read)
@@ -212,8 +218,9 @@ def _read(photo: Photo, size: int) -> tuple[str, np.ndarray | None, np.ndarray |
     from common.training.features import to_input
 
     try:
-        image = _shrunk(read_photo(photo.file), size)
-        return "", to_input(image, size), None if photo.figure is None else image
+        image = read_photo(photo.file)
+        shown = None if photo.figure is None else _shrunk(image, size)
+        return "", to_input(image, size), shown
     except DataError as error:
         return str(error), None, None
     except MemoryError:
@@ -251,6 +258,7 @@ def _caption_block(
         "reasons": np.array(reasons, dtype=str),
         "captions": np.array(captions, dtype=str),
         "scores": np.array(scores),
+        "figures": _figures(photos),
     }
 
 

@@ -120,26 +120,25 @@ def _judge_patches(record: dict) -> None:
 
 def _release_captioner(run: str) -> tuple[Path, dict]:
     """The same for phase 3: the test metrics are of the file's captions, by the record's way."""
-    from common.evaluation.captioners import judge
+    from common.evaluation import captioners
     from common.training import released, store
     from common.training.caption_task import caption_task
+    from common.training.run_folders import run_folder
 
-    folder, record = released.release_captioner(run)
-    trained, vocabulary = store.read_captioner(folder)
-    backbone = record["backbone"]
-    task = caption_task(
-        record["dataset"],
+    source = run_folder(run)
+    record, backbone = (
+        store.read_captioner_record(source),
+        store.read_description(source)["backbone"],
+    )
+    task = caption_task(  # before anything is written: its images may be gone
+        record.get("source", record["dataset"]),
         record["profile"],
         backbone=backbone["name"],
         weights=backbone["weights"],
-        vocabulary=vocabulary,
+        vocabulary=store.read_captioner(source)[1],
     )
-    table, _ = judge(trained, task, "test", {"chosen": record["decoding"]})
-    found = table.loc["chosen"]
-    record["metrics"] |= {
-        name: float(found[name.removeprefix("test_")])
-        for name in record["metrics"]
-        if name.startswith("test_")
-    }
+    folder, record = released.release_captioner(run)
+    trained, _ = store.read_captioner(folder)
+    record |= captioners.judged_for_record(trained, task)
     store.write_record(record, folder)
     return folder, record

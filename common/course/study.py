@@ -11,7 +11,7 @@ from common.data.splits import make_splits
 from common.errors import ConfigError
 from common.evaluation.captioners import dev_score, judge_on_dev
 from common.evaluation.patches import judge_patients
-from common.files import write_json
+from common.files import hold, write_json
 from common.paths import outputs_dir, repository_root
 from common.progress import progress_bar
 from common.training.backend import device_settings
@@ -58,13 +58,14 @@ def train_study(
         if repository_root() is None:
             raise ConfigError("--keep needs a checkout of the repository. Leave it out.")
         path = results_file(phase, name)
-    before = read_rows(path) if (arms or seeds) and path.is_file() else None
-    if before is not None:
-        before["rows"] = [row for row in before["rows"] if row["arm"] in whole.arms]
-    trainings = run_study(study, dataset, before)
-    bar = progress_bar(trainings, f"study {name}", total=study.trainings, unit=" trainings")
-    for results in bar:
-        write_json(path, results)
+    with hold(path.with_name(f".{path.stem}.lock"), f"trains the study {name!r}"):
+        before = read_rows(path) if (arms or seeds) and path.is_file() else None
+        if before is not None:
+            before["rows"] = [row for row in before["rows"] if row["arm"] in whole.arms]
+        trainings = run_study(study, dataset, before)
+        bar = progress_bar(trainings, f"study {name}", total=study.trainings, unit=" trainings")
+        for results in bar:
+            write_json(path, results)
     return results, path
 
 
@@ -101,8 +102,14 @@ _JUDGED = {
 
 
 def table(results: dict) -> pd.DataFrame:
-    """A row per arm: means over the seeds, and the spread of what is judged by."""
+    """A row per arm: means over the seeds, and the spread of what is judged by.
+
+    Where one seed chose which arms get the others, the means of these are without it.
+    """
     rows = pd.DataFrame(results["rows"])
+    if "chose" in rows:  # a mean with the seed that chose the arm would be too good
+        several = rows.groupby("arm")["seed"].transform("size") > 1
+        rows = rows[~(rows["chose"].fillna(False).astype(bool) & several)]
     arms = rows.groupby("arm", sort=False)
     by = next(name for name in _JUDGED if name in rows)
     shown = arms[[name for name in (*_COLUMNS, *_JUDGED[by]) if name in rows]].mean()

@@ -69,6 +69,7 @@ def combinations(
     for values in itertools.product(*grid.values(), seeds):
         values = dict(zip((*grid, "seed"), values, strict=True))
         given = assign_parameters([lesson], {**quiet, **fixed, **values, "run_name": name}, {})
+        _check_one(lesson, given[lesson])
         point = {key: given[lesson][key] for key in values}
         label = _label(point)
         # 1 and 1.0 are one value; true and "1" are others.
@@ -80,6 +81,27 @@ def combinations(
         made_of = {"backend": backend(), "data": states[dataset]}
         found.setdefault(json.dumps(numbers), Combination(label, point, parameters, made_of))
     return list(found.values())
+
+
+# What a lesson trains one after the other where it is not named: one cell of a grid is one run.
+_SEVERAL = {"05_training": ("decoder", "all"), "06_reward": ("reward", None)}
+
+
+def _check_one(lesson: Lesson, given: dict[str, Any]) -> None:
+    """Makes sure that a call of the lesson trains one captioner.
+
+    Raises:
+        ConfigError: if it would train several, each in a run of its own.
+    """
+    key, several = _SEVERAL.get(lesson.name, ("", None))
+    parameter = lesson_parameters(lesson).get(key)
+    if lesson.phase != "phase3_captioning" or parameter is None:
+        return
+    if given.get(key, parse_value(parameter.default)) == several:
+        raise ConfigError(
+            f"{lesson} trains several captioners, one after the other, unless {key} is named. Add "
+            f"{key} to --grid, or --param {key}=..."
+        )
 
 
 def _label(point: dict[str, Any]) -> str:

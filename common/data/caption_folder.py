@@ -104,8 +104,9 @@ def find_captions(root: Path) -> tuple[Lists, Lists, CaptionReport]:
         for name, file in found.items():
             image = (above / file).as_posix()
             if of_names[name]:
-                first = image.partition("/")[0].lower() if "/" in image else ""
-                lists[split_of.get(name) or SPLIT_NAMES.get(first, "train")].append(image)
+                above_it = (SPLIT_NAMES.get(part) for part in image.lower().split("/")[:-1])
+                told = split_of.get(name) or next(filter(None, above_it), "train")
+                lists[told].append(image)
                 captions[image] = of_names[name]
         untold = ((above / file).as_posix() for file in files)
         report.images_without_captions += sorted(image for image in untold if image not in captions)

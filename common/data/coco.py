@@ -47,6 +47,7 @@ def load_coco(
     images: int = TRAIN_IMAGES,
     seed: int = 0,
     karpathy: bool = False,
+    limit: int | None = None,
     progress: bool = True,
 ) -> CaptionData:
     """One split of a seeded part of MSCOCO; downloads what is absent, the part's images only.
@@ -62,6 +63,7 @@ def load_coco(
         seed: Of the drawing.
         karpathy: Draw from the parts of Karpathy's `dataset_coco.json`; dev and test are whole
             then (5,000 images each), unless `images` is fewer.
+        limit: Take at most so many of these, the first ones.
         progress: Show a progress bar while downloading.
 
     Returns:
@@ -90,6 +92,7 @@ def load_coco(
     if images < len(pool):
         drawn = np.random.default_rng([seed, 0]).choice(len(pool), images, replace=False)
         pool = [pool[i] for i in sorted(drawn)]
+    pool = pool[:limit]
     _fetch(pool, folder, progress)
     report.few_captions = [file for file in pool if len(captions[file]) < REFERENCES]
     report.log("coco")

@@ -19,7 +19,8 @@ def image_hashes(data: CaptionData) -> list[str]:
     Of files they are kept beside, in the folder's cache, with size and times of each file.
     """
     if data.folder is None:
-        return [_digest(np.ascontiguousarray(data.read_image(i))) for i in range(len(data))]
+        pixels = (np.ascontiguousarray(data.read_image(i)) for i in range(len(data)))
+        return [_hash(image).hexdigest() for image in pixels]
     folder = cache_folder(data.folder)
     path = None if folder is None else folder / "hashes.json"
     kept = _read(path)
@@ -61,10 +62,11 @@ def _read(path) -> dict:
 
 def _file_digest(path) -> str:
     try:
-        return _digest(path.read_bytes())
+        with open(path, "rb") as file:  # never whole in memory: it may be of any size
+            return hashlib.file_digest(file, _hash).hexdigest()
     except OSError:
         return "none"
 
 
-def _digest(content) -> str:
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
+def _hash(content=b""):
+    return hashlib.blake2b(content, digest_size=8)

@@ -146,7 +146,7 @@ def load_captions(dataset: str | Path, split: str, limit: int | None = None) -> 
     name, _, count = dataset.partition(":")
     if name in ("coco", "coco-karpathy") and choices.takes("phase3_captioning", dataset):
         images = int(count) if count else TRAIN_IMAGES
-        data = load_coco(split, images=images, karpathy=name != "coco")
+        data = load_coco(split, images=images, karpathy=name != "coco", limit=limit)
     elif dataset in readers:
         data = readers[dataset](split)
     else:

@@ -161,6 +161,25 @@ def choose_decoding(
     return options, table, {"split": "dev", **confidence(captions, scores, dev.references)}
 
 
+def judged_for_record(trained: Decoder, task: CaptionTask) -> dict:
+    """All that a record tells of a captioner as it is: `decoding`, `confidence`, `for_record`.
+
+    The decoding and the threshold of `confidence` are chosen on dev images; `confidence["test"]`
+    tells what the same threshold is worth on test images.
+    """
+    decoding, tried, sure = choose_decoding(trained, task)
+    table, written = judge(trained, task, "test", ways_of(decoding))
+    test = task.features["test"]
+    generator = Generator(trained, task.vocabulary, min(_BATCH, len(test)))
+    found = generator.scored_captions(test.features, **decoding)
+    worth = confidence(*found, test.references, sure["threshold"])
+    return {
+        "decoding": decoding,
+        "confidence": {**sure, "test": worth},
+        **for_record(table, written, tried, task),
+    }
+
+
 def ways_of(decoding: dict) -> dict[str, dict]:
     """`WAYS`, the beams with the length penalty of a captioner's own decoding."""
     penalty = {"length_penalty": decoding["length_penalty"]}
@@ -197,6 +216,7 @@ def confidence(
     captions: Sequence[Sequence[str]],
     scores: np.ndarray,
     references: Sequence[Sequence[Sequence[str]]],
+    threshold: float | None = None,
 ) -> dict[str, float]:
     """From which score on a captioner's captions are called sure, and what that is worth.
 
@@ -207,6 +227,7 @@ def confidence(
         captions: The words of a caption of each image.
         scores: Mean log-probability of each caption's words.
         references: Words of what people said, by image.
+        threshold: Chosen on other images, in place of the one of step 2.
 
     Returns:
         `n`, `threshold`, the `share` of captions that are sure, and the mean CIDEr-D (times 100)
@@ -214,16 +235,17 @@ def confidence(
     """
     scores = np.asarray(scores, "float64")
     quality = 100 * CiderD(references).score(captions)
-    fit = IsotonicRegression(out_of_bounds="clip").fit(scores, quality)
-    ordered = np.sort(scores)
-    threshold = float(ordered[np.argmax(fit.predict(ordered) >= quality.mean())])
+    if threshold is None:
+        fit = IsotonicRegression(out_of_bounds="clip").fit(scores, quality)
+        ordered = np.sort(scores)
+        threshold = float(ordered[np.argmax(fit.predict(ordered) >= quality.mean())])
     sure = scores >= threshold
     return {
         "n": len(scores),
         "threshold": threshold,
         "share": float(sure.mean()),
         "cider_d": float(quality.mean()),
-        "sure_cider_d": float(quality[sure].mean()),
+        "sure_cider_d": float(quality[sure].mean()) if sure.any() else None,
         "unsure_cider_d": float(quality[~sure].mean()) if not sure.all() else None,
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from common.errors import ConfigError, DataError
 from common.layers import PixelRange
-from common.paths import data_dir
+from common.paths import data_dir, expand
 
 SIZE = 224  # height and width of the images, in pixels: 7x7 regions
 
@@ -186,9 +186,12 @@ def _load(network: keras.Model, name: str, family: Family, alpha: float, weights
             _copy_downloaded(network, name, family, alpha, places)
             return
     else:
-        path = Path(weights)
+        path = expand(weights)
         if not path.is_file():
-            raise DataError(f"There is no file of weights at {path}.")
+            raise DataError(
+                f"There is no file of weights of {name} at {path}. Put it there again, or name "
+                "another one (--param weights=...)."
+            )
     try:
         network.load_weights(path)
     except (OSError, ValueError, KeyError) as error:

@@ -153,16 +153,17 @@ class ImageBatches(Batches):
 
 
 class CaptionBatches(Batches):
-    """Batches of image features with all captions of each image.
+    """Batches of image features with captions of each image.
 
     Each item is `(inputs, tokens)`, with `inputs` a dict of `features` (B, N, channels) and
     `tokens` (B, K, T), which are the targets, too.
 
     Args:
         features: `(images, N, channels)`, float16; may be a memory map.
-        tokens: int32 `(images, K, T)`; an image with fewer captions has rows of `<pad>`.
+        tokens: int32 `(rows, K, T)`; a row with fewer captions is filled up with `<pad>`.
         batch_size, seed, drop_remainder: See `Batches`.
         mirrored: Features of the same images mirrored: each time one of the two is drawn.
+        owners: The number of each row's image, from `caption_rows`; `None` for a row per image.
     """
 
     def __init__(
@@ -173,21 +174,24 @@ class CaptionBatches(Batches):
         seed: int | None = None,
         drop_remainder: bool = False,
         mirrored: np.ndarray | None = None,
+        owners: np.ndarray | None = None,
     ):
         self.features = features
         self.mirrored = mirrored
         self.tokens = tokens
+        self.owners = owners
         super().__init__(len(tokens), batch_size, seed, drop_remainder)
 
     def __getitem__(self, i: int):
-        index = self.indices(i)
+        rows = self.indices(i)
+        index = rows if self.owners is None else self.owners[rows]
         features = self.features[index]
         if self.mirrored is not None and self.seed is not None:
             # From seed, epoch and batch: the same however often the batch is asked for.
             rng = np.random.default_rng([self.seed, self.epoch, i, 1])
             turned = rng.random(len(index)) < 0.5
             features = np.where(turned[:, None, None], self.mirrored[index], features)
-        tokens = self.tokens[index]
+        tokens = self.tokens[rows]
         return {"features": features, "tokens": tokens}, tokens
 
 

@@ -18,6 +18,11 @@ from common.training.backend import seed_unseeded_dropout
 from common.training.batches import Batches
 
 
+def kept_epoch(scores: pd.Series) -> int:
+    """The place of the epoch that `Checkpoint` keeps as the best, in a history's scores."""
+    return int(np.argmax(scores)) if scores.max() > 0 else len(scores) - 1
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Saves the whole state of training after each epoch, as one file in one step.
 
@@ -65,6 +70,7 @@ class Checkpoint(keras.callbacks.Callback):
             model.load_weights(self.path)
         except _DAMAGED as error:
             raise self._damaged(self.path, error) from error
+        self._write_history()  # a kill may have come between it and the checkpoint
         return self.state["epoch"]
 
     def load_best(self, model: keras.Model) -> None:
@@ -105,6 +111,9 @@ class Checkpoint(keras.callbacks.Callback):
             self.state["best"] = {"epoch": epoch + 1, "value": value}
             self._save(self.best_path)
         self._save(self.path)
+        self._write_history()
+
+    def _write_history(self):
         # Written anew from the state, so that no epoch can stand twice.
         write_text(self.folder / "history.csv", self.history().to_csv(index=False))
 

@@ -1,6 +1,7 @@
 """What captioners are trained and judged on: captioned images, their features, the words."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from common.data.vocabulary import Vocabulary
 from common.data.word_vectors import DEFAULT as DEFAULT_GLOVE
 from common.data.word_vectors import GLOVE, WordVectors, learn_vectors, load_glove, word_vectors
 from common.errors import ConfigError, DataError
+from common.files import file_hash
 from common.models.backbones import backbone as pretrained
 from common.models.backbones import weights_hash
 from common.models.captioning import Decoder, decoder
 from common.models.hub_bert import HANDLE as BERT
 from common.models.hub_bert import PRESET, bert_vectors, keras_bert_vectors
-from common.paths import data_dir
+from common.paths import data_dir, expand
 from common.training.features import extract_features
 from common.training.generation import build_decoder
 from common.training.recipes import kind_of, resolve_profile
@@ -36,12 +38,38 @@ MIN_COUNT = {"synthetic": 1, "photos": 5}
 SMOKE = {"train": 600, "dev": 100, "test": 100}
 
 
+class Rows:
+    """Some rows of an array that lies on the disk, read as they are asked for.
+
+    Args:
+        array: `(n, ...)`, such as a memory map.
+        rows: Their numbers.
+    """
+
+    def __init__(self, array: np.ndarray, rows: Sequence[int]):
+        self.array, self.rows = array, np.asarray(rows, int)
+        self.shape, self.dtype = (len(self.rows), *array.shape[1:]), array.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index) -> np.ndarray:
+        return self.array[self.rows[index]]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
 @dataclass(frozen=True, eq=False)
 class CaptionedFeatures:
     """Features of images with the captions of each.
 
     Args:
-        features: float16 `(images, N, channels)`; may be a memory map.
+        features: float16 `(images, N, channels)`; may be a memory map, or `Rows` of one.
         references: The words of every caption, by image.
         mirrored: Features of the mirrored images, or `None`.
 
@@ -49,9 +77,9 @@ class CaptionedFeatures:
         DataError: if the numbers of images differ.
     """
 
-    features: np.ndarray
+    features: np.ndarray | Rows
     references: list[list[list[str]]]
-    mirrored: np.ndarray | None = None
+    mirrored: np.ndarray | Rows | None = None
 
     def __post_init__(self):
         if len(self.features) != len(self.references):
@@ -171,8 +199,8 @@ def embedding_vectors(
     if kind == "glove":
         source = source or DEFAULT_GLOVE
         return word_vectors(vocabulary, load_glove(source), f"GloVe ({source})")
-    if kind in ("bert", "keras_bert") and source and (data_dir() / source).is_dir():
-        source = data_dir() / source
+    if kind in ("bert", "keras_bert"):
+        source = _encoder_folder(source) or source
     if kind == "bert":
         return bert_vectors(vocabulary, source or BERT)
     if kind == "keras_bert":
@@ -188,20 +216,37 @@ def embedding_vectors(
 def embedding_identity(embedding: str, vectors: WordVectors | None) -> dict:
     """What a run keeps of the vectors that it began with, see `captioner_config`.
 
-    Of a file its content, wherever it lies; an encoder is told by its name.
+    Of a file or folder its content, wherever it lies; another encoder is told by its name.
     """
     if vectors is None:
         return {}
     kind, colon, source = embedding.partition(":")
-    if kind not in ("glove", *GLOVE):
-        return {"embedding": embedding}
     name = f"{kind}{colon}{Path(source).name}"
-    return {"embedding": name, "vectors": vectors.fingerprint()}
+    if kind in ("glove", *GLOVE):
+        return {"embedding": name, "vectors": vectors.fingerprint()}
+    folder = _encoder_folder(source)
+    if folder is None:
+        return {"embedding": embedding}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    told = [[path.relative_to(folder).as_posix(), file_hash(path)] for path in files]
+    return {"embedding": name, "vectors": fingerprint(told)}
+
+
+def _encoder_folder(source: str) -> Path | None:
+    """The folder that is meant by the name of an encoder, if it is one."""
+    places = (data_dir() / source, expand(source)) if source else ()
+    return next((place for place in places if place.is_dir()), None)
 
 
 def image_backbone(name: str, weights: str | Path = "imagenet") -> keras.Model:
     """A backbone by name: one of `common.models.backbones`, or "scenes", the course's own."""
     return scene_backbone() if name == SCENES else pretrained(name, weights)
+
+
+def _told(weights: str | Path) -> str:
+    """How a run keeps where its backbone's weights are: of a file so that it is found again."""
+    known = weights in ("imagenet", "random")
+    return str(weights if known else expand(weights).absolute())
 
 
 def min_count_of(dataset: str, captions: int) -> int:
@@ -257,7 +302,7 @@ def caption_task(
         whole = len(usable) == len(images)
         fingerprints[split] = plain.key.images
         data[split] = images if whole else images.subset(usable)
-        maps = [part.array if whole else part.array[usable] for part in arrays]
+        maps = [part.array if whole else Rows(part.array, usable) for part in arrays]
         features[split] = CaptionedFeatures(maps[0], data[split].references, *maps[1:])
     if vocabulary is None:
         words = [caption for captions in features["train"].references for caption in captions]
@@ -269,7 +314,7 @@ def caption_task(
             logger.warning(told, data["train"].name, cut, len(words), longest)
     described = {
         "name": name,
-        "weights": str(weights) if name != SCENES else "released",
+        "weights": _told(weights) if name != SCENES else "released",
         "hash": weights_hash(network),
         "shape": list(network.output_shape[1:]),
     }

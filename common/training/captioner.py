@@ -65,14 +65,8 @@ class Captioner:
     def captions(
         self, images: Sequence[np.ndarray], beams: int | None = None, **options
     ) -> list[list[str]]:
-        """The words of a caption of each image; see `caption_features`."""
-        return self.caption_features(self.features(images), beams, **options)
-
-    def caption_features(
-        self, features: np.ndarray, beams: int | None = None, **options
-    ) -> list[list[str]]:
-        """The words of a caption of each image, given its features; see `scored_captions`."""
-        return self.scored_captions(features, beams, **options)[0]
+        """The words of a caption of each image; see `scored_captions`."""
+        return self.scored_captions(self.features(images), beams, **options)[0]
 
     def scored_captions(
         self, features: np.ndarray, beams: int | None = None, **options

@@ -78,6 +78,8 @@ def train(
                 )
             if run is None:
                 return Trained(network, result.history, result.seconds, None)
+            # An old record, of a model that is gone, would not fit this file's bytes.
+            (run.folder / "record.json").unlink(missing_ok=True)
             run.save_model(network)
         network, history = read_network(run.folder), run.history
         if not run.finished:

@@ -143,7 +143,7 @@ class KeptFeatures:
     def others(self) -> dict[str, np.ndarray]:
         """Rows of other sets of the same backbone, by the contents of their images."""
         found: dict[str, np.ndarray] = {}
-        missing = set(self.hashes)
+        missing = {*self.hashes} - {"none"}  # which is of any that could not be read
         for path in sorted(self.folder.parent.glob("*/images.json")):
             if path.parent == self.folder:
                 continue

@@ -26,6 +26,7 @@ from common.paths import outputs_dir
 from common.progress import progress_bar
 from common.training.backend import compiled_method
 from common.training.feature_files import FeatureKey, KeptFeatures, digest, images_hash
+from common.training.runs import slug
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ def extract_features(
     )
     root = outputs_dir() / "features" if root is None else Path(root)
     folder = root / (
-        f"{data.name}-{data.split}-{key.backbone}-"
+        f"{slug(data.name)[:40]}-{data.split}-{key.backbone}-"
         f"{digest([json.dumps(key.to_dict(), sort_keys=True)])}"
     )
     kept = KeptFeatures(folder, key, data.names, hashes)

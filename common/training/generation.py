@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from common.data.caption_files import REFERENCES
 from common.data.vocabulary import PAD, Vocabulary
 from common.errors import ConfigError, DataError
 from common.files import read_json, write_json
@@ -72,7 +73,9 @@ class Generator:
             region_mask: Bool `(images, N)`: which regions may be looked at; `None` for all.
             **options: Those of `decoding.beam_search` ("beam") or `decoding.sample`.
         """
-        handed = {name: np.float32(options.pop(name)) for name in _HANDED if name in options}
+        handed = {name: options.pop(name) for name in _HANDED if name in options}
+        decoding.check(self.decoder, features, self.length, **handed)
+        handed = {name: np.float32(value) for name, value in handed.items()}
         drawn = ("uniforms",) if method == "sample" else ()
         hidden = ("region_mask",) if region_mask is not None else ()
         function = self._function(method, beams, (*handed, *drawn, *hidden), options)
@@ -191,8 +194,30 @@ class Generated(keras.callbacks.Callback):
             write_json(self.path, {**samples, str(epoch + 1): " ".join(captions[0])})
 
 
+def caption_rows(
+    references: Sequence[Sequence], most: int = REFERENCES
+) -> tuple[np.ndarray, list[Sequence]]:
+    """Captions in rows of so many at most: an image that has more gets several rows.
+
+    Else one image with a hundred captions would make every batch twenty times as large.
+
+    Args:
+        references: The captions of each image.
+        most: Of a row.
+
+    Returns:
+        The number of each row's image, int `(rows,)`, and the captions of each row.
+    """
+    rows = [
+        (image, captions[start : start + most])
+        for image, captions in enumerate(references)
+        for start in range(0, max(len(captions), 1), most)
+    ]
+    return np.array([image for image, _ in rows]), [captions for _, captions in rows]
+
+
 def caption_tokens(
-    references: list[list[list[str]]], vocabulary: Vocabulary, length: int
+    references: Sequence[Sequence[Sequence[str]]], vocabulary: Vocabulary, length: int
 ) -> np.ndarray:
     """Numbers of all captions, int32 `(images, K, length)`; where an image has fewer, `<pad>`."""
     most = max(len(captions) for captions in references)

@@ -130,17 +130,22 @@ class Run:
         """Writes `record.json`: `content` and where, when and with what it was made.
 
         With the hashes of the model and what belongs to it, so that files of two runs, or damaged
-        ones, are noticed.
+        ones, are noticed. A finished run that is judged again, perhaps by another machine, keeps
+        what tells of its training.
         """
-        record = {
-            "run_name": self.name,
-            **self.config,
+        made = {
             **self.about,
-            **_plain(content),
             "versions": versions(),
             "git_revision": git_revision(),
             "hardware": backend.hardware(),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        before = self.record if self.finished else {}
+        record = {
+            "run_name": self.name,
+            **self.config,
+            **_plain(content),
+            **{key: before.get(key, value) for key, value in made.items()},
             "files": file_hashes(self.folder),
         }
         write_json(self.folder / "record.json", record)

@@ -31,7 +31,7 @@ from common.training.backend import DeviceSettings, forget_gradients
 from common.training.batches import CaptionBatches
 from common.training.caption_task import CaptionedFeatures, CaptionTask
 from common.training.features import require_backbone
-from common.training.generation import DECODING, Generated, Generator, caption_tokens
+from common.training.generation import DECODING, Generated, Generator
 from common.training.loop import FitResult, Supervision, one_training
 from common.training.recipes import RewardRecipe
 from common.training.runs import file_hashes, fingerprint
@@ -99,11 +99,6 @@ class SelfCritical:
     def outcome(self, history: pd.DataFrame) -> dict:
         """What a record tells of a training before anything is judged."""
         return {"metrics": {}, "decoding": DECODING}
-
-
-def reward_of(function: Callable, references: Sequence[Sequence[Sequence[str]]]) -> Reward:
-    """Any function of captions and their references as a reward."""
-    return lambda captions, images: function(captions, [references[i] for i in images])
 
 
 def advantages(rewards: np.ndarray, baseline: str, greedy: np.ndarray | None = None) -> np.ndarray:
@@ -304,7 +299,7 @@ def fit_reward(
         train: Training images; their features are drawn mirrored half of the time if given.
         dev: Scored after each epoch by captions written greedily.
         reward: Of captions (lists of words, `<end>` last if they ended) and the numbers of their
-            images in `train`; larger is better. See `reward_of`.
+            images in `train`; larger is better.
         recipe: The hyper-parameters.
         settings: From `device_settings`; call this inside `device_scope(settings)`.
         score: Of captions of the dev images and references, after each epoch; larger is better.
@@ -327,7 +322,7 @@ def fit_reward(
     """
     batches = CaptionBatches(
         train.features,
-        caption_tokens(train.references, vocabulary, decoder.max_length),
+        np.zeros((len(train), 1, 1), "int32"),  # the captions are the decoder's own
         recipe.batch_size,
         seed,
         drop_remainder=True,

@@ -14,9 +14,16 @@ from common.errors import ConfigError
 from common.models.captioning import Decoder
 from common.training.backend import DeviceSettings
 from common.training.batches import CaptionBatches
+from common.training.callbacks import kept_epoch
 from common.training.caption_task import CaptionedFeatures, CaptionTask
 from common.training.experiment import own_label, run_config, run_label, train
-from common.training.generation import DECODING, Generated, Generator, caption_tokens
+from common.training.generation import (
+    DECODING,
+    Generated,
+    Generator,
+    caption_rows,
+    caption_tokens,
+)
 from common.training.loop import FitResult, Supervision, one_training
 from common.training.recipes import (
     CaptionRecipe,
@@ -73,7 +80,8 @@ class TeacherForcing:
 
     def outcome(self, history: pd.DataFrame) -> dict:
         """What a record tells of a training before anything is judged."""
-        metrics = {"val_loss": float(history["val_loss"].iloc[-1])}
+        kept = kept_epoch(history["val_score"]) if "val_score" in history else -1
+        metrics = {"val_loss": float(history["val_loss"].iloc[kept])}
         return {"metrics": metrics, "decoding": DECODING}
 
 
@@ -145,10 +153,10 @@ class TeacherForced(keras.Model):
         self.built = True
 
     def call(self, inputs, training=False):
-        given = inputs["tokens"][..., :-1]
-        logits, attention = self.decoder(
-            inputs["features"], given, training=training, return_attention=True
-        )
+        given = inputs["features"], inputs["tokens"][..., :-1]
+        if not self.attention_penalty:
+            return {"logits": self.decoder(*given, training=training)}
+        logits, attention = self.decoder(*given, training=training, return_attention=True)
         outputs = {"logits": logits}
         return outputs if attention is None else {**outputs, "attention": attention}
 
@@ -228,17 +236,15 @@ def fit_captioner(
         raise ConfigError("patience needs a score to wait for.")
     generator = Generator(decoder, vocabulary, min(recipe.batch_size, len(dev)))
     length = decoder.max_length
-    batches = CaptionBatches(
-        train.features,
-        caption_tokens(train.references, vocabulary, length),
-        recipe.batch_size,
-        seed,
-        drop_remainder=True,
-        mirrored=train.mirrored if recipe.mirrored else None,
-    )
-    scored = CaptionBatches(
-        dev.features, caption_tokens(dev.references, vocabulary, length), recipe.batch_size
-    )
+
+    def batches_of(part: CaptionedFeatures, **options) -> CaptionBatches:
+        owners, rows = caption_rows(part.references)
+        tokens = caption_tokens(rows, vocabulary, length)
+        return CaptionBatches(part.features, tokens, recipe.batch_size, owners=owners, **options)
+
+    mirrored = train.mirrored if recipe.mirrored else None
+    batches = batches_of(train, seed=seed, drop_remainder=True, mirrored=mirrored)
+    scored = batches_of(dev)
     model = TeacherForced(decoder, recipe.label_smoothing, recipe.attention_penalty)
     optimizer = recipe.make_optimizer(len(batches) * recipe.epochs)
     model.compile(optimizer, jit_compile=settings.jit_compile)

@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 from common.course import caption
 from common.course.cli import app
 from common.course.names import _folded
+from common.data.photos import read_photo
 from common.files import hold, output_lock, write_json
 from common.training import captioner
+from common.training.features import to_input
 
 
 class Namer:
@@ -325,12 +327,12 @@ def test_output_into_a_pipe_and_through_a_link(namer, photos, tmp_path):
 
 
 def test_a_photo_too_large_for_the_memory_does_not_stop_the_others(namer, photos, monkeypatch):
-    def shrunk(image, size):
-        if image.argmax() % 3 == 0:  # red
+    def read(path):
+        if path.name == "c.jpg":
             raise MemoryError
-        return image
+        return read_photo(path)
 
-    monkeypatch.setattr(caption, "_shrunk", shrunk)
+    monkeypatch.setattr("common.data.photos.read_photo", read)
     result = call(photos)
     assert result.exit_code == 1 and len(result.stdout.splitlines()) == 2
     assert "c.jpg: there is not enough memory" in result.stderr
@@ -375,6 +377,10 @@ def without_a_figure(tmp_path):
     next((tmp_path / "f").iterdir()).unlink()
 
 
+def of_another_captioner(tmp_path):
+    next((tmp_path / "f").iterdir()).write_bytes(b"its figure")
+
+
 def damaged(tmp_path):
     next((tmp_path / "o.json.parts").iterdir()).write_text('{"key": ')
 
@@ -383,7 +389,9 @@ def of_another_form(tmp_path):
     next((tmp_path / "o.json.parts").iterdir()).write_text('{"key": 1, "captions": []}')
 
 
-@pytest.mark.parametrize("change", [replaced, without_a_figure, damaged, of_another_form])
+@pytest.mark.parametrize(
+    "change", [replaced, without_a_figure, of_another_captioner, damaged, of_another_form]
+)
 def test_what_changed_since_is_captioned_anew(stopped, tmp_path, change):
     change(tmp_path)
     result = call(*stopped)
@@ -391,6 +399,17 @@ def test_what_changed_since_is_captioned_anew(stopped, tmp_path, change):
     assert len(Namer.asked) == (1 if change is replaced else 2)
     if change is replaced:
         assert "a.png: a red" in result.stdout
+
+
+def test_photos_are_seen_as_in_training(namer, tmp_path, monkeypatch):
+    """Shrunk once, whatever their size."""
+    noise = np.random.default_rng(0).integers(0, 256, (500, 400, 3), dtype="uint8")
+    path = tmp_path / "large.png"
+    cv2.imwrite(str(path), noise[..., ::-1])
+    seen, features = [], Namer.features
+    monkeypatch.setattr(Namer, "features", lambda self, x: seen.extend(x) or features(self, x))
+    assert call(path).exit_code == 0
+    np.testing.assert_array_equal(seen[0], to_input(noise, 8))
 
 
 def test_captions_of_other_weights_or_options_are_not_taken(stopped, monkeypatch):

@@ -455,6 +455,16 @@ def test_sweeps_that_are_refused(quick, course, arguments, code, message):
     assert message in result.stderr and quick == []
 
 
+def test_a_cell_of_a_sweep_is_one_captioner():
+    for number, key, value in (("05", "decoder", "lstm"), ("06", "reward", "bleu_4")):
+        [lesson] = lessons.find_lessons("phase3", number)
+        fixed = {"dataset": "synthetic", "profile": "smoke"}
+        with pytest.raises(ConfigError, match=f"trains several captioners.* unless {key} is named"):
+            sweep.combinations(lesson, "s", {}, fixed, [0])
+        assert len(sweep.combinations(lesson, "s", {}, {**fixed, key: value}, [0, 1])) == 2
+        assert len(sweep.combinations(lesson, "s", {key: [value]}, fixed, [0])) == 1
+
+
 def test_two_sweeps_of_one_name_wait_for_each_other(quick, course, monkeypatch):
     held = []
 

@@ -99,7 +99,16 @@ def test_all_rows_of_an_image_are_its_captions(tmp_path, name):
 @pytest.mark.parametrize("dev", ["dev", "val", "validation"])
 @pytest.mark.parametrize("above", [False, True])
 def test_folders_name_the_splits(tmp_path, dev, above):
-    """With a file of captions each, or with one above them."""
+    """With a file of captions each, or with one above them, perhaps in a folder of images."""
+    if above and dev == "validation":
+        photos(tmp_path, [f"images/{dev}/{name}" for name in NAMES[:3]])
+        photos(tmp_path, [f"images/{name}" for name in NAMES[3:]])
+        table(
+            tmp_path,
+            [(f"images/{dev}/{n}" if i < 3 else f"images/{n}", "x") for i, n in enumerate(NAMES)],
+        )
+        assert found(tmp_path)[1]["dev"] == tuple(f"images/{dev}/{n}" for n in NAMES[:3])
+        return
     of = {"train": NAMES[:10], dev: NAMES[10:13], "test": NAMES[13:14]}
     photos(tmp_path, [f"{folder}/{name}" for folder, names in of.items() for name in names])
     told = dict(ROWS)

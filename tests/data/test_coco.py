@@ -117,6 +117,10 @@ def test_only_what_is_drawn_is_downloaded(tmp_path, monkeypatch, capsys):
     assert told.startswith(f"4 of 4 photos of COCO are not in {tmp_path} (")
     assert "): downloading some 1 MB (dataset=" in told
     asked.clear()
+    few = load_coco("dev", tmp_path, limit=1, progress=False)
+    assert asked == [f"{coco.HOSTS[0]}/{name}" for name in few.names] and len(few) == 1
+    capsys.readouterr()
+    asked.clear()
     load_coco("train", tmp_path, images=4, progress=False)
     assert not asked and not capsys.readouterr().err
     # As earlier versions kept what a log-in page sent.

@@ -213,6 +213,17 @@ def test_tf_data_is_not_autotuned():
     assert int(batches.cardinality()) == 4
 
 
+def test_each_row_of_captions_comes_with_its_image():
+    features = np.arange(3, dtype="float16")[:, None, None]
+    owners, tokens = np.array([0, 1, 2, 2, 2]), np.arange(10).reshape(5, 1, 2)
+    batches = CaptionBatches(features, tokens, 2, seed=1, owners=owners)
+    found = [batches[i] for i in range(len(batches))]
+    rows = np.concatenate([inputs["tokens"][:, 0, 0] // 2 for inputs, _ in found])
+    assert sorted(rows) == [0, 1, 2, 3, 4]
+    images = np.concatenate([inputs["features"].ravel() for inputs, _ in found])
+    np.testing.assert_array_equal(images, owners[rows])
+
+
 def test_other_images_are_mirrored_in_each_epoch():
     plain, tokens = np.zeros((64, 1, 1), "float16"), np.ones((64, 1, 3), "int32")
     batches = CaptionBatches(plain, tokens, 16, seed=3, mirrored=plain + 1)

@@ -194,7 +194,9 @@ def test_ladder_own(photos, trained):
     study = find_study(PHASE, "ladder_own").only(["rnn"], [1])
     assert study.trainings == 4
     results = run(study, 1.0, 3.0, 2.0, 4.0)
+    shown = command.table(results).set_index("arm")  # without the seed that chose
     names = list(study.arms)
+    assert shown["cider_d"].to_dict() == {names[0]: 1.0, names[1]: 4.0, names[2]: 2.0}
     assert arms_and_seeds(results) == [*((name, 0) for name in names), (names[1], 1)]
     assert {row["group"] for row in results["rows"]} == {"rnn"}
     assert [row["epochs"] for row in results["rows"]] == [6, 10, 20, 10]
@@ -228,6 +230,8 @@ def test_the_command_goes_on_with_a_table(photos, trained, monkeypatch):
     """Rows of what is not named stay; a whole study begins anew."""
     monkeypatch.setattr(command, "dev_score", no_score)
     monkeypatch.setattr(command, "judge_on_dev", Judge(1.0, 2.0, 3.0))
+    held, hold = [], command.hold
+    monkeypatch.setattr(command, "hold", lambda *given: held.append(given) or hold(*given))
 
     def train(*arms, **options):
         return command.train_study(PHASE, "ladder", "flickr8k", False, arms=arms, **options)
@@ -236,6 +240,8 @@ def test_the_command_goes_on_with_a_table(photos, trained, monkeypatch):
     results, path = train("rnn", "lstm", seeds=[0])
     assert arms_and_seeds(results) == [("rnn", 0), ("lstm", 0), ("lstm", 1)]
     assert read_json(path, dict) == results and results["seeds"] == [0, 1]
+    # Two of them at once would write over each other's rows.
+    assert held == [(path.with_name(".ladder.lock"), "trains the study 'ladder'")] * 2
     shown = command.table(results).set_index("arm")
     assert shown["cider_d"].to_dict() == {"rnn": 2.0, "lstm": 2.0}
     assert shown["seeds"].to_dict() == {"rnn": 1, "lstm": 2}
@@ -265,6 +271,8 @@ def test_arms_and_groups_by_name():
         (name, 1) for name, arm in vectors.arms.items() if not arm.once
     ]
     assert list(vectors.only([frozen], [0, 1]).order([])) == [(frozen, 0), (frozen, 1)]
+    backbones = find_study(PHASE, "backbones")
+    assert len(list(backbones.only([*backbones.arms], [0, 1]).order([]))) == 2 * len(backbones.arms)
 
 
 def test_the_arms_can_be_made():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from small_photos import renamed, tiny_backbone, write_photos
 
+from common.course.release import release
 from common.data.vocabulary import Vocabulary
 from common.errors import ConfigError, DataError
 from common.evaluation.captioners import bleu_4, choose_decoding, judge, judge_on_dev
@@ -20,7 +21,13 @@ from common.evaluation.rewards import CaptionReward
 from common.training import caption_task as tasks
 from common.training import released, store
 from common.training.backend import device_settings
-from common.training.caption_task import caption_task, embedding_identity, embedding_vectors
+from common.training.callbacks import kept_epoch
+from common.training.caption_task import (
+    Rows,
+    caption_task,
+    embedding_identity,
+    embedding_vectors,
+)
 from common.training.captioner import load_captioner
 from common.training.experiment import run_config, train
 from common.training.recipes import (
@@ -132,7 +139,12 @@ def test_bad_photos_are_left_out_of_data_and_features(tmp_path, monkeypatch):
     task = caption_task("photos", "smoke", mirrored=True, min_count=1, progress=False)
     assert len(task.data["train"]) == len(task.features["train"]) == 11
     assert "005.jpg" not in task.data["train"].names
-    assert task.features["train"].features.any(axis=(1, 2)).all()
+    rows = task.features["train"].features
+    assert isinstance(rows, Rows)  # still on the disk
+    assert rows.shape == (11, 4, rows.shape[2]) and rows.nbytes == np.asarray(rows).nbytes
+    np.testing.assert_array_equal(np.asarray(rows), rows.array[[0, 1, 2, 3, 4, *range(6, 12)]])
+    np.testing.assert_array_equal(rows[[6, 0]], rows.array[[7, 0]])
+    assert np.asarray(rows).any(axis=(1, 2)).all()
 
 
 def test_finished_run_is_not_trained_again(at_home):
@@ -151,8 +163,8 @@ def test_a_run_has_a_record_as_soon_as_it_is_trained(at_home):
     for name in ("model.keras", "vocabulary.json", "history.csv"):
         shutil.copy(run.folder / name, early.folder)
     train(multi_head(task), RECIPE, SETTINGS, run=early)
-    last = trained.history.iloc[-1]
-    assert early.record["metrics"] == {"val_loss": pytest.approx(last["val_loss"])}
+    kept = trained.history.iloc[kept_epoch(trained.history["val_score"])]
+    assert early.record["metrics"] == {"val_loss": pytest.approx(kept["val_loss"])}
     assert early.record["epochs"] == RECIPE.epochs
     # It can be used, by a usual way of decoding.
     captions = load_captioner("early").captions([data.read_image(i) for i in range(2)])
@@ -166,7 +178,7 @@ def test_photos_in_captions_out(at_home):
     assert [words[1] for words in loaded.captions(images)] == ["red", "blue"] * 6
     # The same as from the features on disk, greedily and with the record's beam.
     features = task.features["test"].features
-    assert loaded.captions(images, 1) == loaded.caption_features(features, 1)
+    assert loaded.captions(images, 1) == loaded.scored_captions(features, 1)[0]
     assert loaded.captions(images) == loaded.generator.captions(features, **DECODING)
     large = np.repeat(np.repeat(images[0], 100, axis=0), 100, axis=1)
     assert loaded.captions([large])[0][1] == "red"
@@ -205,6 +217,27 @@ def test_released_weights_write_the_same_captions(at_home):
     # Half the bytes of float32, and a little for names.
     weights = sum(4 * w.size for w in released.decoder.get_weights())
     assert (place / "model.weights.h5").stat().st_size < weights + 200_000
+
+
+def test_a_release_tells_what_its_file_writes(at_home, monkeypatch):
+    _, task, _, _, _ = at_home
+    asked = []
+    monkeypatch.setattr(tasks, "caption_task", lambda *given, **_: asked.append(given) or task)
+    place, record = release("phase3", ["multi"])
+    assert asked == [(record["source"], record["profile"])]
+    assert record["metrics"]["test_bleu_4"] == record["test"]["beam 3"]["bleu_4"]
+    assert record["confidence"]["test"]["threshold"] == record["confidence"]["threshold"]
+    said = load_captioner().scored_captions(task.features["test"].features)[0]
+    assert [sample["caption"] for sample in record["samples"]] == [" ".join(w) for w in said[:10]]
+    before = {path: path.read_bytes() for path in place.iterdir()}
+
+    def gone(*_, **__):
+        raise DataError("its photos are gone")
+
+    monkeypatch.setattr(tasks, "caption_task", gone)
+    with pytest.raises(DataError, match="gone"):
+        release("phase3", ["multi"])
+    assert {path: path.read_bytes() for path in place.iterdir()} == before
 
 
 INSTALLED = [name for name in ("tensorflow", "jax", "torch") if find_spec(name)]
@@ -364,6 +397,12 @@ def test_a_file_of_vectors_is_told_by_its_content(at_home, tmp_path):
         found.append(embedding_identity(f"glove:{path}", vectors))
     assert found[0] == found[1] != found[2] and found[0]["embedding"] == "glove:v.txt"
     assert embedding_identity("bert", vectors) == {"embedding": "bert"}
+    found = []
+    for name, content in (("d/minilm", b"1"), ("e/minilm", b"1"), ("f/minilm", b"2")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "model.h5").write_bytes(content)
+        found.append(embedding_identity(f"keras_bert:{tmp_path / name}", vectors))
+    assert found[0] == found[1] != found[2] and found[0]["embedding"] == "keras_bert:minilm"
     assert embedding_identity("random", None) == {}
 
 

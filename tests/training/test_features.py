@@ -248,6 +248,25 @@ def test_images_that_another_set_has_are_not_extracted_again(photos, tiny, tmp_p
     np.testing.assert_allclose(part.array, expected(data, tiny), 1e-3, 1e-3)
 
 
+def test_what_could_not_be_read_is_no_content(photos, tiny, tmp_path, monkeypatch):
+    """Two photos of which the file could not be opened once are not one and the same."""
+    others = write_photos(tmp_path / "others")
+    for number, data in ((2, photos), (5, others)):
+        hashes = [f"{data.folder}{i}" for i in range(len(data))]
+        hashes[number] = "none"
+        monkeypatch.setattr("common.training.features.image_hashes", lambda _, h=hashes: h)
+        found = extract(data, tiny, tmp_path / "f")
+        np.testing.assert_allclose(found.array, expected(data, tiny), 1e-3, 1e-3)
+
+
+def test_a_folder_of_any_name(photos, tiny, tmp_path):
+    data = renamed(photos, "train")
+    data = CaptionData(data.names, data.captions, "字" * 80, "train", data.folder)
+    np.testing.assert_allclose(
+        extract(data, tiny, tmp_path / "f").array, expected(data, tiny), 1e-3, 1e-3
+    )
+
+
 def test_contents_that_are_not_those_of_the_features_are_not_believed(photos, tiny, tmp_path):
     folder = extract(photos, tiny, tmp_path / "f").folder
     pairs = read_json(folder / "images.json")

@@ -8,7 +8,7 @@ from keras import ops
 from common.data.vocabulary import END, START, Vocabulary
 from common.errors import ConfigError, DataError
 from common.models.captioning import decoding
-from common.training.generation import Generator, caption_tokens
+from common.training.generation import Generator, caption_rows, caption_tokens
 
 VOCABULARY = Vocabulary([f"word{i}" for i in range(4, WORDS)], 1)
 MANY = np.random.default_rng(1).standard_normal((7, *FEATURES.shape[1:])).astype("float16")
@@ -138,6 +138,25 @@ def test_caption_tokens():
         found,
         [[[1, 4, 3, 2, 0], [1, 5, 2, 0, 0]], [[1, 6, 6, 6, 6], [0, 0, 0, 0, 0]]],
     )
+
+
+def test_an_image_with_many_captions_gets_several_rows():
+    owners, rows = caption_rows([["a"], ["b"], list("cdefghijklmn")])
+    assert owners.tolist() == [0, 1, 2, 2, 2]
+    assert [len(row) for row in rows] == [1, 1, 5, 5, 2]
+    assert "".join(word for row in rows for word in row) == "abcdefghijklmn"
+    owners, rows = caption_rows([["a"] * 5, ["b"] * 3])
+    assert owners.tolist() == [0, 1] and rows == [["a"] * 5, ["b"] * 3]
+
+
+def test_values_out_of_range_are_refused_though_they_are_handed_to_compiled_functions():
+    generator = Generator(small_decoder("rnn"), VOCABULARY)
+    for options, told in (
+        ({"method": "sample", "temperature": 0.0}, "temperature=0.0 is out of range: above 0"),
+        ({"method": "beam", "length_penalty": np.nan}, "length_penalty=nan is out of range"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            generator.tokens(MANY, **options)
 
 
 def test_bad_input():

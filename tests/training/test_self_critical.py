@@ -22,7 +22,6 @@ from common.training.self_critical import (
     advantages,
     fit_reward,
     learned_from,
-    reward_of,
     seen_regions,
     step_statistics,
 )
@@ -183,10 +182,11 @@ VOCABULARY = Vocabulary.build([c for image in TRAIN.references for c in image], 
 RECIPE = RewardRecipe(epochs=8, batch_size=8, captions=8, learning_rate=0.01)
 
 
-REWARD = reward_of(names_the_colour, TRAIN.references)
+def of_colour(captions, images):
+    return names_the_colour(captions, [TRAIN.references[i] for i in images])
 
 
-def rewarded(folder=None, name="rnn", recipe=RECIPE, reward=REWARD, **options):
+def rewarded(folder=None, name="rnn", recipe=RECIPE, reward=of_colour, **options):
     """A decoder after a little teacher forcing, then trained by the reward."""
     with device_scope(SETTINGS):
         network = small(name, len(VOCABULARY), 6, dropout=0.1)

@@ -51,7 +51,7 @@ def sample(
     Raises:
         ConfigError: for values out of their range.
     """
-    _check(decoder, features, length, temperature=temperature, top_p=top_p)
+    check(decoder, features, length, temperature=temperature, top_p=top_p)
     if uniforms is not None and (len(uniforms.shape) != 3 or uniforms.shape[-1] != length):
         raise ConfigError(
             f"uniforms must be (images, captions, {length}). Received: {tuple(uniforms.shape)}"
@@ -130,7 +130,7 @@ def beam_search(
     Raises:
         ConfigError: for values out of their range.
     """
-    _check(decoder, features, length, beams=beams, length_penalty=length_penalty)
+    check(decoder, features, length, beams=beams, length_penalty=length_penalty)
     batch = ops.shape(features)[0]
     rows = batch * beams
     state = decoder.start(features, beams, region_mask)
@@ -199,8 +199,12 @@ def beam_search(
     return pool["tokens"], pool["scores"]
 
 
-def _check(decoder, features, length, beams=1, temperature=1.0, top_p=1.0, length_penalty=1.0):
-    """Values that are tensors are known only when it runs."""
+def check(decoder, features, length, beams=1, temperature=1.0, top_p=1.0, length_penalty=1.0):
+    """Makes sure that options are in their range; of tensors that is known only when they run.
+
+    Raises:
+        ConfigError: naming the option and its range.
+    """
     if not decoder.built:
         raise ConfigError(f"{decoder.name!r} has no weights yet: build it, or call it once.")
     others = decoder.vocabulary_size - len((END, *IMPOSSIBLE))

@@ -7,11 +7,11 @@ from typing import Any, Self
 
 import keras
 import numpy as np
-import pandas as pd
 
 from common.data.word_vectors import WordVectors
 from common.training import experiment
-from common.training.backend import DeviceSettings
+from common.training.backend import DeviceSettings, hardware
+from common.training.callbacks import kept_epoch
 from common.training.caption_task import (
     CaptionTask,
     caption_task,
@@ -97,10 +97,13 @@ class CaptionStudy(Study):
         groups: dict[str, list[str]] = {}
         for name, arm in self.arms.items():
             groups.setdefault(arm.group, []).append(name)
+        arms = list(arms)
         named = [name for wanted in arms for name in groups.get(wanted, [wanted])]
         part = super().only(named, seeds)
         if not named:
             return part
+        if not any(name in groups for name in arms):
+            part = replace(part, finalists=None)
         return replace(part, arms={k: replace(arm, once=False) for k, arm in part.arms.items()})
 
     def in_smoke(self) -> Self:
@@ -260,10 +263,11 @@ class CaptionStudy(Study):
     def _row(self, arm: str, learns: TeacherForcing, trained: Trained) -> dict:
         """What is kept of a training."""
         made, record, history = self.arms[arm], trained.run.record, trained.history
-        best = history.iloc[_kept_epoch(history["val_score"])]
+        best = history.iloc[kept_epoch(history["val_score"])]
         return {
             "arm": arm,
             **({"group": made.group} if made.group else {}),
+            **({"chose": record["seed"] == FIRST} if self.finalists else {}),
             "decoder": made.decoder,
             "backbone": learns.task.backbone["name"],
             "n_train": len(learns.task.data["train"]),
@@ -289,7 +293,7 @@ def backbone_costs(task: CaptionTask, rounds: int = 5) -> dict[str, float]:
         `backbone_parameters`; `download_mb`, the size of these in float32, as Keras's files have
         them; `images_per_second` that it computes of arrays in memory, `BATCH` at a time, by the
         median of the rounds; `features_mb` of all images on the disk, those of mirrored ones
-        included. MB are millions of bytes.
+        included; `measured_on`, the processor. MB are millions of bytes.
     """
     network = image_backbone(task.backbone["name"], task.backbone["weights"])
     extractor = Extractor(network)
@@ -307,6 +311,7 @@ def backbone_costs(task: CaptionTask, rounds: int = 5) -> dict[str, float]:
         "download_mb": round(4e-6 * network.count_params(), 1),
         "images_per_second": round(BATCH / float(np.median(seconds)), 1),
         "features_mb": round(sum(array.nbytes for array in arrays if array is not None) / 1e6, 1),
+        "measured_on": hardware()["processor"],
     }
 
 
@@ -347,8 +352,3 @@ def _coverage(arm: CaptionArm, learns: TeacherForcing) -> dict[str, float]:
     captions = [caption for image in train for caption in image]
     found = learns.vectors.coverage(learns.task.vocabulary, captions)
     return {f"coverage_{what}": round(share, 4) for what, share in found.items()}
-
-
-def _kept_epoch(scores: pd.Series) -> int:
-    """The place of the epoch that `Checkpoint` keeps."""
-    return int(np.argmax(scores)) if scores.max() > 0 else len(scores) - 1
