@@ -191,7 +191,7 @@ def _run_in_workers(
 @contextmanager
 def _workers() -> Iterator[Callable[[], Connection]]:
     """Gives a function that starts a worker; all of them end with the block."""
-    processes = []
+    processes, connections = [], []
 
     def start() -> Connection:
         here, there = _context.Pipe()
@@ -199,6 +199,7 @@ def _workers() -> Iterator[Callable[[], Connection]]:
         process.start()
         there.close()
         processes.append(process)
+        connections.append(here)
         return here
 
     try:
@@ -207,6 +208,10 @@ def _workers() -> Iterator[Callable[[], Connection]]:
     finally:
         for process in processes:
             process.terminate()
+        # The exit by a signal may be raised where Python ignores it, as in a weak reference's
+        # callback: a worker that waits for a lesson sees this as well.
+        for connection in connections:
+            connection.close()
         for process in processes:
             process.join(timeout=30)  # a kernel that computes takes seconds to end
             process.kill()

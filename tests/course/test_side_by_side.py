@@ -1,11 +1,13 @@
 """Tests of common.course.side_by_side: lessons in processes end as those one after the other."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -132,6 +134,22 @@ def test_no_process_stays_when_the_command_is_ended(number, course, tmp_path):
     if number != signal.SIGKILL:
         assert not list(tmp.iterdir())
     assert read_json(other, dict)["failure"] is None
+
+
+def deaf(connection):
+    """A worker in which the exit by SIGTERM was raised where Python ignores it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    connection.send("ready")
+    with suppress(EOFError):
+        connection.recv()
+
+
+def test_a_worker_that_waits_ends_though_it_did_not_notice_the_signal(monkeypatch):
+    monkeypatch.setattr(side_by_side, "_work", deaf)
+    with side_by_side._workers() as start:
+        assert start().recv() == "ready"
+        [worker] = multiprocessing.active_children()
+    assert worker.exitcode == 0  # not killed after half a minute
 
 
 def test_the_cores_are_divided(monkeypatch):
