@@ -286,6 +286,7 @@ SPLITS = ("patients", "random", "published", "published+unlisted", "leave-one-ou
 AUGMENTATIONS = ("symmetries", "stain", "colour", "shift", "cutout", "mixup")
 IMBALANCES = ("none", "class_weights", "balanced_batches", "focal")
 BACKBONES = ("resnet50", "efficientnetb0", "mobilenet", "scenes")
+WEIGHTS = ("imagenet", "random")  # of a backbone; else the path of a file
 DECODERS = ("rnn", "lstm", "attention_lstm", "self_attention", "multi_head")
 EMBEDDINGS = ("random", "glove", "bert", "keras_bert", "word2vec")
 EMBEDDINGS += tuple(f"glove-wiki-gigaword-{size}" for size in (50, 100, 200, 300))
@@ -340,7 +341,7 @@ def check_value(name: str, value: Any, default: Any = None) -> None:
             near = did_you_mean(others[0], SCORES) if others else ""
             raise ConfigError(f"reward={value}: give weights to some of {', '.join(SCORES)}.{near}")
     elif name == "weights":
-        if value not in ("imagenet", "random"):
+        if value not in WEIGHTS:
             _check_exists(name, value, "'imagenet', 'random', or the path of a weights file")
     elif name == "lists":
         _check_exists(name, value, "the folder of cases_train.txt, cases_val.txt, cases_test.txt")
@@ -376,5 +377,5 @@ def _check_exists(name: str, path: str, wanted: str) -> None:
     except (OSError, ValueError):  # a name that no file can have
         there = False
     if not there:
-        near = did_you_mean(path, ["imagenet", "random"]) if name == "weights" else ""
+        near = did_you_mean(path, WEIGHTS) if name == "weights" else ""
         raise ConfigError(f"{name}={path!r}: there is no such file.{near} Wanted: {wanted}.")

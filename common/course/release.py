@@ -126,10 +126,8 @@ def _release_captioner(run: str) -> tuple[Path, dict]:
     from common.training.run_folders import run_folder
 
     source = run_folder(run)
-    record, backbone = (
-        store.read_captioner_record(source),
-        store.read_description(source)["backbone"],
-    )
+    record = store.read_captioner_record(source)
+    backbone = record["backbone"]
     task = caption_task(  # before anything is written: its images may be gone
         record.get("source", record["dataset"]),
         record["profile"],

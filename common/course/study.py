@@ -109,7 +109,7 @@ def table(results: dict) -> pd.DataFrame:
     rows = pd.DataFrame(results["rows"])
     if "chose" in rows:  # a mean with the seed that chose the arm would be too good
         several = rows.groupby("arm")["seed"].transform("size") > 1
-        rows = rows[~(rows["chose"].fillna(False).astype(bool) & several)]
+        rows = rows[~(rows["chose"].eq(True) & several)]
     arms = rows.groupby("arm", sort=False)
     by = next(name for name in _JUDGED if name in rows)
     shown = arms[[name for name in (*_COLUMNS, *_JUDGED[by]) if name in rows]].mean()

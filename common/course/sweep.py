@@ -26,6 +26,11 @@ from common.progress import progress_bar
 logger = logging.getLogger(__name__)
 
 _RECORDED = ("parameters", "epochs", "seconds", "metrics")
+# The parameter, and its value, with which a lesson trains several captioners one after the other.
+_SEVERAL = {
+    "phase3_captioning/05_training": ("decoder", "all"),
+    "phase3_captioning/06_reward": ("reward", None),
+}
 _LONGEST = 120  # characters of a label, which becomes a file's name
 
 
@@ -58,18 +63,26 @@ def combinations(
     """The grid times the seeds, each once, checked against the lesson's `parameters` cell.
 
     Raises:
-        ConfigError: for a parameter that the lesson does not take, or one that is also fixed.
+        ConfigError: for a parameter that the lesson does not take, or one that is also fixed; or
+            if a call of the lesson would train several captioners, each in a run of its own.
     """
     twice = sorted({*fixed} & {*grid, "seed", "run_name"} | {*grid} & {"seed", "run_name"})
     if twice:
         raise ConfigError(f"{', '.join(twice)}: set by the sweep itself (--grid, --seeds, --name).")
     # Ablations and the like within the lesson: turned off.
-    quiet = {"explore": False} if "explore" in lesson_parameters(lesson) else {}
+    taken = lesson_parameters(lesson)
+    quiet = {"explore": False} if "explore" in taken else {}
+    key, several = _SEVERAL.get(str(lesson), ("", None))
+    usual = parse_value(taken[key].default) if key in taken else None
     found, states = {}, {}
     for values in itertools.product(*grid.values(), seeds):
         values = dict(zip((*grid, "seed"), values, strict=True))
         given = assign_parameters([lesson], {**quiet, **fixed, **values, "run_name": name}, {})
-        _check_one(lesson, given[lesson])
+        if key in taken and given[lesson].get(key, usual) == several:
+            raise ConfigError(
+                f"{lesson} trains several captioners, one after the other, unless {key} is named. "
+                f"Add {key} to --grid, or --param {key}=..."
+            )
         point = {key: given[lesson][key] for key in values}
         label = _label(point)
         # 1 and 1.0 are one value; true and "1" are others.
@@ -81,27 +94,6 @@ def combinations(
         made_of = {"backend": backend(), "data": states[dataset]}
         found.setdefault(json.dumps(numbers), Combination(label, point, parameters, made_of))
     return list(found.values())
-
-
-# What a lesson trains one after the other where it is not named: one cell of a grid is one run.
-_SEVERAL = {"05_training": ("decoder", "all"), "06_reward": ("reward", None)}
-
-
-def _check_one(lesson: Lesson, given: dict[str, Any]) -> None:
-    """Makes sure that a call of the lesson trains one captioner.
-
-    Raises:
-        ConfigError: if it would train several, each in a run of its own.
-    """
-    key, several = _SEVERAL.get(lesson.name, ("", None))
-    parameter = lesson_parameters(lesson).get(key)
-    if lesson.phase != "phase3_captioning" or parameter is None:
-        return
-    if given.get(key, parse_value(parameter.default)) == several:
-        raise ConfigError(
-            f"{lesson} trains several captioners, one after the other, unless {key} is named. Add "
-            f"{key} to --grid, or --param {key}=..."
-        )
 
 
 def _label(point: dict[str, Any]) -> str:

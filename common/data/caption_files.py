@@ -210,9 +210,10 @@ def read_json_lines(path: Path, report: CaptionReport) -> tuple[Lists, Lists | N
             )
         add_caption(captions, row[name], row[caption], f"{path.name}:{number}", report)
         if "split" in row:
-            if _split(row["split"]) is None:
+            split = _split(row["split"])
+            if split is None:
                 raise DataError(f"{path}, line {number}: {_NO_SPLIT}. Correct the line.")
-            lists[_split(row["split"])][row[name].strip()] = None
+            lists[split][row[name].strip()] = None
     return captions, _told_splits(lists, path)
 
 

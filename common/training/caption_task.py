@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from common.choices import WEIGHTS
 from common.data import is_own, load_captions
 from common.data.captions import CaptionData
 from common.data.vocabulary import Vocabulary
@@ -245,8 +246,7 @@ def image_backbone(name: str, weights: str | Path = "imagenet") -> keras.Model:
 
 def _told(weights: str | Path) -> str:
     """How a run keeps where its backbone's weights are: of a file so that it is found again."""
-    known = weights in ("imagenet", "random")
-    return str(weights if known else expand(weights).absolute())
+    return str(weights if weights in WEIGHTS else expand(weights).absolute())
 
 
 def min_count_of(dataset: str, captions: int) -> int:

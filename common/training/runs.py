@@ -131,10 +131,10 @@ class Run:
 
         With the hashes of the model and what belongs to it, so that files of two runs, or damaged
         ones, are noticed. A finished run that is judged again, perhaps by another machine, keeps
-        what tells of its training.
+        what tells of its training; where its data lie is told anew.
         """
         made = {
-            **self.about,
+            **{key: value for key, value in self.about.items() if key == "device"},
             "versions": versions(),
             "git_revision": git_revision(),
             "hardware": backend.hardware(),
@@ -144,6 +144,7 @@ class Run:
         record = {
             "run_name": self.name,
             **self.config,
+            **self.about,
             **_plain(content),
             **{key: before.get(key, value) for key, value in made.items()},
             "files": file_hashes(self.folder),

@@ -99,16 +99,7 @@ def test_all_rows_of_an_image_are_its_captions(tmp_path, name):
 @pytest.mark.parametrize("dev", ["dev", "val", "validation"])
 @pytest.mark.parametrize("above", [False, True])
 def test_folders_name_the_splits(tmp_path, dev, above):
-    """With a file of captions each, or with one above them, perhaps in a folder of images."""
-    if above and dev == "validation":
-        photos(tmp_path, [f"images/{dev}/{name}" for name in NAMES[:3]])
-        photos(tmp_path, [f"images/{name}" for name in NAMES[3:]])
-        table(
-            tmp_path,
-            [(f"images/{dev}/{n}" if i < 3 else f"images/{n}", "x") for i, n in enumerate(NAMES)],
-        )
-        assert found(tmp_path)[1]["dev"] == tuple(f"images/{dev}/{n}" for n in NAMES[:3])
-        return
+    """With a file of captions each, or with one above them."""
     of = {"train": NAMES[:10], dev: NAMES[10:13], "test": NAMES[13:14]}
     photos(tmp_path, [f"{folder}/{name}" for folder, names in of.items() for name in names])
     told = dict(ROWS)
@@ -125,6 +116,13 @@ def test_folders_name_the_splits(tmp_path, dev, above):
         "test": 1,
     }
     assert captions[f"test/{NAMES[13]}"] == (told[NAMES[13]],)
+
+
+def test_folders_of_splits_within_a_folder_of_images(tmp_path):
+    places = [f"images/validation/{n}" for n in NAMES[:3]] + [f"images/{n}" for n in NAMES[3:]]
+    photos(tmp_path, places)
+    table(tmp_path, [(place, "x") for place in places])
+    assert found(tmp_path)[1]["dev"] == tuple(places[:3])
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])

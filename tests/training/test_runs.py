@@ -92,12 +92,13 @@ def test_another_machine_and_another_place_go_on_with_a_run(tmp_path):
 
 
 def test_a_run_that_is_judged_elsewhere_keeps_where_it_was_trained(tmp_path, monkeypatch):
-    run = Run("a", {"device": {"precision": "mixed_bfloat16"}}, tmp_path)
+    here = {"device": {"precision": "mixed_bfloat16"}, "source": "/home/a/pets"}
+    run = Run("a", here, tmp_path)
     first = run.save_record(metrics={"accuracy": 0.5})
     monkeypatch.setattr("common.training.backend.hardware", lambda: {"processor": "another"})
-    again = Run("a", {"device": {"precision": "float32"}}, tmp_path)
-    record = again.save_record(metrics={"accuracy": 0.75})
-    assert record == first | {"metrics": {"accuracy": 0.75}}
+    there = {"device": {"precision": "float32"}, "source": "D:/pets"}
+    record = Run("a", there, tmp_path).save_record(metrics={"accuracy": 0.75})
+    assert record == first | {"metrics": {"accuracy": 0.75}, "source": "D:/pets"}
 
 
 def test_labelled_runs_are_told_apart_by_what_they_are_made_of(tmp_path):
