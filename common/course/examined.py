@@ -55,9 +55,9 @@ class Examined:
     def __str__(self) -> str:
         """Network, training and images, in a few lines."""
         data, members = self.record["data"], members_of(self.network)
-        alike = f", the mean of {len(members)} networks" if len(members) > 1 else ""
+        alike = f", the mean of {len(members)} networks, together" if len(members) > 1 else ","
         lines = [
-            f"Network: {self.origin}{alike}, {self.network.count_params():,} parameters",
+            f"Network: {self.origin}{alike} {self.network.count_params():,} parameters",
             f"Trained: profile {self.record['profile']}, {seeds_of(self.record)}, on "
             f"{data['n_train']:,} images of {data['name']}",
             f"Here: {len(self.validation):,} images to validate and {len(self.test):,} to test, "
@@ -177,9 +177,9 @@ class ExaminedPatches:
     def __str__(self) -> str:
         """Network, training and patients, in a few lines."""
         members = members_of(self.network)
-        alike = f", {len(members)} networks" if len(members) > 1 else ""
+        alike = f", {len(members)} networks, together" if len(members) > 1 else ","
         lines = [
-            f"Network: {self.origin}{alike}, {self.network.count_params():,} parameters, profile "
+            f"Network: {self.origin}{alike} {self.network.count_params():,} parameters, profile "
             f"{self.record['profile']}, trained on {self.record['data']['name']}",
         ]
         for name, part in (("validate", self.validation), ("test", self.test)):

@@ -1,5 +1,6 @@
 """Predicts every patch of many slides into one table, at constant memory, resumable."""
 
+import json
 import logging
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -114,11 +115,13 @@ def predict(
         )
     with parts.kept_parts(output) as folder:
         part_rows = _name_parts(patches, model, record, folder)
-        key = parts.part_name("".join(path.name for path in part_rows).encode())
+        made_of = "".join(path.name for path in part_rows) + json.dumps(record.get("neighbours"))
+        key = parts.part_name(made_of.encode())
         bounds = list(part_rows.values())
         probability = read_table(output, len(patches), key, labelled)
         if probability is None:
             probability = _predict_patients(patches, part_rows, model, record, batch_size)
+            probability = _with_neighbours(patches, probability, record)
             write_table(output, patches, probability, bounds, key)
         if maps is not None:
             told = _draw(patches, probability, bounds, _figures(patches, maps), threshold)
@@ -201,6 +204,21 @@ def _predict_patients(patches, part_rows, model, record, batch_size: int) -> np.
             f"{next(iter(part_rows)).parent}: run the same again when the files are repaired."
         )
     return np.concatenate(found)
+
+
+def _with_neighbours(patches: "Patches", probability: np.ndarray, record: dict) -> np.ndarray:
+    """Probabilities that count the patches around each, where the record says how."""
+    if "neighbours" not in record:
+        return probability
+    from scipy.special import expit, logit
+
+    from common.evaluation.neighbours import Neighbourhood
+
+    rows, edge = patches.rows, np.finfo("float32").eps  # float32 rounds to 0 and 1
+    z = logit(np.clip(probability.astype("float64"), edge, 1 - edge))
+    around = Neighbourhood(**record["neighbours"])
+    places = np.stack([rows["x"], rows["y"]], axis=1)
+    return expit(around(z, rows["patient"], places)).astype("float32")
 
 
 def _probability(model, record, images: np.ndarray, batch_size: int) -> np.ndarray:

@@ -94,27 +94,46 @@ def _judge_images(record: dict) -> None:
 
 
 def _judge_patches(record: dict) -> None:
-    """Threshold and figures of an ensemble: each patient by the members that have not seen it."""
+    """Threshold and figures of an ensemble: each patient by the members that have not seen it.
+
+    Once of the networks alone, and once with the patches around each, weighed as suits the other
+    patients.
+    """
     import numpy as np
+    from scipy.special import expit
 
     from common.data import load_patches
     from common.data.corruptions import corrupt
+    from common.evaluation import neighbours
     from common.evaluation.leave_one_out import left_out_thresholds
-    from common.evaluation.patches import predict_unseen, score_predictions
+    from common.evaluation.patches import score_predictions, unseen_logits
     from common.evaluation.thresholds import best_threshold
     from common.training import released
 
     network, data = released.load_model(phase=record["phase"])[0], load_patches(record["dataset"])
     record["tta"] = "symmetries"
-    probability = predict_unseen(network, record, data)
+
+    def answers(images: np.ndarray) -> np.ndarray:
+        copies = replace(data, images=images)
+        return neighbours.log_odds(unseen_logits(network, record, copies))
+
+    z = answers(data.images)
+    known = z, data.labels, data.groups, data.positions
+    record["neighbours"] = neighbours.Neighbourhood.fit(*known).to_dict()
+    weights = neighbours.left_out_neighbourhoods(*known)
+    probability = neighbours.left_out_probability(weights, z, data.groups, data.positions)
     record["threshold"] = best_threshold(data.labels, probability)
     thresholds = left_out_thresholds(data.labels, probability, data.groups)
-    record["metrics"] = score_predictions(data, probability, thresholds).metrics("left_out_")
+    metrics = score_predictions(data, probability, thresholds).metrics("left_out_")
+    alone = expit(z)
+    own = left_out_thresholds(data.labels, alone, data.groups)
+    metrics |= score_predictions(data, alone, own).metrics("left_out_alone_")
     for quality in (90, 75):
-        copies = replace(data, images=corrupt(data.images, "jpeg", quality))
-        found = score_predictions(copies, predict_unseen(network, record, copies), thresholds)
-        prefix, scores = f"left_out_jpeg{quality}_", found.metrics("")
-        record["metrics"] |= {prefix + k: scores[k] for k in ("f1", "f1_low", "f1_high")}
+        z = answers(corrupt(data.images, "jpeg", quality))
+        found = neighbours.left_out_probability(weights, z, data.groups, data.positions)
+        scores = score_predictions(data, found, thresholds).metrics("")
+        metrics |= {f"left_out_jpeg{quality}_{k}": scores[k] for k in ("f1", "f1_low", "f1_high")}
+    record["metrics"] = metrics
     record["data"] |= {"patients": len(np.unique(data.groups)), "n_left_out": len(data)}
 
 

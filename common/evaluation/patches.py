@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 
 from common.data.images import ImageData
 from common.data.listing import some
@@ -72,17 +71,6 @@ def score_predictions(
     if len(np.unique(data.groups)) < 2:
         missing["intervals"] = ONE_PATIENT
     return PatchScores(probability, threshold, table, missing)
-
-
-def predict_unseen(network: keras.Model, record: dict, data: ImageData) -> np.ndarray:
-    """The probability of class 1 of each patch, from networks that have not seen its patient.
-
-    Arguments and errors as for `unseen_logits`.
-
-    Returns:
-        float32 (N,).
-    """
-    return softmax(unseen_logits(network, record, data), axis=1)[:, 1]
 
 
 def unseen_logits(network: keras.Model, record: dict, data: ImageData) -> np.ndarray:

@@ -219,6 +219,10 @@ def png(figure: Figure, colours: int = 256, scale: int = 1) -> bytes:
     figure.savefig(buffer, format="png", dpi=scale * DPI, **look)
     image = Image.open(buffer).convert("RGB")
     few = image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    # Among photos' colours the background's is not quite white, which a white page would show.
+    background, palette = few.getpixel((0, 0)), bytearray(few.getpalette())
+    palette[3 * background : 3 * background + 3] = b"\xff\xff\xff"
+    few.putpalette(palette)
     buffer = io.BytesIO()
     few.save(buffer, format="png", optimize=True)
     return buffer.getvalue()

@@ -4,10 +4,13 @@ Whatever precision a network was trained in: it is judged in float32 and release
 each time built anew from its record.
 """
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import h5py
 import keras
+import numpy as np
 
 from common.data.vocabulary import Vocabulary
 from common.errors import ConfigError, DataError
@@ -21,6 +24,7 @@ from common.training.runs import check_files, file_hashes, read_model, read_reco
 
 CAPTIONING = "phase3_captioning"
 WEIGHTS = "model.weights.h5"
+_LARGE = 4096  # values; smaller arrays are a small part of a file, and kept whole
 RESTORE = "Restore it: git checkout -- phase*/weights"
 
 
@@ -135,10 +139,37 @@ def load_weights(model: keras.Model, path: Path) -> None:
 
 
 def write_half(model: keras.Model, half: keras.Model, folder: Path) -> None:
-    """Writes a network's weights by way of the same network in float16."""
+    """Writes a network's weights by way of the same network in float16.
+
+    Large arrays keep eight significant bits, as many as bfloat16 has, and are compressed: the file
+    is a fifth smaller, which is the place of one more member of an ensemble.
+    """
     half.set_weights(model.get_weights())
     with write_atomically(folder / WEIGHTS) as temporary:
         half.save_weights(temporary, overwrite=True)
+        _compress(temporary)
+
+
+def _compress(path: Path) -> None:
+    buffer = io.BytesIO()
+    with h5py.File(path, "r") as source, h5py.File(buffer, "w") as target:
+
+        def copy(name: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Group):
+                copied = target.require_group(name)
+            elif item.size < _LARGE or item.dtype.kind != "f":
+                copied = target.create_dataset(name, data=item[()])
+            else:
+                share, exponent = np.frexp(item[()])
+                value = np.ldexp(np.round(share * 256) / 256, exponent).astype(item.dtype)
+                copied = target.create_dataset(
+                    name, data=value, shuffle=True, compression="gzip", compression_opts=9
+                )
+            copied.attrs.update(item.attrs)
+
+        target.attrs.update(source.attrs)
+        source.visititems(copy)
+    path.write_bytes(buffer.getvalue())
 
 
 def write_record(record: dict, folder: Path) -> None:

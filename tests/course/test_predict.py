@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, logit
 from small_slides import add, png
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from common.course import predict
 from common.course.cli import app
 from common.data import histopathology
 from common.evaluation.binary import patient_bootstrap
+from common.evaluation.neighbours import Neighbourhood
 from common.files import hold, output_lock
 
 CLASSES = ["benign", "malignant"]
@@ -97,6 +99,22 @@ def test_a_row_per_patch(slides, network, tmp_path):
         told = f"{100 * scores[name]:.2f} % ({100 * ends[0]:.2f} to {100 * ends[1]:.2f})"
         assert told in result.stdout
     assert "F1 66.67 % (" in result.stdout and "a bootstrap over patients" in result.stdout
+
+
+def test_patches_around_count_where_the_record_says_how(slides, network, tmp_path, monkeypatch):
+    around = Neighbourhood(reach=50.0, centre=0.5, bias=0.1, own=0.8, others=1.5)
+    record = {"classes": CLASSES, "run_name": "first", "threshold": 0.5}
+    told = {"alone": record, "around": record | {"neighbours": around.to_dict()}}
+    output, found = tmp_path / "table.parquet", {}
+    for name, known in told.items():  # the same file: the first table is not taken for the second
+        monkeypatch.setattr("common.training.released.load_model", lambda *_, r=known: (network, r))
+        assert call(slides, output).exit_code == 0
+        found[name] = pd.read_parquet(output)
+    z = logit(found["alone"]["probability"].to_numpy("float64"))
+    places = found["alone"][["x", "y"]].to_numpy()
+    expected = expit(around(z, found["alone"]["patient"].to_numpy(), places))
+    np.testing.assert_allclose(found["around"]["probability"], expected, rtol=1e-5)
+    assert np.abs(found["around"]["probability"] - found["alone"]["probability"]).max() > 0.01
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,22 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
+from scipy.special import expit
 from typer.testing import CliRunner
 
 from common.course.cli import app
 from common.data.images import ImageData
 from common.evaluation.classification import predict_logits
 from common.evaluation.leave_one_out import left_out_thresholds
-from common.evaluation.patches import predict_unseen, score_predictions
+from common.evaluation.neighbours import (
+    Neighbourhood,
+    left_out_neighbourhoods,
+    left_out_probability,
+    log_odds,
+)
+from common.evaluation.patches import score_predictions, unseen_logits
 from common.files import read_json
 from common.models.ensemble import Ensemble
 from common.models.resnet import ResNetConfig, resnet
@@ -158,6 +167,8 @@ def test_an_ensemble_of_patches_is_judged_by_members_that_have_not_seen_them(
     repository, monkeypatch
 ):
     data = noise(60, 2, groups=np.repeat(["p", "q", "r"], 20))
+    places = np.stack(np.meshgrid(np.arange(4), np.arange(5)), axis=-1).reshape(-1, 2)
+    data = replace(data, positions=np.tile(50 * places, (3, 1)).astype("int32"))
     phase, seen = "phase2_histopathology", (["p", "q"], ["q", "r"], ["p", "r"])
     models = [
         save_run(f"fold{i}", phase, data, seed=i, trained_on=patients)
@@ -167,7 +178,7 @@ def test_an_ensemble_of_patches_is_judged_by_members_that_have_not_seen_them(
     result = release_runs("phase2", "fold0", "fold1", "fold2")
     assert result.exit_code == 0, result.output
     network, record = released.load_model(phase=phase)
-    probability = predict_unseen(network, record, data)
+    z = log_odds(unseen_logits(network, record, data))
     assert record["tta"] == "symmetries"
     logits = np.concatenate(  # p by the second, q by the third, r by the first
         [
@@ -175,12 +186,16 @@ def test_an_ensemble_of_patches_is_judged_by_members_that_have_not_seen_them(
             for i, part in ((1, slice(20)), (2, slice(20, 40)), (0, slice(40, 60)))
         ]
     )
-    expected = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
-    np.testing.assert_allclose(probability, expected, atol=0.01)
-    thresholds = left_out_thresholds(data.labels, probability, data.groups)
-    expected = score_predictions(data, probability, thresholds).metrics("left_out_")
+    np.testing.assert_allclose(z, logits[:, 1] - logits[:, 0], atol=0.05)
     metrics = record["metrics"]
-    assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+    fitted = left_out_neighbourhoods(z, data.labels, data.groups, data.positions)
+    found = left_out_probability(fitted, z, data.groups, data.positions)
+    for prefix, probability in (("left_out_", found), ("left_out_alone_", expit(z))):
+        thresholds = left_out_thresholds(data.labels, probability, data.groups)
+        expected = score_predictions(data, probability, thresholds).metrics(prefix)
+        assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+    around = Neighbourhood.fit(z, data.labels, data.groups, data.positions)
+    assert record["neighbours"] == pytest.approx(around.to_dict())
     assert 0 <= metrics["left_out_jpeg75_f1_low"] <= metrics["left_out_jpeg75_f1"]
     assert 0 < record["threshold"] < 1 and record["data"]["patients"] == 3
 

@@ -7,13 +7,13 @@ import pytest
 from common.data.images import ImageData
 from common.errors import DataError
 from common.evaluation.binary import patient_bootstrap
-from common.evaluation.classification import predict
+from common.evaluation.classification import predict, predict_logits
 from common.evaluation.leave_one_out import left_out_thresholds
 from common.evaluation.patches import (
     judge_patients,
-    predict_unseen,
     score_network,
     score_predictions,
+    unseen_logits,
 )
 
 
@@ -91,8 +91,8 @@ def test_patients_are_judged_by_thresholds_of_the_others(network):
 def test_a_patient_that_all_have_seen_cannot_be_judged(network):
     record = {"run_name": "mine", "trained_on": ["b", "c"]}
     with pytest.raises(DataError, match="mine was trained on all patches of b, c: it cannot be"):
-        predict_unseen(network, record, patches(0))
+        unseen_logits(network, record, patches(0))
     data = patches(0)
     others = data.subset(np.flatnonzero(np.isin(data.groups, ["a", "d"])))
-    found = predict_unseen(network, record, others)
-    np.testing.assert_allclose(found, predict(network, others.images)[:, 1], rtol=1e-6)
+    found = unseen_logits(network, record, others)
+    np.testing.assert_allclose(found, predict_logits(network, others.images), rtol=1e-5)

@@ -348,6 +348,13 @@ def test_png_has_few_colours_and_is_saved_whole(tmp_path):
     assert path.stat().st_size < 0.6 * len(buffer.getvalue())
 
 
+def test_background_stays_white_beside_photos():
+    images = np.random.default_rng(0).integers(150, 256, (4, 32, 32, 3), "uint8")
+    data = plots.style.png(plots.mosaic_figure(images, columns=2, title="light photos"))
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    assert {image.getpixel((x, y)) for x in (0, image.width - 1) for y in (0, 5)} == {(255,) * 3}
+
+
 def test_notebooks_show_figures_with_twice_the_pixels():
     figure = plots.learning_curves(HISTORY)
     data, told = figure._repr_png_()

@@ -34,6 +34,20 @@ def test_released_weights_give_nearly_the_same_logits(root):
     np.testing.assert_allclose(loaded.predict_on_batch(images), before, rtol=0.01, atol=0.01)
 
 
+def test_large_arrays_keep_eight_bits_and_the_file_is_compressed(root):
+    network = resnet(ResNetConfig(blocks=(1, 1), widths=(32, 64)), 4)
+    record = RECORD | {"network": ResNetConfig(blocks=(1, 1), widths=(32, 64)).to_dict()}
+    folder = released.released_folder()
+    released.release(network, record, folder)
+    loaded, _ = released.load_model()
+    large = 0
+    for before, after in zip(network.get_weights(), loaded.get_weights(), strict=True):
+        bits = 8 if before.size >= 4096 else 11  # half of the last bit that is kept
+        np.testing.assert_allclose(after, before, rtol=1.1 * 2.0**-bits, atol=1e-6)
+        large += 2 * before.size if before.size >= 4096 else 0
+    assert (folder / "model.weights.h5").stat().st_size < 0.9 * large
+
+
 def test_damaged_weights_are_named(root):
     folder = released.released_folder()
     released.release(resnet(NETWORK, 4), dict(RECORD), folder)
