@@ -43,7 +43,7 @@ def test_large_arrays_keep_eight_bits_and_the_file_is_compressed(root):
     large = 0
     for before, after in zip(network.get_weights(), loaded.get_weights(), strict=True):
         bits = 8 if before.size >= 4096 else 11  # half of the last bit that is kept
-        np.testing.assert_allclose(after, before, rtol=1.1 * 2.0**-bits, atol=1e-6)
+        np.testing.assert_allclose(after, before, rtol=1.3 * 2.0**-bits, atol=1e-6)
         large += 2 * before.size if before.size >= 4096 else 0
     assert (folder / "model.weights.h5").stat().st_size < 0.9 * large
 
