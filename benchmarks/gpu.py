@@ -173,7 +173,8 @@ def steps(options, report: Report) -> None:
         epoch = Ours(model, phase, side, batch, count)
         rates = measured(epoch, batch * count, options)
         name = f"{phase} {model} at {side} pixels"
-        report.add("steps", **{name: {"batch": batch, "images_per_second": rates}})
+        about = {"batch": batch, "images_per_second": rates, **peak_memory()}
+        report.add("steps", **{name: about})
         del epoch
         keras.backend.clear_session()
 
@@ -203,7 +204,7 @@ def captions(options, report: Report) -> None:
         count = len(batches) * plan.batch_size
         rates = measured(lambda: timed_epoch(model, batches), count, options)  # noqa: B023
         found = {"batch": plan.batch_size, "captions_per_image": tokens.shape[1]}
-        report.add("captions", **{name: {**found, "images_per_second": rates}})
+        report.add("captions", **{name: {**found, "images_per_second": rates, **peak_memory()}})
 
 
 def measured(epoch, images: int, options) -> dict[str, float]:

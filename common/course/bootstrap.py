@@ -16,6 +16,7 @@ from common import __version__
 from common.paths import repository_root
 
 REPOSITORY = "https://github.com/deep-learning-image-captioning/course"
+ARCHIVE = f"{REPOSITORY}/archive/main.zip"  # for pip; not its git address, as git may be missing
 
 CELL = f"""\
 import sys
@@ -24,7 +25,9 @@ sys.path += ["..", "../.."]  # the repository, if this notebook lies in one
 try:
     from common.course.bootstrap import start
 except ImportError:  # anywhere else, as on Colab
-    %pip install --quiet git+{REPOSITORY}
+    %pip install --quiet {ARCHIVE}
+    for name in [name for name in sys.modules if name.partition(".")[0] == "common"]:
+        del sys.modules[name]  # of half a copy
     from common.course.bootstrap import start
 start()
 """

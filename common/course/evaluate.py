@@ -21,12 +21,16 @@ def evaluate(data: Path, run: str | None, batch_size: int, figure: Path | None =
 
     Args:
         run: Name or folder of a run; `None` for the weights that the repository carries.
-        figure: PNG file for images drawn at random and what the network says of them.
+        figure: PNG file for images drawn at random and what the network says of them, with
+            calibrated probabilities where the record has a temperature.
 
     Raises:
         ConfigError: for an unknown run.
         DataError: if the tree cannot be read, or its classes are not those of the network.
     """
+    from scipy.special import softmax
+
+    from common.course.predict_images import temperature_of
     from common.data import load_images
     from common.evaluation import classification
     from common.training.released import load_model
@@ -41,7 +45,8 @@ def evaluate(data: Path, run: str | None, batch_size: int, figure: Path | None =
         from common import plots
 
         chosen = np.random.default_rng(0).permutation(len(images))[:SHOWN]
-        told = classification.predict(model, images.images[chosen], batch_size)
+        logits = classification.predict_logits(model, images.images[chosen], batch_size)
+        told = softmax(logits / (temperature_of(record) or 1.0), axis=1)
         labels = images.labels[chosen]
         plots.save_figure(plots.answer_gallery(images.images[chosen], labels, told, known), figure)
     return {name: scores[name] for name in ("n", "accuracy", "accuracy_tta")}

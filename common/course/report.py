@@ -36,7 +36,7 @@ ODD = (DataError, AttributeError, KeyError, TypeError, ValueError, RecursionErro
 
 _LONGEST = 200  # characters of a value that is no text, such as a list, and of a message
 NO_RUNS = (
-    "There are no runs yet. The training lessons make them, in half a minute: "
+    "There are no runs yet. The training lessons make them, in a minute or two: "
     "python -m common.course run phase1 --lesson 03 --profile smoke --dataset synthetic"
 )
 

@@ -100,8 +100,8 @@ def expectation(assigned: dict[Lesson, dict[str, Any]], profile: str, jobs: int)
     lessons = f"{n} lesson{'s' if n > 1 else ''} in profile {profile}"
     if jobs > 1:
         lessons += f", {jobs} at a time"
-    # Measured on two cores without bfloat16: 15 lessons in 20 minutes, two at a time.
-    least, most = (n, n + n // 3) if jobs > 1 else (n + n // 3, 2 * n)
+    # Measured on two cores without bfloat16: 15 lessons in 12 to 15 minutes, two at a time.
+    least, most = (n - n // 5, n + 1) if jobs > 1 else (n + n // 3, 2 * n)
     times = {
         "smoke": f"{least} to {most} minutes on two CPU cores" if n > 1 else "some minutes",
         "laptop": "up to an hour each on two CPU cores",
@@ -122,7 +122,8 @@ def expectation(assigned: dict[Lesson, dict[str, Any]], profile: str, jobs: int)
         data = f"to be downloaded, data sets into {data_dir()}: {', '.join(wanted)} (nothing with "
         data += "--dataset synthetic)"
     return (
-        f"{lessons}: {time}; {data}; results go to {outputs_dir()}. "
+        f"{lessons}: {time}; {data}; results go to {outputs_dir()}"
+        f"{' (0.1 GB for all lessons)' * (profile == 'smoke')}. "
         "Ctrl-C stops, the same command goes on."
     )
 

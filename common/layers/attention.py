@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from common.layers.linear import as_float, linear, refuse_symbolic
-from common.layers.masks import causal_mask, join_masks, masked_softmax
+from common.layers.masks import causal_mask, join_masks, masked_softmax, require_bool
 
 
 class _Attention(keras.layers.Layer):
@@ -48,8 +48,9 @@ class BahdanauAttention(_Attention):
         query: `(batch, queries, query_dim)`.
         value: `(batch, values, dim)`.
         keys: What `project(value)` gave, to save computing it for every step; optional.
-        value_mask: Bool `(batch, values)`: which values may be looked at; by default what
-            `value` brings along, as from `keras.layers.Embedding(mask_zero=True)`.
+        query_mask, value_mask: Bool `(batch, queries)` and `(batch, values)`: which queries count
+            (the context of the others is 0), and which values may be looked at; by default what
+            they bring along, as from `keras.layers.Embedding(mask_zero=True)`.
 
     Returns:
         Context `(batch, queries, dim)` and weights, float32 `(batch, queries, values)`.
@@ -75,7 +76,7 @@ class BahdanauAttention(_Attention):
         refuse_symbolic(self, "project", "Leave `keys` out.", value)
         return linear(value, self.key_kernel)
 
-    def call(self, query, value, *, keys=None, value_mask=None):
+    def call(self, query, value, *, keys=None, query_mask=None, value_mask=None):
         self._check(query=query, value=value)
         value = as_float(value, self.compute_dtype)
         keys = self.project(value) if keys is None else keys
@@ -84,7 +85,11 @@ class BahdanauAttention(_Attention):
         scores = ops.squeeze(linear(compared, self.score_kernel), -1)
         mask = join_masks(value_mask=value_mask)
         weights = masked_softmax(scores, None if mask is None else mask[:, 0])
-        return ops.matmul(ops.cast(weights, value.dtype), value), weights
+        context = ops.matmul(ops.cast(weights, value.dtype), value)
+        if query_mask is not None:
+            require_bool("query_mask", query_mask, (2,))
+            context = ops.where(query_mask[..., None], context, ops.zeros_like(context))
+        return context, weights
 
     def compute_output_shape(self, query_shape, value_shape):
         batch, queries, _ = query_shape

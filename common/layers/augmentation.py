@@ -72,7 +72,8 @@ class RandomAugmentation(keras.layers.Layer):
     """Base of the random augmentations: on in training, the identity otherwise.
 
     A subclass writes `augment(images)` and draws from `self.seed_generator`. Shape and dtype of
-    the images stay as they are.
+    the images stay as they are. Keras's layers of like names take single images, too, and turn in a
+    `tf.data` pipeline to TensorFlow under any backend; these run where the model runs.
 
     Args:
         seed: Seed of the random numbers. `None`: drawn from Keras's global seed.
@@ -92,6 +93,11 @@ class RandomAugmentation(keras.layers.Layer):
             raise ValueError(
                 f"{type(self).__name__} augments scaled images: put it after PixelScaling. "
                 f"Received: images of dtype {keras.backend.standardize_dtype(images.dtype)}"
+            )
+        if len(images.shape) != 4:
+            raise ValueError(
+                f"{type(self).__name__} takes (batch, height, width, channels). Received: images "
+                f"of shape {tuple(images.shape)}"
             )
         return self.augment(images) if training else images
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from common.layers.linear import linear, refuse_symbolic
+from common.layers.linear import as_float, linear, refuse_symbolic
 
 # What is learned of an embedding that begins with given vectors.
 VECTOR_MODES = ("frozen", "projected", "tuned")
@@ -157,7 +157,7 @@ class PositionEmbedding(keras.layers.Layer):
         start: Position of the first, an int or a scalar tensor; `start + time` is at most `length`.
 
     Returns:
-        A tensor of the same shape.
+        A tensor of the same shape; of integers, in the compute dtype.
     """
 
     def __init__(self, length: int, **kwargs):
@@ -186,6 +186,7 @@ class PositionEmbedding(keras.layers.Layer):
                 f"{time} positions from {first} on, but `length` allows {self.length}. Shorten the "
                 "sequences, or build the layer with a larger `length`."
             )
+        inputs = as_float(inputs, self.compute_dtype)
         index = ops.arange(ops.shape(inputs)[-2]) + ops.cast(start, "int32")
         return inputs + ops.cast(ops.take(self.positions, index, axis=0), inputs.dtype)
 

@@ -30,15 +30,24 @@ def join_masks(*, attention_mask=None, query_mask=None, value_mask=None, causal=
     ):
         if mask is None:
             continue
-        if keras.backend.standardize_dtype(mask.dtype) != "bool" or len(mask.shape) not in ranks:
-            raise ValueError(
-                f"`{name}` must be bool, true where something may be looked at, with "
-                f"{' or '.join(map(str, ranks))} axes. Received: dtype {mask.dtype}, shape "
-                f"{tuple(mask.shape)}"
-            )
+        require_bool(name, mask, ranks)
         mask = expand(ops.convert_to_tensor(mask))
         joined = mask if joined is None else ops.logical_and(joined, mask)
     return joined
+
+
+def require_bool(name: str, mask, ranks: tuple[int, ...]) -> None:
+    """Refuses what only looks like a mask, such as one of 0 and -1e9.
+
+    Raises:
+        ValueError: if it is not bool, or has another number of axes than one of `ranks`.
+    """
+    if keras.backend.standardize_dtype(mask.dtype) != "bool" or len(mask.shape) not in ranks:
+        raise ValueError(
+            f"`{name}` must be bool, true where something may be looked at, with "
+            f"{' or '.join(map(str, ranks))} axes. Received: dtype {mask.dtype}, shape "
+            f"{tuple(mask.shape)}"
+        )
 
 
 def causal_mask(queries: int, values: int):
@@ -66,9 +75,13 @@ def masked_mean(x, mask=None):
 
     Returns:
         `(batch, dim)`.
+
+    Raises:
+        ValueError: if the mask is not bool, or not of two axes.
     """
     if mask is None:
         return ops.mean(x, axis=1)
+    require_bool("mask", mask, (2,))
     counted = ops.cast(mask, x.dtype)[..., None]
     return ops.sum(x * counted, axis=1) / ops.sum(counted, axis=1)
 

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from common.layers.activations import get_activation
-from common.layers.linear import linear
+from common.layers.linear import linear, refuse_symbolic
 
 
 class _Cell(keras.layers.Layer):
@@ -42,6 +42,7 @@ class _Cell(keras.layers.Layer):
 
     def project(self, inputs):
         """The part of a step that comes from the input: `x W + b`, `(..., gates * units)`."""
+        refuse_symbolic(self, "project", "Call the cell.", inputs)
         return linear(inputs, self.kernel, self.bias)
 
     def call(self, inputs, states, training=False):
@@ -69,7 +70,8 @@ class SimpleRNNCell(_Cell):
     Its gradient passes through `U` and the activation once per step, so it fades (or explodes)
     with the distance: what the first word was is soon forgotten.
 
-    Source: Elman, "Finding Structure in Time" (1990).
+    Source: Elman, "Finding Structure in Time" (1990). `keras.layers.SimpleRNNCell` has dropout
+    besides, and no `project`.
 
     Args:
         units: Size of output and state.
@@ -91,6 +93,7 @@ class SimpleRNNCell(_Cell):
 
     def step(self, projected, states):
         """The rest of a step, from what `project` gave."""
+        refuse_symbolic(self, "step", "Call the cell.", projected)
         h = self.activation(projected + linear(states[0], self.recurrent_kernel))
         return h, [h]
 
@@ -114,7 +117,8 @@ class LSTMCell(_Cell):
     The bias of `f` starts at 1: at first, remember.
 
     Sources: Hochreiter and Schmidhuber, "Long Short-Term Memory" (1997); Gers et al., "Learning to
-    Forget" (2000); for the bias Jozefowicz et al. (2015).
+    Forget" (2000); for the bias Jozefowicz et al. (2015). `keras.layers.LSTMCell` has dropout and
+    other activations besides, and no `project`.
 
     Args:
         units: Size of output and memory.
@@ -142,6 +146,7 @@ class LSTMCell(_Cell):
 
     def step(self, projected, states):
         """The rest of a step, from what `project` gave."""
+        refuse_symbolic(self, "step", "Call the cell.", projected)
         h, c = states
         i, f, g, o = ops.split(projected + linear(h, self.recurrent_kernel), 4, axis=-1)
         c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
@@ -166,6 +171,8 @@ class _Recurrent(keras.layers.RNN):
 class SimpleRNN(_Recurrent):
     """Runs a `SimpleRNNCell` over a sequence.
 
+    `keras.layers.SimpleRNN` has the same weights, and dropout and initialisers of one's choice.
+
     Args:
         units: Size of output and state.
         activation: Name of the activation, or a function.
@@ -183,6 +190,7 @@ class SimpleRNN(_Recurrent):
     def __init__(self, units: int, activation="tanh", **kwargs):
         cell = SimpleRNNCell(units, activation, name="cell", dtype=kwargs.get("dtype"))
         super().__init__(cell, **kwargs)
+        self.input_spec = keras.layers.InputSpec(ndim=3)
 
     def get_config(self):
         return {**super().get_config(), "activation": self.cell.get_config()["activation"]}
@@ -191,6 +199,9 @@ class SimpleRNN(_Recurrent):
 @keras.saving.register_keras_serializable("course")
 class LSTM(_Recurrent):
     """Runs an `LSTMCell` over a sequence.
+
+    `keras.layers.LSTM` has the same weights in the same order, and dropout, other activations and
+    initialisers, and the kernels of cuDNN on a GPU.
 
     Args:
         units: Size of output and memory.
@@ -208,3 +219,4 @@ class LSTM(_Recurrent):
     def __init__(self, units: int, **kwargs):
         cell = LSTMCell(units, name="cell", dtype=kwargs.get("dtype"))
         super().__init__(cell, **kwargs)
+        self.input_spec = keras.layers.InputSpec(ndim=3)

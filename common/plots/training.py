@@ -50,15 +50,15 @@ def learning_curves(history: pd.DataFrame, title: str = "Learning curves") -> Fi
     need_columns(history, "epoch", "loss", "accuracy")
     figure, [[left, right]] = new_figure(1, 2, height=2.7)
     for axes, name, factor in ((left, "loss", 1), (right, "accuracy", 100)):
-        for column, label, colour in (
-            (name, "training", PALETTE[0]),
-            (f"val_{name}", "validation", PALETTE[1]),
+        for column, label, colour, line in (
+            (name, "training", PALETTE[0], "-"),
+            (f"val_{name}", "validation", PALETTE[1], "--"),
         ):
             if column in history:
                 values = factor * history[column]
                 style = {"marker": "o" if len(history) < 20 else None, "markersize": 3}
                 label = f"{label}: {values.iloc[-1]:.3g} at the end"
-                axes.plot(history["epoch"], values, color=colour, label=label, **style)
+                axes.plot(history["epoch"], values, line, color=colour, label=label, **style)
         axes.set(xlabel="epoch", ylabel="loss (nats)" if name == "loss" else "accuracy (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))

@@ -294,4 +294,9 @@ class Progress(keras.callbacks.Callback):
         shown = ("loss", "accuracy", "val_accuracy", "val_score")
         self.bar.set_postfix({name: f"{logs[name]:.3f}" for name in shown if name in logs})
         if epoch + 1 == self.epochs or self.model.stop_training:
+            self.close()
+
+    def close(self) -> None:
+        """Ends the bar as it stands."""
+        if self.bar is not None:
             self.bar.close()

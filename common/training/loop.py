@@ -1,7 +1,8 @@
 """What every training has beside its steps: checkpoints, best epoch, patience, logs, progress."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,7 @@ class Supervision:
     def fit(self, validation: Batches | None, first: int = 0, end: int | None = None) -> None:
         """`model.fit` of what is left of the epochs from `first` up to `end`, by default of all."""
         self.batches.start_epoch(max(first, self.epoch))
-        with backend.forget_gradients():
+        with self.ending_bar(), backend.forget_gradients():
             self.model.fit(
                 self.batches.for_fit(),
                 validation_data=None if validation is None else validation.for_fit(),
@@ -108,6 +109,17 @@ class Supervision:
                 verbose=0,
                 callbacks=self.callbacks,
             )
+
+    @contextmanager
+    def ending_bar(self) -> Iterator[None]:
+        """Ends the progress bar where an error or Ctrl-C ends the training."""
+        try:
+            yield
+        except BaseException:
+            for callback in self.callbacks:
+                if isinstance(callback, Progress):
+                    callback.close()
+            raise
 
     def result(self) -> FitResult:
         """History and seconds; the model gets the weights of the best epoch, if there is one."""

@@ -19,11 +19,10 @@ from common.training.backend import (
     device_scope,
     device_settings,
     dtype_policy,
-    forget_gradients,
     hardware,
 )
 from common.training.batches import ImageBatches
-from common.training.callbacks import Progress, SeedEpochs
+from common.training.loop import Supervision
 from common.training.released import released_folder
 from common.training.runs import check_files, git_revision, read_record, versions
 from common.training.schedules import OneCycle
@@ -135,14 +134,11 @@ def train_scene_backbone(
             jit_compile=settings.jit_compile,
         )
         model.optimizer.build(model.trainable_variables)
-        callbacks = [SeedEpochs(batches, seed)]
-        if progress:
-            callbacks.append(Progress(epochs, len(batches), backbone.name))
-        with forget_gradients():
-            found = model.fit(
-                batches.for_fit(), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks
-            )
-    return backbone, model, pd.DataFrame(found.history)
+        supervision = Supervision(
+            model, batches, epochs, seed, progress=progress, name=backbone.name
+        )
+        supervision.fit(None)
+    return backbone, model, supervision.result().history
 
 
 def judge_scenes(model: keras.Model, split: str, count: int | None = None) -> dict:

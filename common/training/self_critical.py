@@ -354,7 +354,7 @@ def fit_reward(
     watching = keras.callbacks.CallbackList(supervision.callbacks, model=model)
     model.stop_training = supervision.finished
     watching.on_train_begin()
-    with forget_gradients():
+    with supervision.ending_bar(), forget_gradients():
         for epoch in range(supervision.epoch, recipe.epochs):
             if model.stop_training:
                 break

@@ -19,11 +19,6 @@ from common.course import bootstrap
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def git(folder, *arguments):
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
-    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
-
-
 def test_only_packages_of_which_no_version_is_installed_are_missing(tmp_path):
     lines = "# heavy\nnumpy>=99\n\nno-such-package-here>=1,<2\nopencv-python>=4\n"
     (tmp_path / "requirements.txt").write_text(lines)
@@ -74,9 +69,16 @@ def fresh_environment(folder):
     return python, own
 
 
-def run_cell(folder, *more, python=sys.executable, **variables):
-    """Runs the cell by papermill in a notebook in `folder`; what its cells print."""
-    write_notebook(folder / "03_training.ipynb", bootstrap.CELL, *more)
+def run_cell(folder, *more, python=sys.executable, archive=None, **variables):
+    """Runs the cell by papermill in a notebook in `folder`; what its cells print.
+
+    `archive` is taken in place of the address in the cell.
+    """
+    cell = bootstrap.CELL
+    if archive is not None:
+        assert cell.count(bootstrap.ARCHIVE) == 1
+        cell = cell.replace(bootstrap.ARCHIVE, archive.as_uri())
+    write_notebook(folder / "03_training.ipynb", cell, *more)
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "JUPYTER_PATH")}
     command = "-m papermill 03_training.ipynb out.ipynb -p dataset synthetic -k python3".split()
     done = subprocess.run(
@@ -99,9 +101,9 @@ def test_finds_the_repository_around_the_notebook(tmp_path):
     assert "started in" in printed and "environment" not in printed
 
 
-def test_single_notebook_in_an_empty_folder_of_a_fresh_environment(tmp_path):
-    """Installed from the address in the cell, with a package that was missing, and the weights."""
-    home = tmp_path / "home"
+def test_single_notebook_beside_half_a_copy_in_a_fresh_environment(tmp_path):
+    """Installed without git, with a package that was missing, and the weights."""
+    home = tmp_path / "course-main"  # as the archive is packed
     copied = subprocess.check_output(
         ["git", "ls-files", "common", "*weights*"], cwd=ROOT, text=True
     )
@@ -112,24 +114,25 @@ def test_single_notebook_in_an_empty_folder_of_a_fresh_environment(tmp_path):
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     lines = [line for line in lines if line not in absent] + ["course_test_addition\n"]
     (home / "requirements.txt").write_text("\n".join(lines))
-    git(home, "init", "--quiet", "--initial-branch=main")
-    git(home, "add", ".")
-    git(home, "commit", "--quiet", "--message=All")
+    archive = shutil.make_archive(str(tmp_path / "main"), "zip", tmp_path, home.name)
     make_wheel(tmp_path / "wheels", "course_test_addition")
 
     python, own = fresh_environment(tmp_path / "environment")
     before = {entry.name for entry in own.iterdir()}
-    (tmp_path / "empty").mkdir()
+    half = tmp_path / "half" / "common"  # what a copy left that was interrupted
+    half.mkdir(parents=True)
+    shutil.copy(ROOT / "common" / "__init__.py", half)
+    (half.parent / "phase1_cifar").mkdir()
+    without_git = tmp_path / "programs"
+    without_git.mkdir()
     printed = run_cell(
-        tmp_path / "empty",
+        half.parent / "phase1_cifar",
         "import course_test_addition\nimport common\nprint('at', common.__file__)",
         "from common.training.released import load_model, released_captioner\n"
         "print(load_model()[0].count_params() > 0, released_captioner().name)",
         python=python,
-        # The address in the cell, taken from this disk, without any index of packages.
-        GIT_CONFIG_COUNT="1",
-        GIT_CONFIG_KEY_0=f"url.{home.as_uri()}.insteadOf",
-        GIT_CONFIG_VALUE_0=bootstrap.REPOSITORY,
+        archive=Path(archive),
+        PATH=str(without_git),
         PIP_NO_INDEX="1",
         PIP_FIND_LINKS=str(tmp_path / "wheels"),
         PIP_NO_BUILD_ISOLATION="0",

@@ -6,7 +6,7 @@ import pytest
 from harness import check_layer
 from keras import ops
 
-from common.layers import BahdanauAttention, MultiHeadAttention, causal_mask
+from common.layers import BahdanauAttention, MultiHeadAttention, causal_mask, masked_mean
 from common.layers.masks import masked_softmax
 
 RNG = np.random.default_rng(0)
@@ -246,3 +246,23 @@ def test_integers_are_numbers():
         for one, other in zip(keras.tree.flatten(whole), keras.tree.flatten(floats), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-6)
             assert np.abs(numbers(one)).max() > 0.01
+
+
+def test_bahdanau_queries_that_do_not_count_get_nothing():
+    layer = BahdanauAttention(3)
+    query, value = (
+        np.random.default_rng(i).standard_normal((2, n, 4)) for i, n in ((0, 3), (1, 5))
+    )
+    mask = np.array([[True, False, True], [False, True, True]])
+    whole, weights = layer(query, value)
+    context, same = layer(query, value, query_mask=mask)
+    expected = np.where(mask[..., None], ops.convert_to_numpy(whole), 0)
+    np.testing.assert_allclose(ops.convert_to_numpy(context), expected, atol=1e-6)
+    np.testing.assert_allclose(ops.convert_to_numpy(same), ops.convert_to_numpy(weights))
+    with pytest.raises(ValueError, match="`query_mask` must be bool"):
+        layer(query, value, query_mask=mask.astype("float32"))
+
+
+def test_means_refuse_what_is_no_mask():
+    with pytest.raises(ValueError, match="`mask` must be bool"):
+        masked_mean(np.ones((2, 3, 4), "float32"), np.float32([[0, 0, -1e9]] * 2))

@@ -370,3 +370,9 @@ def test_stain_computes_in_float32():
     np.testing.assert_array_equal(
         ops.convert_to_numpy(ops.cast(mixed, "float32")), ops.convert_to_numpy(rounded)
     )
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_single_image_is_refused(training):
+    with pytest.raises(ValueError, match=r"takes \(batch, height, width, channels\)"):
+        RandomColour(seed=0)(np.zeros((8, 8, 3), "float32"), training=training)

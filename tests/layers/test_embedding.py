@@ -141,3 +141,12 @@ def test_positions_of_more_axes_and_beyond_the_end():
             layer(x, start=start)
     with pytest.raises(ValueError, match=r"must be \(..., time, dim\)"):
         PositionEmbedding(6)(np.zeros(3))
+
+
+def test_positions_of_whole_numbers_are_not_lost():
+    layer = PositionEmbedding(5)
+    inputs = np.arange(12, dtype="int32").reshape(1, 4, 3)
+    found = ops.convert_to_numpy(layer(inputs))
+    assert found.dtype == np.float32
+    expected = inputs + ops.convert_to_numpy(layer.positions)[:4]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

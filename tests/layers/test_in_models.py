@@ -65,6 +65,13 @@ MODELS = {
 }
 
 
+def test_every_public_layer_is_here():
+    public = {name for name, value in vars(L).items() if isinstance(value, type)}
+    public = {name for name in public if issubclass(getattr(L, name), keras.Layer)}
+    assert public - {"RandomAugmentation", "ResidualBlock", "SimpleRNNCell"} <= set(MODELS)
+    assert "SimpleRNNCell" in public  # stands in "two cells"; the other two are bases
+
+
 # A batch transform acts whenever it is called: the wrapper calls it in training only.
 STEADY = [name for name in MODELS if name != "MixUp"]
 
@@ -153,6 +160,43 @@ def test_every_weight_learns_in_float16():
     for weight, old in zip(model.trainable_variables, before, strict=True):
         # A key's bias moves all scores of a query alike, and the softmax forgets it.
         assert weight.name == "key_bias" or (np.array(weight) != old).any(), weight.path
+
+
+ALONE = [
+    name
+    for name, (layer, given) in MODELS.items()
+    if isinstance(layer, keras.Layer) and len(given) == 1
+]
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_in_sequential_and_in_a_subclass(name):
+    layer, (shape,) = MODELS[name]
+    [values] = data_for(name)
+
+    class Subclass(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = type(layer).from_config(layer.get_config())
+
+        def call(self, x, training=False):
+            return self.inner(x)
+
+    sequential = keras.Sequential([keras.Input(shape), type(layer).from_config(layer.get_config())])
+    subclass = Subclass()
+    subclass.build(values.shape)
+    subclass(values)
+    subclass.set_weights(sequential.get_weights())
+    assert len(subclass.trainable_variables) == len(sequential.trainable_variables)
+    for one, other in zip(predicted(sequential, values), predicted(subclass, values), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    if sequential.trainable_variables:
+        before = [np.array(weight) for weight in subclass.trainable_variables]
+        subclass.compile("sgd", "mse")
+        targets = RNG.standard_normal(predicted(subclass, values)[0].shape)
+        subclass.fit(values, targets, verbose=0)
+        moved = zip(subclass.trainable_variables, before, strict=True)
+        assert any((np.array(weight) != old).any() for weight, old in moved)
 
 
 OTHERS = [

@@ -120,3 +120,19 @@ def test_integers_are_numbers(layer):
 def test_arguments_that_only_keras_has_are_refused_by_name(layer, argument):
     with pytest.raises(ValueError, match=argument):
         layer(4, **{argument: 0.5})
+
+
+@pytest.mark.parametrize("cell", [SimpleRNNCell(4), LSTMCell(4)], ids=["simple", "lstm"])
+def test_methods_of_cells_refuse_symbolic_tensors(cell):
+    cell.build((None, 3))
+    with pytest.raises(ValueError, match="project` takes no KerasTensor"):
+        cell.project(keras.Input((3,)))
+    states = [keras.Input((4,)) for _ in cell.get_initial_state(1)]
+    with pytest.raises(ValueError, match="step` takes no KerasTensor"):
+        cell.step(keras.Input((4 * cell.gates,)), states)
+
+
+@pytest.mark.parametrize("layer", [SimpleRNN(4), LSTM(4)], ids=["simple", "lstm"])
+def test_sequences_have_three_axes(layer):
+    with pytest.raises(ValueError, match="expected ndim=3, found ndim=2"):
+        layer(np.zeros((5, 3), "float32"))

@@ -251,6 +251,34 @@ def test_block_alone():
     assert again.num_heads == 2
 
 
+def test_symbolic_outputs_of_a_block_are_as_the_real_ones():
+    block = DecoderBlock(2, dtype="mixed_float16")
+    inputs = keras.Input((3, 8), dtype="float16"), keras.Input((5, 8), dtype="float16")
+    model = keras.Model(inputs, block(*inputs))
+    real = model([np.ones((2, *x.shape[1:]), "float16") for x in inputs])
+    for symbolic, part in zip(model.outputs, real, strict=True):
+        assert symbolic.dtype == keras.backend.standardize_dtype(part.dtype)
+    assert [x.dtype for x in model.outputs] == ["float16", "float32"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_region_masks_are_bool(name):
+    network, tokens = small_decoder(name), random_tokens(4)
+    hidden = np.where(SOME_HIDDEN, 0.0, -1e9).astype("float32")
+    hidden = np.broadcast_to(hidden, FEATURES.shape[:2])
+    with pytest.raises(ValueError, match="`region_mask` must be bool"):
+        network({"features": FEATURES, "tokens": tokens, "region_mask": hidden})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_frozen_decoder_stays_frozen(name, tmp_path):
+    network = small_decoder(name)
+    network.trainable = False
+    network.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert not loaded.trainable and not loaded.trainable_variables
+
+
 def test_one_block_without_feed_forward():
     """As one with it that adds nothing; it steps as it is taught, and is saved so."""
     whole = small_decoder("self_attention", num_blocks=1)

@@ -62,15 +62,15 @@ def predict(
 
     phase1: any images. The table has the columns path, label, probability (of that label) and one
     per class. Probabilities are calibrated by the temperature that the run's record holds, fitted
-    on validation images at the end of the training; if it holds none, as the course's own weights
-    now, this is said: label and order are right then, the numbers too low or too high. A network
-    only knows its classes, and calls everything one of them. Images that cannot be read are told
-    of at the end.
+    on validation images at the end of the training; if it holds none, this is said: label and order
+    are right then, the numbers too low or too high. A network only knows its classes, and calls
+    everything one of them. Images that cannot be read are told of at the end.
 
     phase2: patches of 50x50 pixels. The table has the columns patient, x, y, probability (of
     malignant), and label where they lie in folders 0 and 1, else file. Of labelled patches the
     scores against the labels are told, or why one cannot be computed; the last line of the output
-    is JSON with all of them.
+    is JSON with all of them. With the course's own weights the patches around each have a say,
+    where the names of the files tell where on the slide they lie.
 
     All are read at constant memory; called again after a kill, what is done is kept.
 

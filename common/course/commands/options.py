@@ -30,7 +30,7 @@ Dataset = Annotated[
 Profile = Annotated[
     ProfileName | None,
     Option(
-        help="smoke: seconds, to see that all works; laptop: two CPU cores, an hour; full: a GPU. "
+        help="smoke: minutes, to see that all works; laptop: two CPU cores, an hour; full: a GPU. "
         "Default: COURSE_PROFILE, else laptop."
     ),
 ]

@@ -15,6 +15,7 @@ import keras
 from keras import ops
 
 from common.layers import TiedEmbedding
+from common.layers.masks import require_bool
 
 
 class Decoder(keras.Model):
@@ -121,6 +122,8 @@ class Decoder(keras.Model):
 
     def _seen(self, features, training, mask):
         """Which regions are seen, bool `(B, N)`: those of `mask` that training does not hide."""
+        if mask is not None:
+            require_bool("region_mask", mask, (2,))
         if training and self.region_dropout:
             kept = self.hide_regions(ops.ones_like(features[..., 0]), training=True) > 0
             mask = kept if mask is None else ops.logical_and(mask, kept)
@@ -199,14 +202,16 @@ class Decoder(keras.Model):
             "vector_mode": self.vector_mode,
             "seed": self.seed,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "trainable": self.trainable,
             "frozen": [layer.name for layer in self.layers if not layer.trainable],
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        frozen = config.pop("frozen", ())
+        frozen, trainable = config.pop("frozen", ()), config.pop("trainable", True)
         made = cls(**config)
+        made.trainable = trainable  # of its own weights, too
         for layer in made.layers:
             layer.trainable = layer.name not in frozen
         return made

@@ -85,7 +85,7 @@ class DecoderBlock(keras.layers.Layer):
             self.widen.build(shape)
             self.narrow.build((None, None, 4 * width))
 
-    def call(self, x, regions, training=False):
+    def call(self, x, regions, *, training=False):
         return self.decode(x, self.project(regions), training=training)
 
     def decode(self, x, image, region_mask=None, training=False):
@@ -124,22 +124,27 @@ class DecoderBlock(keras.layers.Layer):
 
     def _residuals(self, x, normed, keys, values, mask, image, region_mask, training):
         """The parts of the block, given what the words are to look at."""
-        _, image_norm, *_ = self.norms
+        _, image_norm, *rest = self.norms
+        drop_words, drop_image, *drop_hidden = self.drops
         attended, _ = self.self_attention.attend(normed, keys, values, mask)
-        x = x + self.drops[0](attended, training=training)
+        x = x + drop_words(attended, training=training)
         # All words of an image's captions ask about the same regions.
         time, width = ops.shape(x)[1], x.shape[2]
         query = ops.reshape(image_norm(x), (ops.shape(image[0])[0], -1, width))
         seen = None if region_mask is None else region_mask[:, None]  # (B, 1, N)
         attended, weights = self.image_attention.attend(query, *image, seen)
-        x = x + self.drops[1](ops.reshape(attended, (-1, time, width)), training=training)
+        x = x + drop_image(ops.reshape(attended, (-1, time, width)), training=training)
         if self.feed_forward:
-            hidden = self.narrow(self.widen(self.norms[2](x)))
-            x = x + self.drops[2](hidden, training=training)
+            (mlp_norm,), (drop,) = rest, drop_hidden
+            x = x + drop(self.narrow(self.widen(mlp_norm(x))), training=training)
         return x, weights
 
     def compute_output_shape(self, x_shape, regions_shape):
         return x_shape, (regions_shape[0], self.num_heads, None, regions_shape[1])
+
+    def compute_output_spec(self, *args, **kwargs):
+        # As traced: the attention is float32 under every policy.
+        return keras.Operation.compute_output_spec(self, *args, **kwargs)
 
     def get_config(self):
         return {
