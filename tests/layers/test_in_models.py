@@ -184,7 +184,6 @@ def test_in_sequential_and_in_a_subclass(name):
 
     sequential = keras.Sequential([keras.Input(shape), type(layer).from_config(layer.get_config())])
     subclass = Subclass()
-    subclass.build(values.shape)
     subclass(values)
     subclass.set_weights(sequential.get_weights())
     assert len(subclass.trainable_variables) == len(sequential.trainable_variables)
