@@ -115,7 +115,9 @@ def predict(
         )
     with parts.kept_parts(output) as folder:
         part_rows = _name_parts(patches, model, record, folder)
-        made_of = "".join(path.name for path in part_rows) + json.dumps(record.get("neighbours"))
+        made_of = "".join(path.name for path in part_rows)
+        if "neighbours" in record:
+            made_of += json.dumps(record["neighbours"])
         key = parts.part_name(made_of.encode())
         bounds = list(part_rows.values())
         probability = read_table(output, len(patches), key, labelled)

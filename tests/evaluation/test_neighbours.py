@@ -71,7 +71,7 @@ def test_neighbours_help_patients_who_chose_nothing():
     assert together > alone + 0.05, (alone, together)
 
 
-def test_without_places_the_network_speaks_alone_and_order_stays():
+def test_without_places_the_network_speaks_alone():
     z, labels, patients, positions = regions()
     around = Neighbourhood.fit(z, labels, patients, positions)
     alone = around(z, patients, None)

@@ -124,8 +124,8 @@ class DecoderBlock(keras.layers.Layer):
 
     def _residuals(self, x, normed, keys, values, mask, image, region_mask, training):
         """The parts of the block, given what the words are to look at."""
-        _, image_norm, *rest = self.norms
-        drop_words, drop_image, *drop_hidden = self.drops
+        _, image_norm, *_ = self.norms
+        drop_words, drop_image, *_ = self.drops
         attended, _ = self.self_attention.attend(normed, keys, values, mask)
         x = x + drop_words(attended, training=training)
         # All words of an image's captions ask about the same regions.
@@ -135,8 +135,8 @@ class DecoderBlock(keras.layers.Layer):
         attended, weights = self.image_attention.attend(query, *image, seen)
         x = x + drop_image(ops.reshape(attended, (-1, time, width)), training=training)
         if self.feed_forward:
-            (mlp_norm,), (drop,) = rest, drop_hidden
-            x = x + drop(self.narrow(self.widen(mlp_norm(x))), training=training)
+            mlp_norm, drop_mlp = self.norms[-1], self.drops[-1]
+            x = x + drop_mlp(self.narrow(self.widen(mlp_norm(x))), training=training)
         return x, weights
 
     def compute_output_shape(self, x_shape, regions_shape):
