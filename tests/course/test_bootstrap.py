@@ -125,6 +125,7 @@ def test_single_notebook_beside_half_a_copy_in_a_fresh_environment(tmp_path):
     (half.parent / "phase1_cifar").mkdir()
     without_git = tmp_path / "programs"
     without_git.mkdir()
+    (without_git / "sh").symlink_to(shutil.which("sh"))  # by which IPython calls pip
     printed = run_cell(
         half.parent / "phase1_cifar",
         "import course_test_addition\nimport common\nprint('at', common.__file__)",
