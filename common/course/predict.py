@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ SUFFIX = ".parquet"
 HEADLINE = ("f1", "weighted_f1", "balanced_accuracy")
 # Patches read and predicted at once: 15 MB of pixels.
 _BLOCK = 2048
+_PIXELS = 480  # of a slide's picture, on its longer side
 
 
 def check(data: Path, output: Path | None, maps: Path | None) -> "Patches":
@@ -308,8 +310,13 @@ def _figures(patches: "Patches", folder: Path) -> list[Path]:
 def _draw(patches, probability, bounds, figures: list[Path], threshold: float) -> list[str]:
     """A figure of each patient's slide; returns of whom patches have no known place."""
     from common import plots
-    from common.data.histopathology import CLASSES
+    from common.data.histopathology import CLASSES, SIZE, put_together
     from common.data.unlabelled_patches import slide_cells
+
+    def images(start: int, stop: int, known: np.ndarray) -> Iterator[np.ndarray]:
+        for first in range(start, stop, _BLOCK):
+            block = patches.read(first, min(first + _BLOCK, stop))
+            yield from block[known[first - start :][: len(block)]]
 
     problems = []
     drawing = zip(bounds, figures, strict=True)
@@ -323,6 +330,9 @@ def _draw(patches, probability, bounds, figures: list[Path], threshold: float) -
             )
         if known.any():
             rows, values = rows[known], values[known]
+            places = np.stack([rows["x"], rows["y"]], axis=1).astype(int)
+            scale = min(1, _PIXELS / (np.ptp(places, axis=0).max() + SIZE))
+            tissue = put_together(images(start, stop, known), places, scale)
             truths = None
             if is_labelled(patches):
                 truths = {patient: slide_cells(rows["x"], rows["y"], rows["label"])}
@@ -330,6 +340,7 @@ def _draw(patches, probability, bounds, figures: list[Path], threshold: float) -
                 {patient: slide_cells(rows["x"], rows["y"], values)},
                 truths,
                 threshold,
+                {patient: tissue},
                 classes=CLASSES,
                 title=f"{(values >= threshold).mean():.1%} of {len(rows):,} patches are called "
                 f"{CLASSES[1]}",

@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 from small_slides import add, png
 from typer.testing import CliRunner
 
+from common import plots
 from common.course import predict
 from common.course.cli import app
 from common.data import histopathology
@@ -459,12 +460,22 @@ def test_the_folder_of_one_labelled_patient(slides, network, tmp_path):
 # --- maps ---
 
 
-def test_maps_of_labelled_slides(slides, network, tmp_path):
-    maps = tmp_path / "maps"
+def test_maps_of_labelled_slides(slides, network, tmp_path, monkeypatch):
+    maps, drawn = tmp_path / "maps", {}
+
+    def figure(probabilities, truths, threshold, tissue, **options):
+        drawn.update(tissue)
+        return probability_maps(probabilities, truths, threshold, tissue, **options)
+
+    probability_maps = plots.probability_maps
+    monkeypatch.setattr(plots, "probability_maps", figure)
     result = call(slides, tmp_path / "t.parquet", "--maps", maps)
     assert result.exit_code == 0, result.output
     assert sorted(os.listdir(maps)) == ["10.png", "9.png"]
     assert cv2.imread(str(maps / "10.png")).shape[1] > 300
+    # Two rows of two patches and no fourth; the brightest at the lower left, (1, 51).
+    np.testing.assert_array_equal(drawn["10"][::50, ::50, 0], [[150, 30], [220, 255]])
+    assert drawn["10"].shape == (100, 100, 3) and drawn["9"].shape == (50, 50, 3)
 
 
 def test_maps_of_slides_without_labels(unlabelled, network, tmp_path):

@@ -27,6 +27,7 @@ from common.data.histopathology import (
     load_histopathology,
     pad,
     patch_facts,
+    put_together,
     read_patches,
     slide_image,
     slide_map,
@@ -786,6 +787,14 @@ def test_slide_map():
     values = [0.1, 0.2, 0.3, 0.4, 0.5]
     np.testing.assert_array_equal(slide_map(slides(), "a", values), expected)
     np.testing.assert_array_equal(slide_map(slides(), "b", values), [[0.5]])
+
+
+def test_a_picture_of_patches_far_apart_stays_small():
+    patches = [np.full((50, 50, 3), value, np.uint8) for value in (10, 20)]
+    places = np.array([[500, 7], [10**9 + 500, 7]])
+    picture = put_together(patches, places, 480 / 1e9)
+    assert picture.shape == (1, 481, 3)
+    assert picture[0, 0, 0] == 10 and picture[0, -1, 0] == 20 and (picture[0, 1:-1] == 255).all()
 
 
 @pytest.mark.parametrize("scale", [1, 0.2, 2])

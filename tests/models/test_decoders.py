@@ -387,6 +387,36 @@ def test_exported_to_litert(name, tmp_path):
     np.testing.assert_allclose(found, forced(network, tokens, FEATURES[:3]), atol=1e-5)
 
 
+def gelu_by_erf(x):
+    return 0.5 * x * (1 + keras.ops.erf(x / 2**0.5))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs TensorFlow")
+@pytest.mark.parametrize("name", NAMES)
+def test_exported_to_onnx(name, tmp_path):
+    """As for LiteRT: tf2onnx does not turn TensorFlow's loop that collects into ONNX's."""
+    pytest.importorskip("tf2onnx")  # not among the course's packages
+    runtime = pytest.importorskip("onnxruntime")
+
+    network = small_decoder(name)
+    time = None if name in ("self_attention", "multi_head") else LENGTH
+    signature = {
+        "features": keras.InputSpec(shape=(None, REGIONS, CHANNELS), dtype="float32"),
+        "tokens": keras.InputSpec(shape=(None, time), dtype="int32"),
+    }
+    for layer in network._flatten_layers():
+        if layer.name == "widen":
+            layer.activation = gelu_by_erf
+    path = str(tmp_path / "decoder.onnx")
+    network.export(path, format="onnx", input_signature=[signature], verbose=False)
+    session = runtime.InferenceSession(path)
+    names = [given.name for given in session.get_inputs()]
+    for rows, words in ((4, LENGTH), (2, time and LENGTH or 5)):
+        tokens = random_tokens(rows)[:, :words]
+        (found,) = session.run(None, dict(zip(names, (FEATURES[:rows], tokens), strict=True)))
+        np.testing.assert_allclose(found, forced(network, tokens, FEATURES[:rows]), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_precision_and_what_is_frozen_survive_saving(name, tmp_path):
     network = small_decoder(name, dtype="mixed_bfloat16")

@@ -6,6 +6,7 @@ What each would do is left out: it has been checked by then.
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import cv2
@@ -134,3 +135,65 @@ def test_is_taken(command, place):
         assert result.exit_code == 0, result.output
     else:
         assert isinstance(result.exception, Reached), f"{result.output}{result.exception!r}"
+
+
+# --- other programs ---
+
+
+def texts() -> str:
+    """README, documents and the phases' LOG.md."""
+    paths = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"))
+    return "\n".join(p.read_text("utf-8") for p in (*paths, *ROOT.glob("phase*_*/*.md")))
+
+
+def commands(start: str) -> set[str]:
+    """Whole commands that begin so, in a line or between back quotes."""
+    return set(re.findall(rf"(?:^|`)({start}(?: [^`\n#]*)?)(?:`| *#.*$|$)", texts(), re.MULTILINE))
+
+
+def test_make_knows_its_targets():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(" ".join(re.findall(r"^([a-z][a-z -]*):", makefile, re.M)).split())
+    named = {word for command in commands("make") for word in command.split()[1:]}
+    assert {"run", "test", "unit", "notebooks"} <= named <= targets
+
+
+def test_extras_are_those_of_the_package():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = set(extras["optional-dependencies"])
+    installed = re.findall(r'pip install -e "\.\[([\w,-]+)\]"', texts())
+    installed += re.findall(r"--extras ([\w,-]+)", texts())
+    named = {name for names in installed for name in names.split(",")}
+    assert {"gpu", "jax-gpu", "torch", "jupyter"} <= named <= extras
+
+
+def test_papermill_finds_lesson_and_parameters():
+    found = commands("papermill")
+    assert found
+    for command in found:
+        _, lesson, _, *options = shlex.split(command)
+        names = re.findall(r"-p (\w+)", command)
+        notebook = nbformat.read(ROOT / lesson, 4)
+        (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+        assert names and all(re.search(rf"^{name}\b.* = ", cell.source, re.M) for name in names)
+        assert options[-2:] == ["-k", notebook.metadata.kernelspec.name]
+
+
+def test_benchmarks_take_what_is_quoted():
+    found = commands("python benchmarks")
+    found |= {c for c in commands("python benchmarks/[a-z_]+.py") if c}
+    assert len(found) >= 8
+    for command in found:
+        script, *arguments = shlex.split(command.replace("|", " ").replace("DIR", "."))[1:]
+        source = (ROOT / script).read_text("utf-8")
+        for word in arguments:
+            if word != "." and not word.isdecimal() and not word.startswith("flickr"):
+                assert f'"{word}"' in source, f"{command}: {script} has no {word}"
+
+
+def test_the_python_of_the_documents_runs():
+    blocks = re.findall(r"^```python\n(.*?)^```", texts(), re.M | re.S)
+    blocks = [block for block in blocks if "google.colab" not in block]
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})

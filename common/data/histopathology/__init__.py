@@ -14,6 +14,7 @@ from common.data.histopathology.slides import (
     MICROMETRES,
     SIZE,
     pad,
+    put_together,
     slide_image,
     slide_map,
 )

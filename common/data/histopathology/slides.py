@@ -1,6 +1,6 @@
 """Pictures of slides: patches made whole, and put where they lie."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -60,26 +60,46 @@ def slide_image(data: ImageData, patient: str, scale: float = 1.0) -> np.ndarray
     Args:
         data: patches with groups and positions.
         patient: whose slide.
-        scale: how many pixels of the result a pixel of the slide takes; a patch takes a whole
-            number of them, at least one.
+        scale: See `put_together`.
 
     Returns:
-        uint8 (H, W, 3), from the leftmost and topmost patch on, white where there is no patch.
+        See `put_together`.
 
     Raises:
         ConfigError: if there is no such patient, or the scale is not positive.
         DataError: if the data has no positions.
     """
+    chosen, places = _on_slide(data, patient)
+    return put_together((data.images[i] for i in chosen), places, scale)
+
+
+def put_together(
+    images: Iterable[np.ndarray], places: np.ndarray, scale: float = 1.0
+) -> np.ndarray:
+    """A picture of patches, each where it lies.
+
+    Args:
+        images: uint8 (50, 50, 3) each, read one after the other.
+        places: x and y of each one's upper left corner, int (N, 2).
+        scale: how many pixels of the result a pixel of the slide takes; a patch takes a whole
+            number of them, at least one (of several patches in one pixel the last is shown).
+
+    Returns:
+        uint8 (H, W, 3), from the leftmost and topmost patch on, white where there is no patch.
+
+    Raises:
+        ConfigError: if the scale is not positive.
+    """
     if not scale > 0:
         raise ConfigError(f"scale must be positive. Received: {scale}")
-    chosen, places = _on_slide(data, patient)
     side = max(1, round(SIZE * scale))
-    places = np.rint(places * (side / SIZE)).astype(int)
+    places = places - places.min(axis=0)
+    places = np.rint(places * (scale if SIZE * scale < 1 else side / SIZE)).astype(int)
     width, height = places.max(axis=0) + side
     slide = np.full((height, width, 3), 255, np.uint8)
     method = cv2.INTER_AREA if side < SIZE else cv2.INTER_LINEAR
-    for i, (x, y) in zip(chosen, places, strict=True):
-        patch = cv2.resize(data.images[i], (side, side), interpolation=method)
+    for image, (x, y) in zip(images, places, strict=True):
+        patch = cv2.resize(image, (side, side), interpolation=method)
         slide[y : y + side, x : x + side] = patch
     return slide
 

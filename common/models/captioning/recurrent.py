@@ -19,6 +19,9 @@ class RecurrentDecoder(Decoder):
     All that it will ever know of the image has to pass through the state, which the words change
     at every step.
 
+    `export` to LiteRT and ONNX wants the number of words fixed in `input_signature`, since neither
+    converter knows the loop over an open one; a SavedModel takes any.
+
     Source: as in Vinyals et al., "Show and Tell" (2015), with the image as the first state.
 
     Args:

@@ -16,7 +16,8 @@ class DecoderBlock(keras.layers.Layer):
     1. `x = x + dropout(SelfAttention(norm(x)))`: each word looks at the words up to itself.
     2. `x = x + dropout(ImageAttention(norm(x), regions))`.
     3. `x = x + dropout(W_2 gelu(W_1 norm(x)))`, word by word, with four times the width inside;
-       left out without `feed_forward`.
+       left out without `feed_forward`. For ONNX set `widen.activation` to
+       `0.5 * x * (1 + erf(x / sqrt(2)))`: tf2onnx does not know TensorFlow's exact GELU.
 
     Sources: Vaswani et al. (2017); for the place of the norms Xiong et al., "On Layer
     Normalization in the Transformer Architecture" (2020).
