@@ -6,18 +6,21 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from common.course import parts
 from common.course.names import figure_names, spare, utf8
+from common.data.listing import some
 from common.errors import ConfigError, DataError
 from common.files import check_output, write_atomically
 from common.paths import display
 from common.progress import progress_bar
 
 if TYPE_CHECKING:
+    import keras
+
     from common.data.histopathology import PatchList
     from common.data.unlabelled_patches import UnlabelledPatches
 
@@ -68,8 +71,22 @@ def check(data: Path, output: Path | None, maps: Path | None) -> "Patches":
     return patches
 
 
+class Part(NamedTuple):
+    """A patient's patches, and where what the network says of them is kept."""
+
+    path: Path
+    start: int
+    stop: int
+    network: "keras.Model"
+
+
 def predict(
-    patches: "Patches", output: Path, run: str | None, batch_size: int, maps: Path | None = None
+    patches: "Patches",
+    output: Path,
+    run: str | None,
+    batch_size: int,
+    maps: Path | None = None,
+    left_out: bool = False,
 ) -> tuple[dict, dict[str, str], list[str]]:
     """Writes a table of patches, a row each, sorted by patient, y and x.
 
@@ -88,13 +105,16 @@ def predict(
         run: Name or folder of a run; `None` for the weights that the repository carries.
         batch_size: Patches computed at once.
         maps: Folder for a figure of each patient's slide, or `None`.
+        left_out: Whether each patient is predicted only by those networks of an ensemble that were
+            not trained on a patient of that name.
 
     Returns:
         Of the predictions against the labels, see `_judge`; and which patients could not be drawn
         whole, and why.
 
     Raises:
-        ConfigError: for an unknown run, or one of another kind.
+        ConfigError: for an unknown run, or one of another kind, or if with `left_out` all of its
+            networks were trained on a patient.
         DataError: if files cannot be read; the other patients' parts are kept.
         CourseError: if the table cannot be written.
     """
@@ -116,15 +136,15 @@ def predict(
             f"{CLASSES[1]}: its lesson did not come to its end. Run that lesson again; it goes on."
         )
     with parts.kept_parts(output) as folder:
-        part_rows = _name_parts(patches, model, record, folder)
-        made_of = "".join(path.name for path in part_rows)
+        patients = _patients(patches, model, record, folder, left_out)
+        made_of = "".join(part.path.name for part in patients)
         if "neighbours" in record:
             made_of += json.dumps(record["neighbours"])
         key = parts.part_name(made_of.encode())
-        bounds = list(part_rows.values())
+        bounds = [(part.start, part.stop) for part in patients]
         probability = read_table(output, len(patches), key, labelled)
         if probability is None:
-            probability = _predict_patients(patches, part_rows, model, record, batch_size)
+            probability = _predict_patients(patches, patients, record, batch_size)
             probability = _with_neighbours(patches, probability, record)
             write_table(output, patches, probability, bounds, key)
         if maps is not None:
@@ -135,7 +155,8 @@ def predict(
             "The network is the one that comes with the course: what it is good for stands in "
             "phase2_histopathology/MODEL_CARD.md. --run names one of your own."
         )
-    _tell_of_known(patches, record)
+    if not left_out:
+        _tell_of_known(patches, record)
     return scores, missing, told
 
 
@@ -143,8 +164,9 @@ def _tell_of_known(patches: "Patches", record: dict) -> None:
     """Scores of patients that a network was trained on tell nothing of others."""
     from common.training.store import member_records
 
-    seen = {p for member in member_records(record) for p in member.get("trained_on") or []}
-    known = seen & set(map(str, patches.patients))
+    seen = [set(map(str, r.get("trained_on") or [])) for r in member_records(record)]
+    patients = set(map(str, patches.patients))
+    known = set.union(*seen) & patients
     if not known:
         return
     metrics = record.get("metrics") or {}
@@ -152,11 +174,12 @@ def _tell_of_known(patches: "Patches", record: dict) -> None:
     held = [f" Of others its F1 was {metrics[name]:.1%}." for name in names if metrics.get(name)]
     logger.warning(
         "%d of these %d patients have names of patients that the network %s was trained on: if "
-        "they are the same, scores here are too good.%s",
+        "they are the same, scores here are too good.%s%s",
         len(known),
         len(patches.patients),
         record["run_name"],
         "".join(held[:1]),
+        "" if set.intersection(*seen) & patients else " --left-out asks those that have not.",
     )
 
 
@@ -164,17 +187,49 @@ def is_labelled(patches: "Patches") -> bool:
     return "label" in patches.rows.dtype.names
 
 
-def _name_parts(patches, model, record, folder: Path) -> dict[Path, tuple[int, int]]:
-    """The path of each patient's part, in order, and between which rows the patient stands."""
-    weights = parts.weights_hash(model, record.get("tta", False))
-    bounds = np.flatnonzero(np.diff(patches.rows["patient"], prepend=-1, append=-1)).tolist()
-    return {
-        folder / _part_name(weights, patches, start, stop): (start, stop)
-        for start, stop in zip(bounds, bounds[1:], strict=False)
+def _patients(patches, model, record, folder: Path, left_out: bool) -> list[Part]:
+    """Each patient's part, in order."""
+    edges = np.flatnonzero(np.diff(patches.rows["patient"], prepend=-1, append=-1)).tolist()
+    bounds = list(zip(edges, edges[1:], strict=False))
+    names = [str(patches.patients[patches.rows["patient"][start]]) for start, _ in bounds]
+    networks = _left_out(model, record, names) if left_out else [model] * len(names)
+    hashes = {
+        network: parts.weights_hash(network, record.get("tta", False))
+        for network in dict.fromkeys(networks)
     }
+    return [
+        Part(folder / _part_name(hashes[network], patches, start, stop), start, stop, network)
+        for network, (start, stop) in zip(networks, bounds, strict=True)
+    ]
 
 
-def _predict_patients(patches, part_rows, model, record, batch_size: int) -> np.ndarray:
+def _left_out(model, record, names: list[str]) -> "list[keras.Model]":
+    """For each patient the network that has not seen her: those members of it, or one of them."""
+    from common.models.ensemble import Ensemble, members_of
+    from common.training.store import member_records
+
+    seen = [set(map(str, r.get("trained_on") or [])) for r in member_records(record)]
+    if not all(seen):
+        raise ConfigError(
+            f"The record of {record['run_name']} does not say which patients it was trained on. "
+            "Leave --left-out out."
+        )
+    members = members_of(model)
+    may_speak = [tuple(i for i, known in enumerate(seen) if name not in known) for name in names]
+    if nobody := [name for name, chosen in zip(names, may_speak, strict=True) if not chosen]:
+        raise ConfigError(
+            f"{record['run_name']} was trained on patients named {some(nobody)}: nobody is left to "
+            "judge them. Leave these patients or --left-out out, or name another network."
+        )
+    made = {tuple(range(len(members))): model}
+    for chosen in may_speak:
+        if chosen not in made:
+            speak = [members[i] for i in chosen]
+            made[chosen] = speak[0] if len(speak) == 1 else Ensemble(speak)
+    return [made[chosen] for chosen in may_speak]
+
+
+def _predict_patients(patches, patients: list[Part], record, batch_size: int) -> np.ndarray:
     """Probabilities of all patches; makes the parts that are not there yet, or are damaged."""
     from common.data.histopathology import tell_padded
 
@@ -184,14 +239,14 @@ def _predict_patients(patches, part_rows, model, record, batch_size: int) -> np.
         def begin(first: int) -> Future:
             return reader.submit(patches.read, first, min(first + _BLOCK, stop), padded)
 
-        for path, (start, stop) in part_rows.items():
+        for path, start, stop, network in patients:
             bar.set_description(display(patches.patients[patches.rows["patient"][start]]))
             part = parts.load_part(path, stop - start)
             if part is None:
                 try:
                     # The next block is read while one is computed.
                     blocks = [
-                        _probability(model, record, block.result(), batch_size)
+                        _probability(network, record, block.result(), batch_size)
                         for block in parts.one_ahead(begin, range(start, stop, _BLOCK))
                     ]
                     part = {"probability": np.concatenate(blocks)}
@@ -205,7 +260,7 @@ def _predict_patients(patches, part_rows, model, record, batch_size: int) -> np.
     if problems:
         raise DataError(
             "\n".join(problems) + "\nThe other patients are predicted and kept in "
-            f"{next(iter(part_rows)).parent}: run the same again when the files are repaired."
+            f"{patients[0].path.parent}: run the same again when the files are repaired."
         )
     return np.concatenate(found)
 

@@ -5,6 +5,7 @@ import os
 import sys
 
 import cv2
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ from common.data import histopathology
 from common.evaluation.binary import patient_bootstrap
 from common.evaluation.neighbours import Neighbourhood
 from common.files import hold, output_lock
+from common.models.ensemble import Ensemble
 
 CLASSES = ["benign", "malignant"]
 
@@ -139,6 +141,43 @@ def test_whose_network_it_is_and_whom_it_has_seen(
     assert "threshold of r, 0.500" in result.stdout and "MODEL_CARD" not in caplog.text
     assert "1 of these 2 patients have names of patients that the network r was" in caplog.text
     assert "scores here are too good. Of others its F1 was 62.5%." in caplog.text
+    assert ("--left-out asks those that have not" in caplog.text) == ("members" in seen)
+
+
+def logistic(name: str, slope: float) -> keras.Model:
+    """A network whose log odds of the second class are `slope` times the mean brightness."""
+    dense = keras.layers.Dense(2, use_bias=False)
+    inputs = keras.Input((50, 50, 3), dtype="uint8")
+    mean = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
+    model = keras.Model(inputs, dense(mean), name=name)
+    dense.set_weights([np.repeat([[0.0, slope / 3]], 3, axis=0)])
+    return model
+
+
+def test_each_patient_by_networks_that_have_not_seen_her(slides, tmp_path, monkeypatch, caplog):
+    slopes, seen = (1.0, 2.0, 6.0), (["9"], ["10"], ["10", "77"])
+    model = Ensemble([logistic(f"n{i}", slope) for i, slope in enumerate(slopes)])
+    record = {"classes": CLASSES, "run_name": "three", "threshold": 0.5}
+    record["members"] = [{"trained_on": patients} for patients in seen]
+    monkeypatch.setattr("common.training.released.load_model", lambda *_: (model, record))
+    output = tmp_path / "t.parquet"
+    assert call(slides, output).exit_code == 0
+    together = pd.read_parquet(output)
+    result = call(slides, output, "--left-out")
+    assert result.exit_code == 0, result.output
+    assert "each patient by networks that have not seen her" in result.stdout
+    left_out = pd.read_parquet(output)
+    brightness = np.array([150, 30, 220, 20]) / 255
+    np.testing.assert_allclose(logit(together["probability"]), 3 * brightness, rtol=1e-4)
+    slope = np.array([1, 1, 1, (2 + 6) / 2])  # "10" by the first alone, "9" by the others
+    np.testing.assert_allclose(logit(left_out["probability"]), slope * brightness, rtol=1e-4)
+
+    record["members"][0] = {"trained_on": ["9", "10"]}
+    result = call(slides, output, "--left-out")
+    assert result.exit_code == 2 and "three was trained on patients named 10:" in result.stderr
+    record["members"][0] = {}
+    result = call(slides, output, "--left-out")
+    assert result.exit_code == 2 and "does not say which patients" in result.stderr
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -512,6 +551,7 @@ def test_maps_write_over_no_patch(unlabelled, network, tmp_path):
         (["phase2", "--data", ".", "--data", ".", "--output", "t.parquet"], "several --data"),
         (["phase2", "--data", ".", "--recursive", "--output", "t.parquet"], "--recursive is"),
         (["phase1", "--data", ".", "--maps", "m"], "--maps draws slides"),
+        (["phase1", "--data", ".", "--left-out"], "--left-out is for patients"),
         (["phase1", "--data", ".", "--output", "t.txt"], "ends in .csv or .parquet"),
         (["phase1", "--data", "nowhere"], "There is no file or folder nowhere"),
         (["phase1", "--data", ".", "--run", "nosuch"], "There is no run 'nosuch'"),

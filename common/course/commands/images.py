@@ -53,6 +53,14 @@ def predict(
             parser=lambda path: expand(path, "--maps"),
         ),
     ] = None,
+    left_out: Annotated[
+        bool,
+        Option(
+            "--left-out",
+            help="phase2: each patient only by those of the networks that were not trained on a "
+            "patient of that name.",
+        ),
+    ] = False,
     batch_size: Annotated[
         int, Option(help="Images or patches at a time.", callback=check_batch_size)
     ] = 500,
@@ -70,7 +78,8 @@ def predict(
     malignant), and label where they lie in folders 0 and 1, else file. Of labelled patches the
     scores against the labels are told, or why one cannot be computed; the last line of the output
     is JSON with all of them. With the course's own weights the patches around each have a say,
-    where the names of the files tell where on the slide they lie.
+    where the names of the files tell where on the slide they lie. They are five networks, trained
+    on 230 patients of the IDC set, each without a fifth of them: for these patients --left-out.
 
     All are read at constant memory; called again after a kill, what is done is kept.
 
@@ -96,12 +105,14 @@ def predict(
     if whole_name == "phase1_cifar":
         if maps is not None:
             raise ConfigError("--maps draws slides, of phase2 alone. Leave it out.")
+        if left_out:
+            raise ConfigError("--left-out is for patients, of phase2 alone. Leave it out.")
         problems = _predict_images(data, output, run, recursive, batch_size, backend)
     else:
         if len(data) > 1 or recursive:
             what = "--recursive is" if recursive else "several --data are"
             raise ConfigError(f"{what} for phase1. Name the one folder of all patients.")
-        problems = _predict_slides(data[0], output, run, maps, batch_size, backend)
+        problems = _predict_slides(data[0], output, run, maps, left_out, batch_size, backend)
     end_with(problems)
 
 
@@ -131,17 +142,20 @@ def _predict_images(data, output, run, recursive, batch_size, backend) -> list[s
     return [f"Left out: {problem}" for problem in found.problems]
 
 
-def _predict_slides(data, output, run, maps, batch_size, backend) -> list[str]:
+def _predict_slides(data, output, run, maps, left_out, batch_size, backend) -> list[str]:
     from common.course import predict
 
     patches = predict.check(data, output, maps)
     with settings(backend):
-        scores, missing, problems = predict.predict(patches, output, run, batch_size, maps)
+        scores, missing, problems = predict.predict(
+            patches, output, run, batch_size, maps, left_out
+        )
     told = "scores at" if predict.is_labelled(patches) else "without labels; called at"
     patients = f"{scores['patients']:,} patient{'' if scores['patients'] == 1 else 's'}"
     say(
         f"{display(output)}: {scores['n']:,} patches of {patients}; {told} the threshold of "
-        f"{run or 'the weights of the course'}, {scores['threshold']:.3f}:"
+        f"{run or 'the weights of the course'}, {scores['threshold']:.3f}"
+        f"{', each patient by networks that have not seen her' if left_out else ''}:"
     )
     if maps is not None:
         say(f"Maps are in {display(maps)}.")
