@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError, DataError, did_you_mean, unknown
-from common.paths import data_dir, expand, visible
+from common.paths import data_dir, display, expand, visible
 
 # --- data sets ---
 
@@ -116,7 +116,8 @@ def own_folder(dataset: str | Path, datasets: dict[str, str]) -> Path:
         except (OSError, ValueError):  # a name that no folder can have
             pass
         if path != name or folder.name != path:
-            near = did_you_mean(folder.name, subfolders(folder.parent))
+            there = subfolders(folder.parent)
+            near = did_you_mean(folder.name, there, path.rstrip("/")[: -len(folder.name)])
             raise DataError(f"There is no folder {path!r}.{near} Wanted: {datasets[OWN]}.")
     raise unknown_dataset(name, datasets)
 
@@ -158,7 +159,7 @@ def check_dataset(dataset: str | Path, phases: Sequence[str]) -> None:
     if own or not takers:
         folder = own_folder(name, datasets_of(phases))
         if len(phases) == 1:
-            CHECKS[phases[0]](folder)
+            _check_layout(folder, phases[0])
             return
         takers = [phase for phase, fits in LAYOUTS.items() if fits(folder)] or takers
     elif len(phases) == 1:
@@ -168,6 +169,17 @@ def check_dataset(dataset: str | Path, phases: Sequence[str]) -> None:
         f"{name!r} is for {' or '.join(takers)} alone. Name the phase, as in: "
         f"run {takers[0].partition('_')[0]} --dataset {name}"
     )
+
+
+def _check_layout(folder: Path, phase: str) -> None:
+    """Says which phase's data it is before what is wrong with it for this one."""
+    others = [other for other, fits in LAYOUTS.items() if fits(folder)]
+    if others and phase not in others:
+        raise DataError(
+            f"{display(folder)} looks like data for {' or '.join(others)}, not for {phase}, which "
+            f"wants {PHASES[phase][OWN].replace('PATH', 'DIR')}. Name another phase or folder."
+        )
+    CHECKS[phase](folder)
 
 
 def takes(phase: str, dataset: str) -> bool:

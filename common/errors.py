@@ -35,8 +35,11 @@ def unknown(
     return ConfigError(f"{told}{near} Choose one of: {', '.join(known)}{end}")
 
 
-def did_you_mean(word: object, known: Iterable[object]) -> str:
-    """Of names that are known the one that looks most like a word: a sentence, or nothing."""
+def did_you_mean(word: object, known: Iterable[object], before: str = "") -> str:
+    """Of names that are known the one that looks most like a word: a sentence, or nothing.
+
+    `before` is what stands before each of them where it is written, as the folder of files.
+    """
     names = {str(name).casefold(): str(name) for name in islice(known, 2000)}
     wanted = str(word).casefold()[:100]
     near = difflib.get_close_matches(wanted, names, n=9)
@@ -46,4 +49,5 @@ def did_you_mean(word: object, known: Iterable[object]) -> str:
     # Of those that are equally near, the one that begins like the word for longest.
     ratios = [difflib.SequenceMatcher(None, name, wanted).ratio() for name in near]
     starts = [len(os.path.commonprefix([name, wanted])) for name in near]
-    return f" Did you mean {names[max(zip(ratios, starts, near, strict=True))[2]]!r}?"
+    best = names[max(zip(ratios, starts, near, strict=True))[2]]
+    return f" Did you mean {before + best!r}?"

@@ -251,7 +251,7 @@ def _caption_block(
             for (i, image), words, seen in zip(read.items(), found, maps, strict=True):
                 if words:
                     figure = plots.attention_words(image, words, seen)
-                    plots.save_figure(figure, photos[i].figure, scale=2)
+                    plots.save_figure(figure, photos[i].figure)
         for i, words, score in zip(read, found, sure.tolist(), strict=True):
             captions[i], scores[i] = " ".join(words), round(score, 4)
     return {

@@ -37,7 +37,8 @@ def check_path(path: str | Path) -> Path:
         near = os.listdir(path.parent) if path.parent.is_dir() else []
     except (OSError, ValueError):  # a name that no file can have, a folder that cannot be read
         near = []
-    raise DataError(f"There is no file or folder {display(path)}.{did_you_mean(path.name, near)}")
+    near = did_you_mean(path.name, near, f"{path.parent}{os.sep}" * (path.parent != Path()))
+    raise DataError(f"There is no file or folder {display(path)}.{near}")
 
 
 def check_file_output(path: str | Path) -> Path:

@@ -100,5 +100,5 @@ def check_classes(found: Iterable[str], known: Iterable[str]) -> None:
         unknown = ", ".join(sorted(set(found) - set(known))) or "none"
         raise DataError(
             f"The data's classes are not the network's. Missing: {missing}; unknown: {unknown}. "
-            f"The network knows: {', '.join(known)}."
+            f"The network knows: {', '.join(known)}. --run names a network of yours."
         )

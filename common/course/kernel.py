@@ -56,9 +56,17 @@ class Failure:
         return f"cell {self.cell} ({self.source}): {self.error}: {self.message}"
 
 
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
+
+
+def _plain(message: str) -> str:
+    """An error's text without colours and empty lines, as Keras writes them."""
+    return re.sub(r"\n\s*\n", "\n", _COLOURS.sub("", message))
+
+
 def failed_line(error: PapermillExecutionError) -> str | None:
     """The line of the notebook's cell at which it stopped, from IPython's traceback."""
-    trace = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))
+    trace = _COLOURS.sub("", "\n".join(error.traceback))
     # The first is of the cell itself, those that follow are of what it calls.
     found = re.search(r"Cell In ?\[\d+\], line (\d+)", trace)
     lines = error.source.splitlines()
@@ -226,7 +234,7 @@ def execute(
             )
         except PapermillExecutionError as error:
             reached["source"] = failed_line(error) or reached["source"]
-            failure = Failure(**reached, error=error.ename, message=error.evalue)
+            failure = Failure(**reached, error=error.ename, message=_plain(error.evalue))
         except Exception as error:  # a kernel that does not start, or dies: the rest still runs
             said = log.read_text(errors="replace")[-1000:] if log.exists() else ""
             failure = Failure(

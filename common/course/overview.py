@@ -97,7 +97,7 @@ def _lesson_row(path: Path, root: Path, result: dict) -> list[pages.Cell]:
     failure = result["failure"]
     state = '<span class="ok">ok</span>'
     if failure:
-        said = f"{failure['error']}: {failure['message']}"
+        said = " ".join(f"{failure['error']}: {failure['message']}".split())
         where = f"failed in cell {failure['cell']} ({failure['source']}): {said[:_LONGEST]}"
         state = f'<span class="failed">{escape(where)}</span>'
     runs = [

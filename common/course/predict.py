@@ -400,7 +400,7 @@ def _draw(patches, probability, bounds, figures: list[Path], threshold: float) -
                 title=f"{(values >= threshold).mean():.1%} of {len(rows):,} patches are called "
                 f"{CLASSES[1]}",
             )
-            plots.save_figure(drawn, figure, scale=2)  # looked at alone, not in a notebook
+            plots.save_figure(drawn, figure)
     return problems
 
 

@@ -4,6 +4,7 @@ Only the standard library is imported: nothing is installed yet.
 """
 
 import argparse
+import difflib
 import hashlib
 import os
 import shutil
@@ -20,6 +21,10 @@ TEST_EXTRAS = "dev,jax"
 
 class SetupError(Exception):
     """Something to tell the user in one message."""
+
+
+class ExtraError(SetupError):
+    """There is no extra of that name."""
 
 
 def venv_python(root: Path = ROOT) -> Path:
@@ -54,7 +59,7 @@ def set_up(extras: str = "", this_python: bool = False, root: Path = ROOT) -> Pa
         base = getattr(sys, "_base_executable", None) or sys.executable
         _run([base, "-m", "venv", folder], "make the environment")
     stamp = folder / ".installed"
-    wanted = {name for name in extras.split(",") if name}
+    wanted = _names(extras)
     state, installed = _state(root), set()
     if stamp.is_file():
         kept, *names = stamp.read_text(encoding="utf-8").split()
@@ -64,6 +69,28 @@ def set_up(extras: str = "", this_python: bool = False, root: Path = ROOT) -> Pa
     _install(python, root, sorted(wanted | installed))
     stamp.write_text(" ".join([state, *sorted(wanted | installed)]), encoding="utf-8")
     return python
+
+
+def _names(extras: str) -> set[str]:
+    return {name.strip() for name in extras.split(",") if name.strip()}
+
+
+def check_extras(extras: str, root: Path = ROOT) -> None:
+    """Makes sure that pyproject.toml has them all.
+
+    Raises:
+        ExtraError: naming those that there are.
+    """
+    if sys.version_info < VERSIONS[0]:  # cannot read the list; told of, if it is to be used
+        return
+    import tomllib
+
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    known = project["optional-dependencies"]
+    for name in sorted(_names(extras) - set(known)):
+        near = difflib.get_close_matches(name, known, n=1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        raise ExtraError(f"There is no extra {name!r}.{meant} There are: {', '.join(known)}.")
 
 
 def _check_version() -> None:
@@ -143,10 +170,11 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     try:
+        check_extras(options.extras)
         python = set_up(options.extras, options.this_python)
     except (SetupError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ExtraError) else 1
     except KeyboardInterrupt:
         print("Interrupted: run the same again.", file=sys.stderr)
         return 130

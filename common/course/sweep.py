@@ -20,7 +20,7 @@ from common.course.tables import to_markdown
 from common.data import data_state
 from common.errors import ConfigError, CourseError, DataError
 from common.files import check_output, hold, read_json, write_json, write_text
-from common.paths import display, outputs_dir, visible
+from common.paths import cut, display, outputs_dir, visible
 from common.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -222,8 +222,13 @@ def _row(combination: Combination, result: dict) -> dict:
         "state": "failed" if failure else "ok",
         **{key: record[key] for key in _RECORDED[:-1]},
         **(record["metrics"] or {}),
-        "error": visible(f"{failure['error']}: {failure['message']}") if failure else None,
+        "error": _told(failure) if failure else None,
     }
+
+
+def _told(failure: dict) -> str:
+    """In one line, and not too long for a table."""
+    return cut(visible(" ".join(f"{failure['error']}: {failure['message']}".split())), 200)
 
 
 def write_table(table: pd.DataFrame, folder: Path, keys: list[str], test: bool = False) -> None:

@@ -232,7 +232,7 @@ def _row_problem(cells: list[str] | None, header: list[str]) -> str | None:
     if cells is None:
         return "a quotation mark that is not closed, or closes a row after it"
     if len(cells) != len(header):
-        return f"{len(cells)} columns instead of {len(header)}"
+        return f"{len(cells)} columns instead of the {len(header)} of its first line"
     row = dict(zip(header, cells, strict=True))
     if not row.get("comment_number", "0").strip().isdigit():
         return "comment_number is no number"

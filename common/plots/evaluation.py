@@ -174,8 +174,9 @@ def answer_gallery(
     """
     answers = probabilities.argmax(axis=1)
     titles = [
-        f"{plain(classes[answer], 30)} {100 * row[answer]:.0f} %\n"
-        + (" " if answer == label else f"no: {plain(classes[label], 30)}")
+        " \n" * int(answer == label)  # the answer in the line just above the image
+        + f"{plain(classes[answer], 30)} {100 * row[answer]:.0f} %"
+        + f"\nno: {plain(classes[label], 30)}" * int(answer != label)
         for answer, label, row in zip(answers, labels, probabilities, strict=True)
     ]
     title = f"{(answers == labels).sum()} of {len(labels)} answers are right"

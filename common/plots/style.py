@@ -212,12 +212,16 @@ def shown_png(figure: Figure) -> tuple[bytes, dict[str, int | str]]:
     return data, about | {"width": width // scale, "height": height // scale}
 
 
-def png(figure: Figure, colours: int = 256, scale: int = 1) -> bytes:
-    """The figure as a PNG file of at most 256 colours, `scale` times as large as it is shown."""
+def png(figure: Figure, colours: int | None = 256, scale: int = 1) -> bytes:
+    """The figure as a PNG file of so many colours, `scale` times as large as it is shown."""
     look = {"bbox_inches": "tight", "pad_inches": 0.05, "facecolor": "white"}
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=scale * DPI, **look)
     image = Image.open(buffer).convert("RGB")
+    if colours is None:
+        buffer = io.BytesIO()
+        image.save(buffer, format="png", optimize=True)
+        return buffer.getvalue()
     few = image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     # Among photos' colours the background's is not quite white, which a white page would show.
     background, palette = few.getpixel((0, 0)), bytearray(few.getpalette())
@@ -228,11 +232,11 @@ def png(figure: Figure, colours: int = 256, scale: int = 1) -> bytes:
     return buffer.getvalue()
 
 
-def save_figure(figure: Figure, path: str | Path, scale: int = 1) -> Path:
-    """Writes the figure as a small PNG, whole or not at all."""
+def save_figure(figure: Figure, path: str | Path, scale: int = 2) -> Path:
+    """Writes the figure as a PNG to be looked at alone: all colours, whole or not at all."""
     path = Path(path)
     with write_atomically(path) as temporary:
-        temporary.write_bytes(png(figure, scale=scale))
+        temporary.write_bytes(png(figure, colours=None, scale=scale))
     return path
 
 

@@ -36,6 +36,9 @@ TOLD = {
     "run --profile smok": "Did you mean 'smoke'?",
     "run --dataset cifar10": "Name the phase, as in: run phase1 --dataset cifar10",
     "run phase1 --dataset cifar": "Did you mean 'cifar10'?",
+    "run phase1 --param epochs 20": "'epochs' is not of the form NAME=VALUE",
+    "run phase1 --dataset ./petz": "Did you mean './pets'?",
+    "run phase1 --dataset slides": "slides looks like data for phase2_histopathology, not for",
     "run phase1 --dataset folder:nowhere": "There is no folder 'nowhere'",
     "run phase3 --dataset /nonexistent": "There is no folder '/nonexistent'. Wanted: photos of",
     "run phase3 --dataset pets": "pets has no captions: no metadata.jsonl, metadata.csv, captions",
@@ -58,15 +61,18 @@ TOLD = {
     "sweep phase1 --grid stages=2 --dataset cifar": "Did you mean 'cifar10'?",
     "report nowhere": "There is no file or folder nowhere.",
     "report --compare wide wied": "Did you mean 'wide'?",
+    "report --where profile smoke": "'profile' is not of the form NAME=VALUE",
     "report --where dataset": "is not of the form NAME=VALUE",
     "evaluate phase1 --data nowhere": "There is no file or folder nowhere.",
     "evaluate phase1 --data pets --run wide": "Missing: wolf; unknown: dog.",
+    "evaluate phase1 --data pets": "--run names a network of yours.",
     "evaluate phase2 --data .": "There is nothing to evaluate for 'phase2'",
     "evaluate phase1 --data . --run wied": "Did you mean 'wide'?",
     "evaluate phase1 --data . --run lstm/a": "is one of phase3_captioning, not of phase1_cifar",
     "evaluate phase1 --data . --batch-size 0": "--batch-size",
     "predict phase2 --data nowhere --output t.parquet": "There is no file or folder nowhere.",
     "predict phase2 --data . --output t.parquet --run wied": "Did you mean 'wide'?",
+    "caption ./petz": "Did you mean 'pets'?",
     "caption nowhere.jpg": "There is no file or folder nowhere.jpg.",
     "caption . --run wied": "Did you mean 'wide'?",
     "release phase1 --run wied": "Did you mean 'wide'?",
@@ -93,6 +99,7 @@ def told(tmp_path_factory):
         write_json(folder / "outputs" / "runs" / run / "record.json", record)
     for name in ("cat", "dog"):
         write_json(folder / "pets" / "test" / name / "0.json", {})
+    write_json(folder / "slides" / "8863" / "0" / "8863_idx5_x1_y1_class0.png", {})
     for name, text in (("a.jpg", ""), ("b.jpg", ""), ("captions.txt", CAPTIONS)):
         (folder / "photos").mkdir(exist_ok=True)
         (folder / "photos" / name).write_text(text)

@@ -137,6 +137,7 @@ def test_commands_without_packages(tmp_path):
         (["setup", "--help"], 0, "--extras"),
         (["test", "--help"], 0, "nbval: every cell"),
         (["test", "lnt"], 2, "there is no step 'lnt'"),
+        (["setup", "--extras", "dev,jupiter"], 2, "There is no extra 'jupiter'. Did you mean"),
     ):
         command = [sys.executable, "-S", "-m", "common.course", *arguments]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)

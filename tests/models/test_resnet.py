@@ -121,6 +121,12 @@ def test_fast_net_pools_before_each_stage_and_scales_its_logits():
     np.testing.assert_allclose(logits, np.tile(expected[:, None], 10), rtol=1e-4, atol=1e-5)
 
 
+def test_images_too_small_for_the_stages_are_told_by_their_number():
+    with pytest.raises(ConfigError, match="9 stages are too many.*stage 5 would get 1 pixel. Take"):
+        resnet(preset("fast", stages=9), input_shape=(24, 24, 3))
+    assert resnet(preset("fast", stages=4), input_shape=(24, 24, 3)).output_shape == (None, 10)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

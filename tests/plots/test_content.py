@@ -329,6 +329,8 @@ def test_answers_are_told_and_what_is_right_where_they_are_not():
     found = texts(figure.axes[0])
     assert {"dog 80 %", "dog 70 %", "no: cat", "1 of 2 answers are right"} <= set(found)
     assert "no: dog" not in found
+    line = {text.get_text(): text.get_position()[1] for text in figure.axes[0].texts}
+    assert line["dog 80 %"] == line["no: cat"] > line["dog 70 %"]  # just above the image
 
 
 def test_tta_gain_tells_what_is_gained_corrected_and_spoiled():

@@ -337,15 +337,23 @@ def test_mosaic_needs_images_of_one_size():
         plots.mosaic_figure([], columns=2)
 
 
-def test_png_has_few_colours_and_is_saved_whole(tmp_path):
+def test_png_of_a_page_has_few_colours():
     figure = plots.learning_curves(HISTORY)
-    path = plots.save_figure(figure, tmp_path / "figures" / "curves.png")
-    image = Image.open(path)
+    few = plots.png(figure)
+    image = Image.open(io.BytesIO(few))
     assert image.mode == "P" and len(image.getcolors()) <= 256
-    assert [file.name for file in path.parent.iterdir()] == ["curves.png"]
     buffer = io.BytesIO()
     figure.savefig(buffer, bbox_inches="tight")
-    assert path.stat().st_size < 0.6 * len(buffer.getvalue())
+    assert len(few) < 0.6 * len(buffer.getvalue())
+
+
+def test_a_figure_is_saved_whole_with_all_colours(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
+    figure = plots.mosaic_figure(images, columns=2)
+    path = plots.save_figure(figure, tmp_path / "figures" / "images.png")
+    assert [file.name for file in path.parent.iterdir()] == ["images.png"]
+    image = Image.open(path)
+    assert image.mode == "RGB" and len(image.getcolors(2**24)) > 2000
 
 
 def test_background_stays_white_beside_photos():

@@ -34,9 +34,23 @@ Profile = Annotated[
         "Default: COURSE_PROFILE, else laptop."
     ),
 ]
+
+
+def check_assignments(texts: list[str] | None) -> list[str] | None:
+    """Gives them back. At once: else a value behind a blank is told of as an unknown file."""
+    from common.course.lessons import parse_assignments
+
+    parse_assignments(texts or [])
+    return texts
+
+
 Param = Annotated[
     list[str] | None,
-    Option(metavar="NAME=VALUE", help="A parameter of the notebook's own; may be repeated."),
+    Option(
+        metavar="NAME=VALUE",
+        help="A parameter of the notebook's own; may be repeated.",
+        callback=check_assignments,
+    ),
 ]
 Backend = Annotated[BackendName | None, Option(help="Default: KERAS_BACKEND, else tensorflow.")]
 Output = Annotated[

@@ -24,7 +24,12 @@ def report(
         ),
     ] = None,
     where: Annotated[
-        list[str] | None, Option(metavar="COLUMN=VALUE", help="Only these; may be repeated.")
+        list[str] | None,
+        Option(
+            metavar="COLUMN=VALUE",
+            help="Only these; may be repeated.",
+            callback=options.check_assignments,
+        ),
     ] = None,
     sort: Annotated[str, Option(metavar="COLUMN", help="-COLUMN: largest first.")] = "created",
     columns: Annotated[

@@ -71,7 +71,7 @@ def resnet(
         input `(batch, height, width, channels)`, output `(batch, num_classes)`.
 
     Raises:
-        ConfigError: for a number of classes below 1.
+        ConfigError: for a number of classes below 1, or images too small for so many stages.
     """
     if num_classes < 1:
         raise ConfigError(f"num_classes={num_classes} must be at least 1.")
@@ -83,6 +83,7 @@ def resnet(
         x = AreaResize(config.image_size, name="resizing")(x)
     x = _stem(config, x)
     for stage in range(config.stages):
+        _check_size(config, stage, x)
         x = _stage(config, stage, x)
     if config.preactivation:  # the blocks' output was not yet normalised
         x = _norm(config, "final_norm")(x)
@@ -131,6 +132,15 @@ def _stem(config, x):
             3, strides=2, padding="same", data_format="channels_last", name="stem_pool"
         )(x)
     return x
+
+
+def _check_size(config, stage, x):
+    size = [side for side in x.shape[1:3] if side is not None]
+    if config.downsample == "pool" and size and min(size) < 2:
+        raise ConfigError(
+            f"{config.stages} stages are too many for these images: each halves them, and stage "
+            f"{stage + 1} would get {min(size)} pixel. Take {stage} stages, or larger images."
+        )
 
 
 def _stage(config, stage, x):
