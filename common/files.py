@@ -333,7 +333,11 @@ def hold(path: str | Path, what: str) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            logger.warning("Waiting for another process that %s. Ctrl-C gives up.", display(what))
+            logger.warning(
+                "Waiting for another process that %s, as another lesson of one run may. Ctrl-C "
+                "gives up.",
+                display(what),
+            )
             lock.acquire(poll_interval=0.2)
     except (OSError, NotImplementedError) as error:
         if getattr(error, "errno", None) in {errno.ENOENT}.union(*_ADVICE):

@@ -14,7 +14,7 @@ from common.course.run_page import PAGE, cell, run_page
 from common.course.words import duration, in_words, is_number, show
 from common.errors import CourseError
 from common.files import read_json, write_text
-from common.paths import outputs_dir, visible
+from common.paths import cut, outputs_dir, visible
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,8 @@ def _lesson_row(path: Path, root: Path, result: dict) -> list[pages.Cell]:
     title = _title(path.with_suffix(".ipynb")) or name.replace("_", " ")
     number = re.match(r"\d+", name)
     text = f"{int(number[0])}. {title}" if number else title
+    data = (result.get("parameters") or {}).get("dataset")
+    of = f' <span class="quiet">{escape(cut(visible(data), 40))}</span>' if data else ""
     failure = result["failure"]
     state = '<span class="ok">ok</span>'
     if failure:
@@ -110,7 +112,7 @@ def _lesson_row(path: Path, root: Path, result: dict) -> list[pages.Cell]:
     seconds = result["seconds"]
     told = report.headline(str(result["phase"]), result["metrics"] or {}) or ()
     return [
-        beside(".html", text, escape(text)),
+        beside(".html", text, escape(text)) + of,
         state,
         (escape(duration(seconds)), seconds),
         "<br>".join(map(escape, told)),

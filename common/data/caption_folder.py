@@ -1,5 +1,6 @@
 """Photos of one's own with captions of one's own, in any language."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from common.data.listing import SUFFIXES, holds_images, look_into, some, walk
 from common.errors import DataError
 from common.paths import display
 
+logger = logging.getLogger(__name__)
+
+_FEW = 200  # photos to train on, below which that is said
 # As in Flickr8k: an eighth of the images for dev, and one for test.
 _SHARE = 8
 # Ten characters in a row of Thai, Lao, Burmese, Khmer, Japanese or Chinese are no single word.
@@ -49,7 +53,14 @@ def load_caption_folder(root: Path, split: str) -> CaptionData:
         ConfigError: for an unknown split.
         DataError: as `find_captions`.
     """
-    return report_split(split, lambda: read_caption_folder(root))
+    data = report_split(split, lambda: read_caption_folder(root))
+    if split == "train" and len(data.names) < _FEW:
+        logger.warning(
+            "%s: %d photos to learn from. That shows that all works; captions that make sense need "
+            "some hundred, and scores of so few test photos say little.",
+            *(data.name, len(data.names)),
+        )
+    return data
 
 
 def read_caption_folder(root: Path) -> Read:

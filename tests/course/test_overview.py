@@ -85,13 +85,21 @@ class Page(HTMLParser):
 
 def test_lessons_by_title_with_state_time_and_headline(outputs):
     failure = {"cell": 4, "source": "fit(x)", "error": "ValueError", "message": "no such layer"}
-    lesson = write_lesson(outputs, "03_training", "# Training: *how* far? #")
+    lesson = write_lesson(
+        outputs, "03_training", "# Training: *how* far? #", parameters={"dataset": "cifar10"}
+    )
     lesson.with_suffix(".html").write_text("")
     write_lesson(outputs, "04_evaluation", failure=failure, runs=[], metrics={}, seconds=7300)
     write_run(outputs, "good")
     text = index()
     rows = Page(text).rows
-    assert rows[1][:5] == ["3. Training: how far?", "ok", "2 min", "test accuracy 50.00 %", "ipynb"]
+    assert rows[1][:5] == [
+        "3. Training: how far? cifar10",
+        "ok",
+        "2 min",
+        "test accuracy 50.00 %",
+        "ipynb",
+    ]
     failed = "failed in cell 4 (fit(x)): ValueError: no such layer"
     assert rows[2][:3] == ["4. 04 evaluation", failed, "2 h 2 min"]
     assert "<h3>Phase 1: CIFAR</h3>" in text and 'href="runs/good/index.html"' in text

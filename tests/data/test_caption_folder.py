@@ -303,3 +303,4 @@ def test_what_is_left_out_is_told(tmp_path, caplog):
     ):
         assert told in caplog.text
     assert "fewer than 5 captions" not in caplog.text
+    assert " photos to learn from. That shows that all works; captions that make" in caplog.text
