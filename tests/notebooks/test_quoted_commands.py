@@ -39,6 +39,7 @@ FOLDERS = (
     "my_images",
     "my_slides",
     "data/cifar10",
+    "data/histopathology",
     "PHOTOS",
     "SLIDES",
     "photos",
