@@ -61,7 +61,7 @@ OWN = "folder:PATH"
 CAPTION_FILES = ("metadata.jsonl", "metadata.csv", "captions.txt")
 # Comparisons of many trainings: `common.training.studies`.
 STUDIES = {
-    "phase1_cifar": ("degradation", "ablation", "stages_blocks", "stages_blocks_time"),
+    "phase1_cifar": tuple("degradation ablation stages_blocks stages_blocks_time resnet20".split()),
     "phase2_histopathology": tuple(
         "networks augmentation stain imbalance resolution leak folds".split()
     ),

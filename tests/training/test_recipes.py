@@ -14,6 +14,7 @@ from common.training.losses import FocalLoss, WeightedCrossEntropy
 from common.training.recipes import (
     AUGMENTATIONS,
     NETWORKS,
+    PAPER,
     PATIENTS,
     PHASE2_NETWORKS,
     PHASE2_RECIPES,
@@ -87,6 +88,17 @@ def test_what_recipes_did_not_have_at_first_is_told_where_it_acts():
     assert "light" not in plan.to_dict() and Recipe(**plan.to_dict()) == plan
     lit = replace(plan, light=0.5)
     assert lit.to_dict() == {**plan.to_dict(), "light": 0.5} and Recipe(**lit.to_dict()) == lit
+
+
+def test_the_papers_rate_falls_to_a_tenth_twice():
+    schedule = Recipe(epochs=1, **PAPER).make_optimizer(400)._learning_rate
+    rates = [float(ops.convert_to_numpy(schedule(step))) for step in (0, 199, 201, 299, 301, 399)]
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-6)
+    for drops, said in (((0.75, 0.5), "in order"), ((0.5, 1.0), "in order")):
+        with pytest.raises(ConfigError, match=said):
+            Recipe(epochs=1, drops=drops)
+    with pytest.raises(ConfigError, match="warm-up"):
+        Recipe(epochs=1, drops=(0.5,), warmup=0.1)
 
 
 def test_few_images_come_in_small_batches():

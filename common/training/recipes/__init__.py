@@ -16,6 +16,7 @@ from common.training.recipes.classification import (
     FLIPS,
     IMBALANCES,
     NETWORKS,
+    PAPER,
     PATCHES,
     PATIENTS,
     PHASE2_NETWORKS,
