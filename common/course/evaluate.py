@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,18 +12,36 @@ from common.course.lessons import phase_name
 from common.errors import ConfigError, DataError
 from common.files import read_json
 from common.paths import beside_lessons
+from common.progress import progress_bar
 from common.training.run_folders import run_folder
+
+if TYPE_CHECKING:
+    import keras
+
+    from common.data.images import ImageData
 
 SHOWN = 24  # images in the figure
 
 
-def evaluate(data: Path, run: str | None, batch_size: int, figure: Path | None = None) -> dict:
+def evaluate(
+    data: Path,
+    run: str | None,
+    batch_size: int,
+    figure: Path | None = None,
+    changes: bool = False,
+) -> dict:
     """Accuracy on `data/test/<class>/*`, plain and with test-time augmentation; call `check` first.
 
     Args:
         run: Name or folder of a run; `None` for the weights that the repository carries.
         figure: PNG file for images drawn at random and what the network says of them, with
             calibrated probabilities where the record has a temperature.
+        changes: Also score the images after each of `CORRUPTIONS`, without augmentation.
+
+    Returns:
+        `n`, `accuracy` and `accuracy_tta`; with `changes` a dictionary of that name: for each
+        change the `accuracy`, and the `gain` with its 95 % interval from `low` to `high`, on the
+        same images.
 
     Raises:
         ConfigError: for an unknown run.
@@ -49,7 +68,27 @@ def evaluate(data: Path, run: str | None, batch_size: int, figure: Path | None =
         told = softmax(logits / (temperature_of(record) or 1.0), axis=1)
         labels = images.labels[chosen]
         plots.save_figure(plots.answer_gallery(images.images[chosen], labels, told, known), figure)
-    return {name: scores[name] for name in ("n", "accuracy", "accuracy_tta")}
+    result = {name: scores[name] for name in ("n", "accuracy", "accuracy_tta")}
+    if changes:
+        result["changes"] = _changed(model, images, batch_size)
+    return result
+
+
+def _changed(model: "keras.Model", images: "ImageData", batch_size: int) -> dict[str, dict]:
+    from common.data.corruptions import CORRUPTIONS, corrupt
+    from common.evaluation.classification import predict_logits
+    from common.evaluation.metrics import paired_gain
+
+    def right(pixels: np.ndarray) -> np.ndarray:
+        return predict_logits(model, pixels, batch_size).argmax(axis=1) == images.labels
+
+    found, before = {}, right(images.images)
+    for name, how in progress_bar(CORRUPTIONS.items(), "changes", total=len(CORRUPTIONS)):
+        after = right(corrupt(images.images, *how, seed=0))
+        gain, low, high = paired_gain(before, after)
+        accuracy = float(after.mean())
+        found[name] = {"accuracy": accuracy, "gain": gain, "low": low, "high": high}
+    return found
 
 
 def check(phase: str, data: Path, run: str | None) -> None:

@@ -37,8 +37,8 @@ def test_last_line_is_json(monkeypatch, tmp_path):
 
     def load_images(dataset, split):
         asked.update(dataset=dataset, split=split)
-        images = np.zeros((4, 4, 4, 3), "uint8")
-        images[0] = 200
+        images = np.zeros((4, 8, 8, 3), "uint8")
+        images[0] = 120
         labels = np.array([0, 1, 1, 0], "int32")
         return ImageData(
             images=images, labels=labels, classes=("bright", "dark"), name="four", split="test"
@@ -63,3 +63,12 @@ def test_last_line_is_json(monkeypatch, tmp_path):
         "accuracy_tta": 0.75,
     }
     assert asked == {"dataset": f"folder:{tmp_path}", "split": "test", "run": "r"}
+
+    result = CliRunner().invoke(app, [*arguments, "--changes"])
+    changed = json.loads(result.stdout.splitlines()[-1])["changes"]
+    # 0.7 times 120 grey levels are no longer above 100: one answer of four turns wrong.
+    darker, half = changed.pop("brightness x 0.7"), 1.96 * np.std([-1, 0, 0, 0]) / 2
+    assert (darker["accuracy"], darker["gain"]) == (0.5, -0.25)
+    assert (darker["low"], darker["high"]) == pytest.approx((-0.25 - half, -0.25 + half))
+    assert len(changed) == 9 and {found["accuracy"] for found in changed.values()} == {0.75}
+    assert "brightness x 0.7      50.00%  -25.0 points (-67.4 to +17.4)" in result.stdout
