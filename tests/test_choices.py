@@ -124,7 +124,7 @@ def test_right_data_sets(trees, dataset, phases):
         (
             "folder:pets",
             [THREE],
-            "pets has no captions: no metadata.jsonl, metadata.csv",
+            "pets looks like data for phase1_cifar, not for phase3_captioning",
         ),
         ("folder:nowhere", [THREE], "There is no folder 'nowhere'. Wanted: photos of your own"),
         ("coco:0", [THREE], "No data set and no folder is named 'coco:0'. Did you mean 'coco'"),
@@ -133,7 +133,7 @@ def test_right_data_sets(trees, dataset, phases):
         ("cifar10:5", [ONE], "No data set and no folder is named 'cifar10:5'. Did you mean"),
         ("folder:classes", [ONE], "train is not a folder"),
         ("folder:one", [ONE], "one class only"),
-        ("slides", [ONE], "train is not a folder"),
+        ("slides", [ONE], "slides looks like data for phase2_histopathology, not for phase1"),
         ("folder:empty", [ONE], "No image in"),
         ("folder:classes", [TWO], "classes"),
     ],
@@ -181,7 +181,11 @@ def test_the_data_set_is_the_given_one_else_that_of_the_environment_else_real(tr
             "cifar10",
             "COURSE_DATASET='cifar10': 'cifar10' is a data set of phase1_cifar. phase2",
         ),
-        (THREE, "folder:pets", "COURSE_DATASET='folder:pets': pets has no captions"),
+        (
+            THREE,
+            "folder:pets",
+            "COURSE_DATASET='folder:pets': pets looks like data for phase1",
+        ),
         (TWO, "folder:pest", "There is no folder 'pest'. Did you mean 'pets'?"),
     ],
 )
