@@ -220,6 +220,7 @@ def _workers() -> Iterator[Callable[[], Connection]]:
 def _work(connection: Connection) -> None:
     """What a worker does: lessons as they come; says `None` before each cell, then the result."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process says when to end
+    sys.unraisablehook = _tell_unraisable
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with ending_by_sigterm():
         while True:
@@ -231,6 +232,12 @@ def _work(connection: Connection) -> None:
                 connection.send(run_lesson(lesson, parameters, lambda: connection.send(None)))
             except CourseError as error:
                 connection.send(error)
+
+
+def _tell_unraisable(told) -> None:
+    """As Python does, but for an exit by a signal: the worker ends a moment later, see above."""
+    if not issubclass(told.exc_type, SystemExit):
+        sys.__unraisablehook__(told)
 
 
 def _end_with_parent() -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -134,6 +135,15 @@ def test_no_process_stays_when_the_command_is_ended(number, course, tmp_path):
     if number != signal.SIGKILL:
         assert not list(tmp.iterdir())
     assert read_json(other, dict)["failure"] is None
+
+
+def test_an_exit_that_python_ignores_is_not_told(monkeypatch):
+    """As told by Python it looks like a fault, in the middle of a Ctrl-C."""
+    told = []
+    monkeypatch.setattr(sys, "__unraisablehook__", lambda args: told.append(args.exc_type))
+    for error in (SystemExit, ValueError):
+        side_by_side._tell_unraisable(SimpleNamespace(exc_type=error))
+    assert told == [ValueError]
 
 
 def deaf(connection):
