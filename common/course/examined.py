@@ -28,7 +28,7 @@ from common.training.recipes import (
 )
 from common.training.released import load_model, released_record
 from common.training.runs import Run
-from common.training.store import member_records
+from common.training.store import trained_on
 
 PHASE, PATCHES_PHASE = "phase1_cifar", "phase2_histopathology"
 
@@ -219,7 +219,7 @@ def examined_patches(
     network, record = load_model(run_name, PATCHES_PHASE)
     if tuple(record["classes"]) != data.classes:
         raise DataError(f"The network tells {record['classes']}, the patches are {data.classes}.")
-    seen = [set(map(str, member.get("trained_on", []))) for member in member_records(record)]
+    seen = trained_on(record)
     notes = []
     if splits is None:
         # Too few patients for parts: every other one validates, the rest tests.

@@ -162,9 +162,9 @@ def predict(
 
 def _tell_of_known(patches: "Patches", record: dict) -> None:
     """Scores of patients that a network was trained on tell nothing of others."""
-    from common.training.store import member_records
+    from common.training.store import trained_on
 
-    seen = [set(map(str, r.get("trained_on") or [])) for r in member_records(record)]
+    seen = trained_on(record)
     patients = set(map(str, patches.patients))
     known = set.union(*seen) & patients
     if not known:
@@ -206,9 +206,9 @@ def _patients(patches, model, record, folder: Path, left_out: bool) -> list[Part
 def _left_out(model, record, names: list[str]) -> "list[keras.Model]":
     """For each patient the network that has not seen her: those members of it, or one of them."""
     from common.models.ensemble import Ensemble, members_of
-    from common.training.store import member_records
+    from common.training.store import trained_on
 
-    seen = [set(map(str, r.get("trained_on") or [])) for r in member_records(record)]
+    seen = trained_on(record)
     if not all(seen):
         raise ConfigError(
             f"The record of {record['run_name']} does not say which patients it was trained on. "

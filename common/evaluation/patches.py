@@ -14,7 +14,7 @@ from common.evaluation.classification import predict, predict_logits
 from common.evaluation.leave_one_out import left_out_thresholds
 from common.evaluation.thresholds import best_threshold
 from common.models.ensemble import members_of
-from common.training.store import member_records
+from common.training.store import trained_on
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def unseen_logits(network: keras.Model, record: dict, data: ImageData) -> np.nda
     """
     patients, tta = data.groups.astype(str), record.get("tta", False)
     logits, counts = np.zeros((len(data), len(data.classes)), "float32"), np.zeros(len(data), int)
-    for member, own in zip(members_of(network), member_records(record), strict=True):
-        unseen = np.flatnonzero(~np.isin(patients, [str(p) for p in own.get("trained_on", [])]))
+    for member, seen in zip(members_of(network), trained_on(record), strict=True):
+        unseen = np.flatnonzero(~np.isin(patients, list(seen)))
         if len(unseen):
             logits[unseen] += predict_logits(member, data.images[unseen], tta=tta)
             counts[unseen] += 1

@@ -99,6 +99,11 @@ def member_records(record: dict) -> list[dict]:
     return [record | member for member in record.get("members", [{}])]
 
 
+def trained_on(record: dict) -> list[set[str]]:
+    """The patients that each member was trained on; of none where its record does not say."""
+    return [set(map(str, own.get("trained_on") or [])) for own in member_records(record)]
+
+
 def ensemble_record(records: Sequence[dict]) -> dict:
     """What the records of several networks share, with the rest of each in `members`.
 
